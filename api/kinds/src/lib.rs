@@ -1,0 +1,1 @@
+//! One file per built-in kind: defaults, validation, selectable fields, printed columns.

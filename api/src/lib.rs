@@ -1,0 +1,21 @@
+//! The Kubernetes object model, free of I/O, clocks and threads.
+//!
+//! Objects are trees of [`serde_json::Value`]; what a tree may hold is said by a [`schema`], which built-in
+//! kinds and custom resources share, so that every step of the apiserver's corridor is written once.
+//! Anything that needs the time or randomness is given it by the caller.
+
+pub mod access;
+pub mod field;
+pub mod meta;
+pub mod object;
+pub mod resource;
+pub mod status;
+pub mod strategy;
+
+pub use access::{ObjectReader, UserInfo};
+pub use field::{ErrorList, FieldError, Path};
+pub use meta::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use resource::{Resource, Scheme, Subresource};
+pub use serde_json::{Map, Value};
+pub use status::{Reason, StatusError};
+pub use strategy::{Context, Strategy};

@@ -1,0 +1,1 @@
+//! Shared informers, work queues, leader election, events and start-up for every binary.

@@ -1,0 +1,3 @@
+//! The Kubernetes controllers.
+
+fn main() {}

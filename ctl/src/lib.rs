@@ -1,0 +1,1 @@
+//! rctl: the command line of the cluster.

@@ -1,0 +1,3 @@
+//! rctl: the command line of the cluster.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Cluster DNS.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! gRPC contracts: CRI, CSI, device plugins, plugin registration, KMS.

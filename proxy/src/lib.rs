@@ -1,0 +1,1 @@
+//! The Service proxy and pod network routes.

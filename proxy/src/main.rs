@@ -1,0 +1,3 @@
+//! The Service proxy and pod network routes.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The Kubernetes scheduler.
+
+fn main() {}
