@@ -24,7 +24,11 @@ impl Path {
     /// The field `name` (dots in it separate several) below this one.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() {
+            Self(name.to_owned())
+        } else {
+            Self(format!("{}.{name}", self.0))
+        }
     }
 
     /// The element `index` of this list.
@@ -130,7 +134,12 @@ pub struct FieldError {
 impl FieldError {
     /// `Required value`
     pub fn required(path: &Path, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorType::Required, field: path.to_string(), value: None, detail: detail.into() }
+        Self {
+            kind: ErrorType::Required,
+            field: path.to_string(),
+            value: None,
+            detail: detail.into(),
+        }
     }
 
     /// `Invalid value`
@@ -151,12 +160,22 @@ impl FieldError {
             let quoted: Vec<_> = supported.iter().map(|s| format!("{s:?}")).collect();
             format!("supported values: {}", quoted.join(", "))
         };
-        Self { kind: ErrorType::NotSupported, field: path.to_string(), value: Some(value.into()), detail }
+        Self {
+            kind: ErrorType::NotSupported,
+            field: path.to_string(),
+            value: Some(value.into()),
+            detail,
+        }
     }
 
     /// `Forbidden`
     pub fn forbidden(path: &Path, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorType::Forbidden, field: path.to_string(), value: None, detail: detail.into() }
+        Self {
+            kind: ErrorType::Forbidden,
+            field: path.to_string(),
+            value: None,
+            detail: detail.into(),
+        }
     }
 
     /// `Duplicate value`
@@ -201,7 +220,10 @@ impl FieldError {
 
     /// `Invalid value`, for a value of the wrong type.
     pub fn type_invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorType::TypeInvalid, ..Self::invalid(path, value, detail) }
+        Self {
+            kind: ErrorType::TypeInvalid,
+            ..Self::invalid(path, value, detail)
+        }
     }
 
     /// The text without the field: `Invalid value: -1: must be greater than or equal to 0`.
@@ -255,17 +277,30 @@ mod tests {
     fn errors_read_as_kubernetes_words_them() {
         let path = Path::new("spec").child("containers").index(0).child("name");
         for (error, want) in [
-            (FieldError::required(&path, ""), "spec.containers[0].name: Required value"),
             (
-                FieldError::invalid(&Path::new("spec.replicas"), -1, "must be greater than or equal to 0"),
+                FieldError::required(&path, ""),
+                "spec.containers[0].name: Required value",
+            ),
+            (
+                FieldError::invalid(
+                    &Path::new("spec.replicas"),
+                    -1,
+                    "must be greater than or equal to 0",
+                ),
                 "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
             ),
             (
                 FieldError::not_supported(&Path::new("spec.type"), "X", &["A", "B"]),
                 r#"spec.type: Unsupported value: "X": supported values: "A", "B""#,
             ),
-            (FieldError::duplicate(&path, "a"), r#"spec.containers[0].name: Duplicate value: "a""#),
-            (FieldError::too_long(&path, 63), "spec.containers[0].name: Too long: may not be more than 63 bytes"),
+            (
+                FieldError::duplicate(&path, "a"),
+                r#"spec.containers[0].name: Duplicate value: "a""#,
+            ),
+            (
+                FieldError::too_long(&path, 63),
+                "spec.containers[0].name: Too long: may not be more than 63 bytes",
+            ),
         ] {
             assert_eq!(error.to_string(), want);
         }

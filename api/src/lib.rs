@@ -5,17 +5,30 @@
 //! Anything that needs the time or randomness is given it by the caller.
 
 pub mod access;
+pub mod apply;
+pub mod codec;
+pub mod crd;
+pub mod discovery;
+pub mod duration;
 pub mod field;
 pub mod meta;
 pub mod object;
+pub mod openapi;
+pub mod patch;
+pub mod quantity;
 pub mod resource;
+pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod strategy;
+pub mod table;
 
 pub use access::{ObjectReader, UserInfo};
 pub use field::{ErrorList, FieldError, Path};
 pub use meta::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use quantity::Quantity;
 pub use resource::{Resource, Scheme, Subresource};
+pub use selector::{FieldSelector, LabelSelector};
 pub use serde_json::{Map, Value};
 pub use status::{Reason, StatusError};
 pub use strategy::{Context, Strategy};

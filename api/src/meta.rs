@@ -14,7 +14,10 @@ pub struct GroupVersion {
 impl GroupVersion {
     /// Makes a group version.
     pub fn new(group: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { group: group.into(), version: version.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+        }
     }
 
     /// Parses an `apiVersion` field: `v1` or `apps/v1`. `None` when there is more than one slash or no version.
@@ -52,14 +55,21 @@ pub struct GroupKind {
 impl GroupKind {
     /// Makes a group kind.
     pub fn new(group: impl Into<String>, kind: impl Into<String>) -> Self {
-        Self { group: group.into(), kind: kind.into() }
+        Self {
+            group: group.into(),
+            kind: kind.into(),
+        }
     }
 }
 
 /// `Deployment.apps`, or `Pod` for the core group.
 impl fmt::Display for GroupKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.group.is_empty() { f.write_str(&self.kind) } else { write!(f, "{}.{}", self.kind, self.group) }
+        if self.group.is_empty() {
+            f.write_str(&self.kind)
+        } else {
+            write!(f, "{}.{}", self.kind, self.group)
+        }
     }
 }
 
@@ -77,7 +87,11 @@ pub struct GroupVersionKind {
 impl GroupVersionKind {
     /// Makes a group version kind.
     pub fn new(group: impl Into<String>, version: impl Into<String>, kind: impl Into<String>) -> Self {
-        Self { group: group.into(), version: version.into(), kind: kind.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+        }
     }
 
     /// Its group and version.
@@ -114,7 +128,10 @@ pub struct GroupResource {
 impl GroupResource {
     /// Makes a group resource.
     pub fn new(group: impl Into<String>, resource: impl Into<String>) -> Self {
-        Self { group: group.into(), resource: resource.into() }
+        Self {
+            group: group.into(),
+            resource: resource.into(),
+        }
     }
 }
 
@@ -143,7 +160,11 @@ pub struct GroupVersionResource {
 impl GroupVersionResource {
     /// Makes a group version resource.
     pub fn new(group: impl Into<String>, version: impl Into<String>, resource: impl Into<String>) -> Self {
-        Self { group: group.into(), version: version.into(), resource: resource.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+            resource: resource.into(),
+        }
     }
 
     /// Its group and version.
@@ -171,7 +192,11 @@ mod tests {
             ("apps/", None),
         ] {
             let got = GroupVersion::parse(text);
-            assert_eq!(got.as_ref().map(|g| (g.group.as_str(), g.version.as_str())), want, "{text}");
+            assert_eq!(
+                got.as_ref().map(|g| (g.group.as_str(), g.version.as_str())),
+                want,
+                "{text}"
+            );
             if let Some(parsed) = got {
                 assert_eq!(parsed.to_string(), text);
             }

@@ -61,12 +61,20 @@ impl fmt::Debug for Resource {
 impl Resource {
     /// Group, version and kind.
     pub fn gvk(&self) -> GroupVersionKind {
-        GroupVersionKind::new(&self.group_version.group, &self.group_version.version, &*self.kind)
+        GroupVersionKind::new(
+            &self.group_version.group,
+            &self.group_version.version,
+            &*self.kind,
+        )
     }
 
     /// Group, version and plural.
     pub fn gvr(&self) -> GroupVersionResource {
-        GroupVersionResource::new(&self.group_version.group, &self.group_version.version, &*self.plural)
+        GroupVersionResource::new(
+            &self.group_version.group,
+            &self.group_version.version,
+            &*self.plural,
+        )
     }
 
     /// Group and plural, as errors name it.
@@ -87,7 +95,11 @@ impl Resource {
     /// The store's key of an object.
     pub fn key(&self, namespace: &str, name: &str) -> Option<String> {
         let prefix = self.storage_prefix.as_ref()?;
-        Some(if self.namespaced { format!("{prefix}/{namespace}/{name}") } else { format!("{prefix}/{name}") })
+        Some(if self.namespaced {
+            format!("{prefix}/{namespace}/{name}")
+        } else {
+            format!("{prefix}/{name}")
+        })
     }
 }
 
@@ -135,7 +147,10 @@ impl Scheme {
     pub fn by_kind(&self, gvk: &GroupVersionKind) -> Option<&Arc<Resource>> {
         let version = self.by_path.get(&gvk.group_version())?;
         let mut found = version.values().filter(|r| r.kind == gvk.kind);
-        found.clone().find(|r| r.storage_prefix.is_some()).or_else(|| found.next())
+        found
+            .clone()
+            .find(|r| r.storage_prefix.is_some())
+            .or_else(|| found.next())
     }
 
     /// All versions served, ordered by group and version text.
@@ -145,7 +160,10 @@ impl Scheme {
 
     /// The resources of a version, ordered by plural.
     pub fn resources(&self, group_version: &GroupVersion) -> impl Iterator<Item = &Arc<Resource>> {
-        self.by_path.get(group_version).into_iter().flat_map(BTreeMap::values)
+        self.by_path
+            .get(group_version)
+            .into_iter()
+            .flat_map(BTreeMap::values)
     }
 
     /// All resources.

@@ -152,17 +152,30 @@ impl StatusError {
 
     /// 404: `pods "x" not found`.
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
-        Self::about(Reason::NotFound, resource, name, format!("{resource} {name:?} not found"))
+        Self::about(
+            Reason::NotFound,
+            resource,
+            name,
+            format!("{resource} {name:?} not found"),
+        )
     }
 
     /// 404 for a path that is nothing.
     pub fn path_not_found() -> Self {
-        Self::new(Reason::NotFound, "the server could not find the requested resource")
+        Self::new(
+            Reason::NotFound,
+            "the server could not find the requested resource",
+        )
     }
 
     /// 409: `pods "x" already exists`.
     pub fn already_exists(resource: &GroupResource, name: &str) -> Self {
-        Self::about(Reason::AlreadyExists, resource, name, format!("{resource} {name:?} already exists"))
+        Self::about(
+            Reason::AlreadyExists,
+            resource,
+            name,
+            format!("{resource} {name:?} already exists"),
+        )
     }
 
     /// 409: `Operation cannot be fulfilled on pods "x": {why}`.
@@ -194,14 +207,21 @@ impl StatusError {
     pub fn invalid(kind: &GroupKind, name: &str, errors: &[FieldError]) -> Self {
         let causes = errors
             .iter()
-            .map(|e| Cause { reason: e.kind.reason().to_owned(), message: e.body(), field: e.field.clone() })
+            .map(|e| Cause {
+                reason: e.kind.reason().to_owned(),
+                message: e.body(),
+                field: e.field.clone(),
+            })
             .collect();
         Self {
             group: kind.group.clone(),
             kind: kind.kind.clone(),
             name: name.to_owned(),
             causes,
-            ..Self::new(Reason::Invalid, format!("{kind} {name:?} is invalid: {}", field::aggregate(errors)))
+            ..Self::new(
+                Reason::Invalid,
+                format!("{kind} {name:?} is invalid: {}", field::aggregate(errors)),
+            )
         }
     }
 
@@ -221,13 +241,19 @@ impl StatusError {
             Reason::MethodNotAllowed,
             resource,
             "",
-            format!("{verb} is not supported on resources of kind {:?}", resource.to_string()),
+            format!(
+                "{verb} is not supported on resources of kind {:?}",
+                resource.to_string()
+            ),
         )
     }
 
     /// 405: the HTTP method is nothing here.
     pub fn method_not_allowed() -> Self {
-        Self::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+        Self::new(
+            Reason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        )
     }
 
     /// 410 with reason `Expired`: a resourceVersion or continue token too old.
@@ -238,23 +264,38 @@ impl StatusError {
     /// 500: `Internal error occurred: {what}`.
     pub fn internal(what: impl fmt::Display) -> Self {
         let message = format!("Internal error occurred: {what}");
-        let cause = Cause { message: what.to_string(), ..Cause::default() };
-        Self { causes: vec![cause], ..Self::new(Reason::InternalError, message) }
+        let cause = Cause {
+            message: what.to_string(),
+            ..Cause::default()
+        };
+        Self {
+            causes: vec![cause],
+            ..Self::new(Reason::InternalError, message)
+        }
     }
 
     /// 503, to be tried again.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self { retry_after_seconds: 1, ..Self::new(Reason::ServiceUnavailable, message) }
+        Self {
+            retry_after_seconds: 1,
+            ..Self::new(Reason::ServiceUnavailable, message)
+        }
     }
 
     /// 429, to be tried again after `seconds`.
     pub fn too_many_requests(message: impl Into<String>, seconds: u32) -> Self {
-        Self { retry_after_seconds: seconds, ..Self::new(Reason::TooManyRequests, message) }
+        Self {
+            retry_after_seconds: seconds,
+            ..Self::new(Reason::TooManyRequests, message)
+        }
     }
 
     /// 504, to be tried again after `seconds`.
     pub fn timeout(message: impl Into<String>, seconds: u32) -> Self {
-        Self { retry_after_seconds: seconds, ..Self::new(Reason::Timeout, format!("Timeout: {}", message.into())) }
+        Self {
+            retry_after_seconds: seconds,
+            ..Self::new(Reason::Timeout, format!("Timeout: {}", message.into()))
+        }
     }
 
     /// 415
@@ -266,7 +307,10 @@ impl StatusError {
     pub fn not_acceptable(accepted: &[&str]) -> Self {
         Self::new(
             Reason::NotAcceptable,
-            format!("only the following media types are accepted: {}", accepted.join(", ")),
+            format!(
+                "only the following media types are accepted: {}",
+                accepted.join(", ")
+            ),
         )
     }
 
@@ -281,9 +325,12 @@ impl StatusError {
     /// The `Status` object for the wire.
     pub fn to_value(&self) -> Value {
         let mut details = serde_json::Map::new();
-        for (key, text) in
-            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
-        {
+        for (key, text) in [
+            ("name", &self.name),
+            ("group", &self.group),
+            ("kind", &self.kind),
+            ("uid", &self.uid),
+        ] {
             if !text.is_empty() {
                 details.insert(key.to_owned(), Value::from(text.as_str()));
             }
@@ -293,7 +340,10 @@ impl StatusError {
             details.insert("causes".to_owned(), Value::from(causes));
         }
         if self.retry_after_seconds > 0 {
-            details.insert("retryAfterSeconds".to_owned(), Value::from(self.retry_after_seconds));
+            details.insert(
+                "retryAfterSeconds".to_owned(),
+                Value::from(self.retry_after_seconds),
+            );
         }
         let mut status = json!({
             "kind": "Status",
@@ -318,7 +368,11 @@ impl StatusError {
 impl Cause {
     fn to_value(&self) -> Value {
         let mut map = serde_json::Map::new();
-        for (key, text) in [("reason", &self.reason), ("message", &self.message), ("field", &self.field)] {
+        for (key, text) in [
+            ("reason", &self.reason),
+            ("message", &self.message),
+            ("field", &self.field),
+        ] {
             if !text.is_empty() {
                 map.insert(key.to_owned(), Value::from(text.as_str()));
             }

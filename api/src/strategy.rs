@@ -175,7 +175,9 @@ pub trait Strategy: Send + Sync + 'static {
 /// The usual rule of updates: a plain write keeps the old status; a write to `status` changes the status and, of the
 /// metadata, only what the registry lets through.
 pub fn prepare_plain_update(object: &mut Value, old: &Value, cx: &Context<'_>) {
-    let (Some(new), Some(old)) = (object.as_object_mut(), old.as_object()) else { return };
+    let (Some(new), Some(old)) = (object.as_object_mut(), old.as_object()) else {
+        return;
+    };
     if cx.subresource == "status" {
         let status = new.remove("status");
         new.retain(|key, _| matches!(key.as_str(), "metadata" | "apiVersion" | "kind"));

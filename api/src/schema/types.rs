@@ -1,0 +1,344 @@
+//! The type model: scalars, lists, maps and structs, interned in one arena.
+
+use serde_json::Value;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::LazyLock;
+
+/// A type within one [`Types`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TypeId(pub(crate) u32);
+
+/// What a leaf holds, and how it is written in protobuf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scalar {
+    /// Text.
+    String,
+    /// `true` or `false`.
+    Bool,
+    /// A 32-bit integer.
+    Int32,
+    /// A 64-bit integer.
+    Int64,
+    /// A 64-bit float; in custom resources any number.
+    Double,
+    /// Bytes, base64 in JSON.
+    Bytes,
+    /// RFC 3339 to the second.
+    Time,
+    /// RFC 3339 to the microsecond.
+    MicroTime,
+    /// A Go duration such as `1m30s`.
+    Duration,
+    /// `100m`, `1Gi`.
+    Quantity,
+    /// An integer or a text.
+    IntOrString,
+    /// An object of another kind.
+    RawExtension,
+    /// The set of fields a manager owns.
+    FieldsV1,
+    /// Any JSON.
+    Json,
+}
+
+/// How a list's elements are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListKind {
+    /// Replaced as a whole.
+    Atomic,
+    /// Unique scalars.
+    Set,
+    /// Structs told apart by keys.
+    Map,
+}
+
+/// A list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct List {
+    /// The type of the elements.
+    pub element: TypeId,
+    /// How elements are told apart.
+    pub kind: ListKind,
+    /// The fields that tell elements of a [`ListKind::Map`] apart.
+    pub keys: Box<[Box<str>]>,
+    /// Whether protobuf wraps the list into a message of its own, with `items` numbered 1; holds the Go type's name.
+    pub wrapper: Option<Box<str>>,
+}
+
+/// A map from text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MapType {
+    /// The type of the values.
+    pub value: TypeId,
+    /// Whether it is replaced as a whole.
+    pub atomic: bool,
+}
+
+/// One field of a struct.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// The name in JSON.
+    pub name: Box<str>,
+    /// Its type.
+    pub ty: TypeId,
+    /// The number in protobuf; 0 where there is none.
+    pub number: u16,
+    /// Whether OpenAPI calls it required.
+    pub required: bool,
+    /// Whether an empty value isn't printed (Go's `omitempty`).
+    pub omitempty: bool,
+    /// Whether a struct without any field isn't printed (Go's `omitzero`).
+    pub omitzero: bool,
+    /// Whether it is a pointer in Go, so that empty and absent differ.
+    pub pointer: bool,
+    /// Whether null is a value (custom resources).
+    pub nullable: bool,
+    /// Strategic merge: `merge`.
+    pub patch_merge: bool,
+    /// Strategic merge: `retainKeys`.
+    pub patch_retain_keys: bool,
+    /// Strategic merge: the field that tells elements apart.
+    pub patch_merge_key: Option<Box<str>>,
+    /// The default that the schema declares.
+    pub default: Option<Box<Value>>,
+}
+
+/// An object with known fields.
+#[derive(Clone, Debug, Default)]
+pub struct Struct {
+    /// The OpenAPI name; empty for nested structs of custom resources.
+    pub name: Box<str>,
+    /// The fields in the order of declaration.
+    pub fields: Box<[Field]>,
+    /// Positions in `fields`, ordered by name.
+    pub(crate) by_name: Box<[u16]>,
+    /// Whether it is replaced as a whole.
+    pub atomic: bool,
+    /// Whether unknown fields are kept (custom resources).
+    pub preserve_unknown: bool,
+    /// The type of unknown fields, when they are kept and typed.
+    pub additional: Option<TypeId>,
+    /// Whether it is a whole object with `apiVersion`, `kind` and `metadata` (custom resources).
+    pub embedded_resource: bool,
+    /// Group, version and kind where it is the type of a kind.
+    pub kinds: Box<[Kind]>,
+}
+
+/// A type.
+#[derive(Clone, Debug)]
+pub enum Type {
+    /// A leaf. The second part is the name of the Go type, such as `v1.PullPolicy`, empty when it goes by the scalar's own.
+    Scalar(Scalar, Box<str>),
+    /// A list.
+    List(List),
+    /// A map.
+    Map(MapType),
+    /// A struct.
+    Struct(Struct),
+}
+
+/// An immutable registry of types.
+#[derive(Debug, Default)]
+pub struct Types {
+    base: Option<&'static Types>,
+    first: u32,
+    types: Vec<Type>,
+    names: HashMap<Box<str>, TypeId, ahash::RandomState>,
+    kinds: HashMap<Kind, TypeId, ahash::RandomState>,
+}
+
+/// Group, version, kind.
+type Kind = (Box<str>, Box<str>, Box<str>);
+
+impl Types {
+    fn next(&self) -> TypeId {
+        TypeId(self.first + self.types.len() as u32)
+    }
+}
+
+/// Makes a [`Types`].
+#[derive(Debug, Default)]
+pub struct TypesBuilder {
+    types: Types,
+    lists: HashMap<List, TypeId>,
+    maps: HashMap<MapType, TypeId>,
+    scalars: HashMap<(Scalar, Box<str>), TypeId>,
+}
+
+static ANY: LazyLock<Type> = LazyLock::new(|| Type::Scalar(Scalar::Json, "".into()));
+
+impl Types {
+    /// The type called `name`.
+    pub fn find(&self, name: &str) -> Option<TypeId> {
+        match self.names.get(name) {
+            Some(id) => Some(*id),
+            None => self.base.and_then(|base| base.find(name)),
+        }
+    }
+
+    /// A type; any JSON for an id of another registry.
+    pub fn get(&self, id: TypeId) -> &Type {
+        match (id.0.checked_sub(self.first), self.base) {
+            (None, Some(base)) => base.get(id),
+            (Some(index), _) => self.types.get(index as usize).unwrap_or(&ANY),
+            (None, None) => &ANY,
+        }
+    }
+
+    /// The struct called `name`.
+    pub fn struct_named(&self, name: &str) -> Option<&Struct> {
+        match self.get(self.find(name)?) {
+            Type::Struct(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The names of this registry's own types, unordered.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(|name| &**name)
+    }
+
+    /// The name of the type of a kind.
+    pub fn name_of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&str> {
+        let own = self.kinds.get(&(group.into(), version.into(), kind.into()));
+        match own {
+            Some(id) => match self.get(*id) {
+                Type::Struct(s) => Some(&s.name),
+                _ => None,
+            },
+            None => self.base?.name_of_kind(group, version, kind),
+        }
+    }
+}
+
+impl Struct {
+    /// The field called `name`.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        let at = self
+            .by_name
+            .binary_search_by(|&i| (*self.fields[i as usize].name).cmp(name))
+            .ok()?;
+        Some(&self.fields[self.by_name[at] as usize])
+    }
+
+    /// The field with this number in protobuf.
+    pub fn field_numbered(&self, number: u32) -> Option<&Field> {
+        self.fields
+            .iter()
+            .find(|f| u32::from(f.number) == number && number != 0)
+    }
+
+    /// The last part of the name, which is the Go type's: `PodSpec`.
+    pub fn short_name(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or_default()
+    }
+
+    pub(crate) fn index(&mut self) {
+        let mut order: Vec<u16> = (0..self.fields.len() as u16).collect();
+        order.sort_by(|a, b| self.fields[*a as usize].name.cmp(&self.fields[*b as usize].name));
+        self.by_name = order.into();
+    }
+}
+
+impl TypesBuilder {
+    /// A builder of types that may use those of `base`.
+    pub fn on(base: &'static Types) -> Self {
+        let first = base.first + base.types.len() as u32;
+        Self {
+            types: Types {
+                base: Some(base),
+                first,
+                ..Types::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// A scalar.
+    pub fn scalar(&mut self, scalar: Scalar, go: &str) -> TypeId {
+        let next = self.types.next();
+        match self.scalars.entry((scalar, go.into())) {
+            Entry::Occupied(e) => *e.get(),
+            Entry::Vacant(e) => {
+                self.types.types.push(Type::Scalar(scalar, go.into()));
+                *e.insert(next)
+            }
+        }
+    }
+
+    /// A list.
+    pub fn list(&mut self, list: List) -> TypeId {
+        let next = self.types.next();
+        match self.lists.entry(list) {
+            Entry::Occupied(e) => *e.get(),
+            Entry::Vacant(e) => {
+                self.types.types.push(Type::List(e.key().clone()));
+                *e.insert(next)
+            }
+        }
+    }
+
+    /// A map.
+    pub fn map(&mut self, map: MapType) -> TypeId {
+        let next = self.types.next();
+        match self.maps.entry(map) {
+            Entry::Occupied(e) => *e.get(),
+            Entry::Vacant(e) => {
+                self.types.types.push(Type::Map(e.key().clone()));
+                *e.insert(next)
+            }
+        }
+    }
+
+    /// A place for a struct called `name`, which may be referred to before it is defined.
+    pub fn declare(&mut self, name: &str) -> TypeId {
+        if let Some(id) = self.types.names.get(name) {
+            return *id;
+        }
+        let id = self.types.next();
+        self.types.types.push(Type::Struct(Struct {
+            name: name.into(),
+            ..Struct::default()
+        }));
+        self.types.names.insert(name.into(), id);
+        id
+    }
+
+    /// A struct without a name.
+    pub fn anonymous(&mut self) -> TypeId {
+        let id = self.types.next();
+        self.types.types.push(Type::Struct(Struct::default()));
+        id
+    }
+
+    /// Defines what was declared.
+    pub fn define(&mut self, id: TypeId, mut definition: Struct) {
+        definition.index();
+        for (group, version, kind) in &definition.kinds {
+            self.types
+                .kinds
+                .insert((group.clone(), version.clone(), kind.clone()), id);
+        }
+        let index = id.0.saturating_sub(self.types.first) as usize;
+        if let Some(slot) = self.types.types.get_mut(index) {
+            *slot = Type::Struct(definition);
+        }
+    }
+
+    /// The name for a type that is not a struct.
+    pub fn alias(&mut self, name: &str, id: TypeId) {
+        self.types.names.insert(name.into(), id);
+    }
+
+    /// A type found so far, of the base included.
+    pub fn find(&self, name: &str) -> Option<TypeId> {
+        self.types.find(name)
+    }
+
+    /// The registry.
+    pub fn build(mut self) -> Types {
+        self.types.types.shrink_to_fit();
+        self.types
+    }
+}
