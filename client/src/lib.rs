@@ -1,1 +1,14 @@
-//! Shared informers, work queues, leader election, events and start-up for every binary.
+//! What every Rutter binary that talks to the apiserver shares: connection, informers, work queues, leader election, events,
+//! and the small HTTPS server with health and metrics.
+//!
+//! Nothing here knows a controller.
+
+pub mod component;
+pub mod connect;
+pub mod election;
+pub mod events;
+pub mod informer;
+pub mod workqueue;
+
+pub use informer::{Change, Informer, Informers, Store};
+pub use workqueue::{Requeue, WorkQueue};
