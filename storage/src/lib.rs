@@ -2,9 +2,11 @@
 //!
 //! This room knows keys, bytes and revisions, and no kind.
 
+pub mod cache;
 pub mod contract;
+pub mod engine;
 
 pub use contract::{
-    Change, Commit, Effect, Engine, Guard, KeyValue, Outcome, RangeRequest, RangeResponse, Revision, StoreError,
-    Watch, WatchEvent,
+    Change, Commit, Effect, Engine, Guard, KeyValue, Outcome, RangeRequest, RangeResponse, Revision,
+    StoreError, Watch, WatchEvent,
 };
