@@ -1,1 +1,0 @@
-//! Small static programs for test images.
