@@ -3,9 +3,24 @@
 //! An authenticator turns credentials into a user; an authorizer turns a user and a request into a decision. Both are asked in order;
 //! nothing is allowed unless somebody allows it.
 
+pub mod authenticate;
+pub mod authorize;
+pub mod bootstrap;
+pub mod names;
+pub mod review;
+
 use async_trait::async_trait;
 use rutter_api::{StatusError, UserInfo};
 use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Where the time comes from. Nothing in this crate reads the system's clock by itself.
+pub type Clock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
+
+/// The system's clock.
+pub fn system_clock() -> Clock {
+    Arc::new(jiff::Timestamp::now)
+}
 
 /// What a connection and its headers say about the caller.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +32,8 @@ pub struct Credentials<'a> {
     pub bearer_token: Option<&'a str>,
     /// All headers, for authenticating proxies.
     pub headers: Option<&'a http::HeaderMap>,
+    /// The audiences a `TokenReview` asks for; empty for the server's own.
+    pub audiences: &'a [String],
 }
 
 /// A user and how they proved it.
@@ -33,7 +50,10 @@ pub struct Authenticated {
 pub trait Authenticator: Send + Sync {
     /// `Ok(None)` when these credentials are none of its business; an error when they are, and are bad. The server
     /// answers 401 when no authenticator knows the caller and one of them failed; the error's text goes to the log only.
-    async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Option<Authenticated>, AuthenticationError>;
+    async fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+    ) -> Result<Option<Authenticated>, AuthenticationError>;
 }
 
 /// Why credentials were refused. For the log; the caller gets a plain 401.
@@ -104,11 +124,18 @@ pub struct Rules {
 /// The refusal as a client reads it, in upstream's words:
 /// `pods "x" is forbidden: User "jane" cannot get resource "pods" in API group "" in the namespace "default"`.
 pub fn forbidden(user: &UserInfo, attributes: &Attributes<'_>, reason: &str) -> StatusError {
-    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let because = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
+    };
     if attributes.resource.is_empty() {
         return StatusError::new(
             rutter_api::Reason::Forbidden,
-            format!("forbidden: User {:?} cannot {} path {:?}{because}", user.name, attributes.verb, attributes.path),
+            format!(
+                "forbidden: User {:?} cannot {} path {:?}{because}",
+                user.name, attributes.verb, attributes.path
+            ),
         );
     }
     let resource = if attributes.subresource.is_empty() {

@@ -1,0 +1,18 @@
+//! Authorizers, one file each.
+
+pub mod abac;
+pub mod always;
+pub mod node;
+pub mod rbac;
+pub mod rule;
+pub mod union;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use abac::Abac;
+pub use always::{AlwaysAllow, AlwaysDeny};
+pub use node::NodeAuthorizer;
+pub use rbac::Rbac;
+pub use rule::Rule;
+pub use union::{PrivilegedGroups, Union};
