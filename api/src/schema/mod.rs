@@ -6,6 +6,7 @@
 
 mod decode;
 mod facts;
+mod leaf;
 mod types;
 
 pub use decode::{DecodeError, Decoded, FieldValidation, decode, decode_with_duplicates};

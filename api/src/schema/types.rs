@@ -40,6 +40,12 @@ pub enum Scalar {
     FieldsV1,
     /// Any JSON.
     Json,
+    /// `JSONSchemaProps` or a boolean.
+    SchemaOrBool,
+    /// `JSONSchemaProps` or a list of them.
+    SchemaOrArray,
+    /// `JSONSchemaProps` or a list of texts.
+    SchemaOrStringArray,
 }
 
 /// How a list's elements are told apart.
@@ -84,6 +90,8 @@ pub struct Field {
     pub ty: TypeId,
     /// The number in protobuf; 0 where there is none.
     pub number: u16,
+    /// The numbers and Go names of the messages that protobuf puts around it, where JSON has it inline.
+    pub inline: Box<[(u16, Box<str>)]>,
     /// Whether OpenAPI calls it required.
     pub required: bool,
     /// Whether an empty value isn't printed (Go's `omitempty`).
@@ -113,6 +121,8 @@ pub struct Struct {
     pub fields: Box<[Field]>,
     /// Positions in `fields`, ordered by name.
     pub(crate) by_name: Box<[u16]>,
+    /// Positions of the fields that print even when nothing was said about them.
+    pub(crate) printed: Box<[u16]>,
     /// Whether it is replaced as a whole.
     pub atomic: bool,
     /// Whether unknown fields are kept (custom resources).
@@ -164,6 +174,7 @@ pub struct TypesBuilder {
     lists: HashMap<List, TypeId>,
     maps: HashMap<MapType, TypeId>,
     scalars: HashMap<(Scalar, Box<str>), TypeId>,
+    granular: HashMap<TypeId, TypeId>,
 }
 
 static ANY: LazyLock<Type> = LazyLock::new(|| Type::Scalar(Scalar::Json, "".into()));
@@ -199,6 +210,11 @@ impl Types {
         self.names.keys().map(|name| &**name)
     }
 
+    /// Whether the type is a custom resource's, for which values of wrong types are a matter of validation.
+    pub(crate) fn is_custom(&self, id: TypeId) -> bool {
+        self.base.is_some() && id.0 >= self.first
+    }
+
     /// The name of the type of a kind.
     pub fn name_of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&str> {
         let own = self.kinds.get(&(group.into(), version.into(), kind.into()));
@@ -208,6 +224,27 @@ impl Types {
                 _ => None,
             },
             None => self.base?.name_of_kind(group, version, kind),
+        }
+    }
+}
+
+impl Field {
+    /// A plain field of a custom resource: not in protobuf, printed even when empty.
+    pub fn new(name: &str, ty: TypeId) -> Self {
+        Self {
+            name: name.into(),
+            ty,
+            number: 0,
+            inline: Box::default(),
+            required: false,
+            omitempty: false,
+            omitzero: false,
+            pointer: false,
+            nullable: false,
+            patch_merge: false,
+            patch_retain_keys: false,
+            patch_merge_key: None,
+            default: None,
         }
     }
 }
@@ -305,6 +342,16 @@ impl TypesBuilder {
         id
     }
 
+    /// The struct `of`, merged field by field although it is atomic elsewhere.
+    pub fn granular(&mut self, of: TypeId) -> TypeId {
+        if let Some(id) = self.granular.get(&of) {
+            return *id;
+        }
+        let id = self.anonymous();
+        self.granular.insert(of, id);
+        id
+    }
+
     /// A struct without a name.
     pub fn anonymous(&mut self) -> TypeId {
         let id = self.types.next();
@@ -336,8 +383,49 @@ impl TypesBuilder {
         self.types.find(name)
     }
 
+    /// Notes for each built-in struct which fields Go prints even when they hold nothing.
+    fn find_printed(&mut self) {
+        if self.types.base.is_some() {
+            return;
+        }
+        for index in 0..self.types.types.len() {
+            let Some(Type::Struct(definition)) = self.types.types.get(index) else {
+                continue;
+            };
+            let printed = definition.fields.iter().enumerate().filter(|(_, field)| {
+                let by_kind = match self.types.get(field.ty) {
+                    Type::Struct(_) => !field.omitzero,
+                    Type::Scalar(Scalar::Quantity | Scalar::IntOrString | Scalar::Duration, _) => {
+                        !field.omitzero
+                    }
+                    Type::Scalar(
+                        Scalar::String | Scalar::Bool | Scalar::Int32 | Scalar::Int64 | Scalar::Double,
+                        _,
+                    ) => !field.omitempty,
+                    _ => false,
+                };
+                by_kind && !field.pointer
+            });
+            let printed = printed.map(|(i, _)| i as u16).collect();
+            if let Some(Type::Struct(definition)) = self.types.types.get_mut(index) {
+                definition.printed = printed;
+            }
+        }
+    }
+
     /// The registry.
     pub fn build(mut self) -> Types {
+        self.find_printed();
+        for (of, id) in std::mem::take(&mut self.granular) {
+            if let Type::Struct(definition) = self.types.get(of) {
+                let definition = Struct {
+                    atomic: false,
+                    kinds: Box::default(),
+                    ..definition.clone()
+                };
+                self.define(id, definition);
+            }
+        }
         self.types.types.shrink_to_fit();
         self.types
     }

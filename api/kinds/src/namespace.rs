@@ -1,0 +1,95 @@
+//! Namespace.
+
+use crate::fill::{made, text};
+use crate::print::{self, AGE, NAME};
+use rutter_api::object::ObjectExt;
+use rutter_api::strategy::{Column, NameRule};
+use rutter_api::{Context, Strategy, Value};
+use serde_json::json;
+
+/// The label by which a namespace can be selected by name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// Who empties a namespace before it goes.
+const FINALIZER: &str = "kubernetes";
+
+/// Namespace.
+pub(crate) struct Namespace;
+
+impl Strategy for Namespace {
+    fn default_object(&self, object: &mut Value) {
+        label_with_name(object);
+        if let Some(status) = object.as_object_mut().and_then(|fields| made(fields, "status")) {
+            text(status, "phase", "Active");
+        }
+        if let Some(fields) = object.as_object_mut() {
+            made(fields, "spec");
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Value, _cx: &Context<'_>) {
+        label_with_name(object);
+        object.set("status", json!({"phase": "Active"}));
+        let mut finalizers = object.list_at("spec.finalizers").to_vec();
+        if !finalizers.iter().any(|f| f == FINALIZER) {
+            finalizers.push(Value::from(FINALIZER));
+        }
+        object.set("spec.finalizers", finalizers);
+    }
+
+    /// Finalizers change by `finalize` alone, the status by `status` alone.
+    fn prepare_update(&self, object: &mut Value, old: &Value, cx: &Context<'_>) {
+        label_with_name(object);
+        let kept: &[&str] = match cx.subresource {
+            "status" => &["spec"],
+            "finalize" => &["status"],
+            _ => &["status", "spec"],
+        };
+        for field in kept {
+            match old.get(*field) {
+                Some(value) => object.set(field, value.clone()),
+                None => {
+                    object.take_at(field);
+                }
+            }
+        }
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::Label
+    }
+
+    fn selectable_fields(&self) -> &'static [&'static str] {
+        &["status.phase", "name"]
+    }
+
+    fn field_values(&self, object: &Value) -> Vec<String> {
+        vec![object.str_at("status.phase").to_owned(), object.name().to_owned()]
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: &[Column] = &[NAME, print::text("Status", "Active or Terminating."), AGE];
+        COLUMNS
+    }
+
+    fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
+        vec![print::name(object), Value::from(object.str_at("status.phase")), print::age(object, cx)]
+    }
+
+    fn has_generation(&self) -> bool {
+        false
+    }
+}
+
+fn label_with_name(object: &mut Value) {
+    let name = object.name().to_owned();
+    if name.is_empty() || object.label(NAME_LABEL) == Some(name.as_str()) {
+        return;
+    }
+    if let Some(labels) = object
+        .as_object_mut()
+        .and_then(|fields| made(fields, "metadata"))
+        .and_then(|metadata| made(metadata, "labels"))
+    {
+        labels.insert(NAME_LABEL.to_owned(), Value::from(name));
+    }
+}
