@@ -279,8 +279,7 @@ impl Engine for MemoryEngine {
                 current: state.revision,
             });
         }
-        state.check(at)?;
-        state.oldest = at;
+        state.oldest = state.oldest.max(at);
         let gone = state.log.partition_point(|record| record.revision < at);
         state.log.drain(..gone);
         Ok(())

@@ -1,7 +1,11 @@
 //! The engines behind the contract: one file each.
 
+mod embedded;
+mod etcd;
 mod memory;
 
+pub use embedded::{EmbeddedEngine, EmbeddedOptions};
+pub use etcd::{EtcdEngine, EtcdOptions};
 pub use memory::MemoryEngine;
 
 use crate::{Commit, Effect, StoreError};
