@@ -1,1 +1,3 @@
-//! The Service proxy and pod network routes.
+//! A node's part in the cluster's networks: the Service proxy, and the pod network's agent.
+
+pub mod network;
