@@ -8,7 +8,8 @@ mod tables;
 mod writer;
 
 use crate::{
-    Change, Commit, Engine, KeyValue, Outcome, RangeRequest, RangeResponse, Revision, StoreError, Watch, WatchEvent,
+    Change, Commit, Engine, KeyValue, Outcome, RangeRequest, RangeResponse, Revision, StoreError, Watch,
+    WatchEvent,
 };
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -119,9 +120,17 @@ impl EmbeddedEngine {
         let max_value = options.max_value;
         let (orders, inbox) = std::sync::mpsc::channel();
         let writer = Writer::new(core.clone(), options, inbox)?;
-        let thread = std::thread::Builder::new().name("storage-writer".into()).spawn(move || writer.run());
-        let thread = thread.map_err(|error| StoreError::Fatal(format!("no thread for the writer: {error}")))?;
-        Ok(Self { core, orders, writer: Mutex::new(Some(thread)), max_value })
+        let thread = std::thread::Builder::new()
+            .name("storage-writer".into())
+            .spawn(move || writer.run());
+        let thread =
+            thread.map_err(|error| StoreError::Fatal(format!("no thread for the writer: {error}")))?;
+        Ok(Self {
+            core,
+            orders,
+            writer: Mutex::new(Some(thread)),
+            max_value,
+        })
     }
 
     async fn order<T>(
@@ -152,7 +161,9 @@ fn open(path: &Path, options: &EmbeddedOptions) -> Result<Database, StoreError> 
     builder.set_cache_size(options.cache_bytes);
     let database = builder.create(path).map_err(|error| {
         StoreError::Fatal(match error {
-            DatabaseError::DatabaseAlreadyOpen => format!("{shown} is held by another process; end that first"),
+            DatabaseError::DatabaseAlreadyOpen => {
+                format!("{shown} is held by another process; end that first")
+            }
             DatabaseError::UpgradeRequired(version) => format!("{shown} has the old file format {version}"),
             DatabaseError::Storage(redb::StorageError::Io(error))
                 if error.kind() == std::io::ErrorKind::InvalidData =>
@@ -167,7 +178,11 @@ fn open(path: &Path, options: &EmbeddedOptions) -> Result<Database, StoreError> 
     })?;
     let transaction = database.begin_write().map_err(failed)?;
     let ours = {
-        let tables: Vec<_> = transaction.list_tables().map_err(failed)?.map(|table| table.name().to_owned()).collect();
+        let tables: Vec<_> = transaction
+            .list_tables()
+            .map_err(failed)?
+            .map(|table| table.name().to_owned())
+            .collect();
         let fresh = tables.is_empty();
         if !fresh && !tables.iter().any(|name| name == META.name()) {
             false
@@ -179,7 +194,9 @@ fn open(path: &Path, options: &EmbeddedOptions) -> Result<Database, StoreError> 
                 meta.insert(REVISION, 1).map_err(failed)?;
                 meta.insert(COMPACTED, 1).map_err(failed)?;
             }
-            let format = redb::ReadableTable::get(&meta, FORMAT.0).map_err(failed)?.map(|found| found.value());
+            let format = redb::ReadableTable::get(&meta, FORMAT.0)
+                .map_err(failed)?
+                .map(|found| found.value());
             drop(meta);
             transaction.open_table(KEYS).map_err(foreign)?;
             transaction.open_table(LOG).map_err(foreign)?;
@@ -189,7 +206,9 @@ fn open(path: &Path, options: &EmbeddedOptions) -> Result<Database, StoreError> 
     };
     if !ours {
         transaction.abort().map_err(failed)?;
-        return Err(StoreError::Fatal(format!("{shown} is a database, but not a store of ours of a format we know")));
+        return Err(StoreError::Fatal(format!(
+            "{shown} is a database, but not a store of ours of a format we know"
+        )));
     }
     transaction.commit().map_err(failed)?;
     Ok(database)
@@ -209,17 +228,29 @@ impl Core {
         let mut failure = self.failure.write();
         if failure.is_none() {
             tracing::error!(%error, "the store has failed; it accepts no more writes until restarted");
-            *failure = Some(StoreError::Fatal(format!("an earlier write failed; restart after mending its cause: {error}")));
+            *failure = Some(StoreError::Fatal(format!(
+                "an earlier write failed; restart after mending its cause: {error}"
+            )));
         }
     }
 
     fn publish(&self, first: Revision, last: Revision, changes: Vec<Change>) {
-        let bytes = changes.iter().map(|change| 64 + change.key.len() + change.value.as_ref().map_or(0, |v| v.len())).sum();
+        let bytes = changes
+            .iter()
+            .map(|change| 64 + change.key.len() + change.value.as_ref().map_or(0, |v| v.len()))
+            .sum();
         let mut recent = self.recent.write();
         recent.bytes += bytes;
-        recent.batches.push_back(Arc::new(Batch { first, last, changes, bytes }));
+        recent.batches.push_back(Arc::new(Batch {
+            first,
+            last,
+            changes,
+            bytes,
+        }));
         while recent.bytes > RECENT_BYTES && recent.batches.len() > 1 {
-            let Some(old) = recent.batches.pop_front() else { break };
+            let Some(old) = recent.batches.pop_front() else {
+                break;
+            };
             recent.bytes -= old.bytes;
             recent.floor = old.last;
         }
@@ -236,7 +267,9 @@ impl Core {
         let transaction = self.database.begin_read().map_err(failed)?;
         let expiry = transaction.open_table(EXPIRY).map_err(failed)?;
         let due = redb::ReadableTable::range(&expiry, ..(now.saturating_add(1), (0, 0))).map_err(failed)?;
-        due.take(most).map(|row| row.map(|(key, _)| key.value()).map_err(failed)).collect()
+        due.take(most)
+            .map(|row| row.map(|(key, _)| key.value()).map_err(failed))
+            .collect()
     }
 }
 
@@ -271,7 +304,8 @@ impl Engine for EmbeddedEngine {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
         let core = self.core.clone();
         let read = tokio::task::spawn_blocking(move || core.view()?.range(&request));
-        read.await.map_err(|error| StoreError::Fatal(format!("reading stopped: {error}")))?
+        read.await
+            .map_err(|error| StoreError::Fatal(format!("reading stopped: {error}")))?
     }
 
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
@@ -283,7 +317,13 @@ impl Engine for EmbeddedEngine {
         self.core.view()?.check(from)?;
         let clock = self.core.clock.subscribe();
         let core = self.core.clone();
-        Ok(Box::new(EmbeddedWatch { core, prefix: prefix.to_owned(), next: from, clock, first: true }))
+        Ok(Box::new(EmbeddedWatch {
+            core,
+            prefix: prefix.to_owned(),
+            next: from,
+            clock,
+            first: true,
+        }))
     }
 
     async fn revision(&self) -> Result<Revision, StoreError> {
@@ -322,7 +362,10 @@ impl EmbeddedWatch {
         {
             let recent = self.core.recent.read();
             if self.next < recent.compacted {
-                return Err(StoreError::Compacted { asked: self.next, oldest: recent.compacted });
+                return Err(StoreError::Compacted {
+                    asked: self.next,
+                    oldest: recent.compacted,
+                });
             }
             if let Some(found) = recent.changes(&self.prefix, self.next) {
                 return Ok(found);
@@ -330,6 +373,7 @@ impl EmbeddedWatch {
         }
         let (core, prefix, next) = (self.core.clone(), self.prefix.clone(), self.next);
         let read = tokio::task::spawn_blocking(move || core.view()?.changes(&prefix, next, READ));
-        read.await.map_err(|error| StoreError::Fatal(format!("reading stopped: {error}")))?
+        read.await
+            .map_err(|error| StoreError::Fatal(format!("reading stopped: {error}")))?
     }
 }

@@ -10,14 +10,15 @@ mod leases;
 mod watch;
 
 use crate::{
-    Commit, Effect, Engine, Guard, KeyValue, Outcome, RangeRequest, RangeResponse, Revision, StoreError, Watch,
+    Commit, Effect, Engine, Guard, KeyValue, Outcome, RangeRequest, RangeResponse, Revision, StoreError,
+    Watch,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use errors::{Asked, mapped};
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KvClient, PutOptions, TlsOptions,
-    Txn, TxnOp, TxnOpResponse,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KvClient, PutOptions,
+    TlsOptions, Txn, TxnOp, TxnOpResponse,
 };
 use leases::Leases;
 use std::future::Future;
@@ -83,19 +84,31 @@ impl EtcdEngine {
             .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
-        if options.ca.is_some() || options.identity.is_some() || options.endpoints.iter().any(|e| e.starts_with("https:"))
+        if options.ca.is_some()
+            || options.identity.is_some()
+            || options.endpoints.iter().any(|e| e.starts_with("https:"))
         {
             connect = connect.with_tls(tls(&options));
         }
         let refused = |error| StoreError::Fatal(format!("etcd at {}: {error}", options.endpoints.join(",")));
-        let client = Client::connect(&options.endpoints, Some(connect)).await.map_err(refused)?;
+        let client = Client::connect(&options.endpoints, Some(connect))
+            .await
+            .map_err(refused)?;
         let stop = CancellationToken::new();
         let told = tokio::sync::watch::Sender::new(Revision(0));
-        let connection = Arc::new(Connection { client, options, told });
+        let connection = Arc::new(Connection {
+            client,
+            options,
+            told,
+        });
         if !connection.options.compaction_interval.is_zero() {
             tokio::spawn(compactor::run(connection.clone(), stop.clone()));
         }
-        Ok(Self { leases: Leases::new(connection.clone()), connection, _stop: stop.drop_guard() })
+        Ok(Self {
+            leases: Leases::new(connection.clone()),
+            connection,
+            _stop: stop.drop_guard(),
+        })
     }
 
     /// Tries a commit once.
@@ -114,7 +127,11 @@ impl EtcdEngine {
                 Effect::Delete(key) => TxnOp::delete(key.as_str(), None),
             });
         }
-        let otherwise: Vec<TxnOp> = commit.guards.iter().map(|guard| TxnOp::get(key_of(guard), None)).collect();
+        let otherwise: Vec<TxnOp> = commit
+            .guards
+            .iter()
+            .map(|guard| TxnOp::get(key_of(guard), None))
+            .collect();
         let txn = Txn::new().when(compares).and_then(effects).or_else(otherwise);
         let response = self.connection.kv().txn(txn).await?;
         if response.succeeded() {
@@ -130,7 +147,10 @@ impl EtcdEngine {
 
 impl Connection {
     fn kv(&self) -> KvClient {
-        self.client.kv_client().max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX)
+        self.client
+            .kv_client()
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX)
     }
 
     /// Bounds a request in time.
@@ -141,7 +161,10 @@ impl Connection {
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.options.timeout, request).await {
             Ok(answer) => answer.map_err(|error| mapped(error, asked)),
-            Err(_) => Err(StoreError::Unavailable(format!("etcd did not answer within {:?}", self.options.timeout))),
+            Err(_) => Err(StoreError::Unavailable(format!(
+                "etcd did not answer within {:?}",
+                self.options.timeout
+            ))),
         }
     }
 
@@ -185,7 +208,9 @@ impl Engine for EtcdEngine {
             _ if request.prefix.is_empty() => "\0".to_owned(),
             _ => request.prefix.clone(),
         };
-        let mut options = GetOptions::new().with_range(end_of(&request.prefix)).with_limit(request.limit as i64);
+        let mut options = GetOptions::new()
+            .with_range(end_of(&request.prefix))
+            .with_limit(request.limit as i64);
         if request.count_only {
             options = options.with_count_only();
         }
@@ -196,18 +221,31 @@ impl Engine for EtcdEngine {
             }
             None => Asked::Nothing,
         };
-        let ask = || async { self.connection.kv().get(low.as_str(), Some(options.clone())).await };
+        let ask = || async {
+            self.connection
+                .kv()
+                .get(low.as_str(), Some(options.clone()))
+                .await
+        };
         let answer = self.connection.read(asked, ask).await;
         let mut found = match answer {
             Err(StoreError::Future { asked, .. }) => {
-                return Err(StoreError::Future { asked, current: self.connection.revision().await? });
+                return Err(StoreError::Future {
+                    asked,
+                    current: self.connection.revision().await?,
+                });
             }
             answer => answer?,
         };
         let revision = revision_of(found.header());
         let (more, count) = (found.more(), found.count() as u64);
         let items = found.take_kvs().into_iter().filter_map(key_value).collect();
-        Ok(RangeResponse { items, more: more && !request.count_only, count, revision })
+        Ok(RangeResponse {
+            items,
+            more: more && !request.count_only,
+            count,
+            revision,
+        })
     }
 
     async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
@@ -224,7 +262,9 @@ impl Engine for EtcdEngine {
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        Ok(Box::new(watch::EtcdWatch::open(self.connection.clone(), prefix, from).await?))
+        Ok(Box::new(
+            watch::EtcdWatch::open(self.connection.clone(), prefix, from).await?,
+        ))
     }
 
     async fn revision(&self) -> Result<Revision, StoreError> {
@@ -241,9 +281,10 @@ impl Engine for EtcdEngine {
         let compact = async { self.connection.kv().compact(at.0 as i64, None).await };
         match self.connection.bounded(Asked::Revision(at), compact).await {
             Ok(_) | Err(StoreError::Compacted { .. }) => Ok(()),
-            Err(StoreError::Future { asked, .. }) => {
-                Err(StoreError::Future { asked, current: self.connection.revision().await? })
-            }
+            Err(StoreError::Future { asked, .. }) => Err(StoreError::Future {
+                asked,
+                current: self.connection.revision().await?,
+            }),
             Err(error) => Err(error),
         }
     }
@@ -279,9 +320,17 @@ fn revision_of(header: Option<&etcd_client::ResponseHeader>) -> Revision {
 
 /// None for a key that isn't text: nothing of ours.
 fn key_value(found: etcd_client::KeyValue) -> Option<KeyValue> {
-    let (modified, created) = (Revision(found.mod_revision() as u64), Revision(found.create_revision() as u64));
+    let (modified, created) = (
+        Revision(found.mod_revision() as u64),
+        Revision(found.create_revision() as u64),
+    );
     let (key, value) = found.into_key_value();
-    Some(KeyValue { key: String::from_utf8(key).ok()?, value: Bytes::from(value), modified, created })
+    Some(KeyValue {
+        key: String::from_utf8(key).ok()?,
+        value: Bytes::from(value),
+        modified,
+        created,
+    })
 }
 
 /// The end of the range of keys that start with a prefix.

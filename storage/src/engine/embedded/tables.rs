@@ -77,7 +77,9 @@ impl<'a> Record<'a> {
                 created: u64::from_le_bytes(*created),
             })
         };
-        parse().ok_or_else(|| StoreError::Fatal("the store's file is damaged: a log record does not decode".into()))
+        parse().ok_or_else(|| {
+            StoreError::Fatal("the store's file is damaged: a log record does not decode".into())
+        })
     }
 }
 
@@ -97,16 +99,25 @@ impl View {
     pub(super) fn new(transaction: ReadTransaction) -> Result<Self, StoreError> {
         let meta = transaction.open_table(META).map_err(failed)?;
         let number = |name| -> Result<Revision, StoreError> {
-            Ok(Revision(meta.get(name).map_err(failed)?.map_or(1, |found| found.value())))
+            Ok(Revision(
+                meta.get(name).map_err(failed)?.map_or(1, |found| found.value()),
+            ))
         };
         let (revision, compacted) = (number(REVISION)?, number(COMPACTED)?);
         drop(meta);
-        Ok(Self { transaction, revision, compacted })
+        Ok(Self {
+            transaction,
+            revision,
+            compacted,
+        })
     }
 
     pub(super) fn check(&self, asked: Revision) -> Result<(), StoreError> {
         if asked < self.compacted {
-            return Err(StoreError::Compacted { asked, oldest: self.compacted });
+            return Err(StoreError::Compacted {
+                asked,
+                oldest: self.compacted,
+            });
         }
         Ok(())
     }
@@ -120,7 +131,10 @@ impl View {
     pub(super) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, StoreError> {
         let at = request.revision.unwrap_or(self.revision);
         if at > self.revision {
-            return Err(StoreError::Future { asked: at, current: self.revision });
+            return Err(StoreError::Future {
+                asked: at,
+                current: self.revision,
+            });
         }
         self.check(at)?;
         let keys = self.transaction.open_table(KEYS).map_err(failed)?;
@@ -140,7 +154,13 @@ impl View {
                 then.entry(record.key.to_owned()).or_insert(record.before);
             }
         }
-        let mut page = Page { request, response: RangeResponse { revision: self.revision, ..Default::default() } };
+        let mut page = Page {
+            request,
+            response: RangeResponse {
+                revision: self.revision,
+                ..Default::default()
+            },
+        };
         let mut then = then.into_iter().peekable();
         for row in keys.range::<&str>((low, Bound::Unbounded)).map_err(failed)? {
             let (key, place) = row.map_err(failed)?;
@@ -200,7 +220,11 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn add(&mut self, log: &impl ReadableTable<Place, &'static [u8]>, place: Option<Place>) -> Result<(), StoreError> {
+    fn add(
+        &mut self,
+        log: &impl ReadableTable<Place, &'static [u8]>,
+        place: Option<Place>,
+    ) -> Result<(), StoreError> {
         let Some(place) = place else { return Ok(()) };
         self.response.count += 1;
         if self.request.count_only {
@@ -226,7 +250,12 @@ pub(super) fn read(
 }
 
 fn value_at(log: &impl ReadableTable<Place, &'static [u8]>, place: Place) -> Result<KeyValue, StoreError> {
-    let lost = || StoreError::Fatal(format!("the store's file is damaged: change {}.{} is missing", place.0, place.1));
+    let lost = || {
+        StoreError::Fatal(format!(
+            "the store's file is damaged: change {}.{} is missing",
+            place.0, place.1
+        ))
+    };
     let bytes = log.get(place).map_err(failed)?.ok_or_else(lost)?;
     let record = Record::decode(bytes.value())?;
     Ok(KeyValue {
@@ -244,9 +273,24 @@ mod tests {
     #[test]
     fn records_come_back_as_they_went_and_broken_ones_are_errors() {
         let table = [
-            Record { key: "/a", value: Some(b"v"), before: None, created: 7 },
-            Record { key: "/a", value: Some(b""), before: Some((3, 1)), created: 7 },
-            Record { key: "", value: None, before: Some((u64::MAX, u32::MAX)), created: 0 },
+            Record {
+                key: "/a",
+                value: Some(b"v"),
+                before: None,
+                created: 7,
+            },
+            Record {
+                key: "/a",
+                value: Some(b""),
+                before: Some((3, 1)),
+                created: 7,
+            },
+            Record {
+                key: "",
+                value: None,
+                before: Some((u64::MAX, u32::MAX)),
+                created: 0,
+            },
         ];
         for record in table {
             let bytes = record.encode();

@@ -4,9 +4,7 @@
 //! see the effects of the ones before it in the same transaction. Between batches it deletes what has expired and forgets
 //! old history, a bounded piece at a time, so that commits never wait long.
 
-use super::tables::{
-    CLEARED, COMPACTED, EXPIRY, KEYS, LOG, META, Place, REVISION, Record, failed, read,
-};
+use super::tables::{CLEARED, COMPACTED, EXPIRY, KEYS, LOG, META, Place, REVISION, Record, failed, read};
 use super::{Core, EmbeddedOptions};
 use crate::{Change, Commit, Effect, Guard, Outcome, Revision, StoreError};
 use redb::{ReadableTable, Table, WriteTransaction};
@@ -51,22 +49,42 @@ struct Tables<'t> {
 }
 
 impl Writer {
-    pub(super) fn new(core: Arc<Core>, options: EmbeddedOptions, orders: Receiver<Order>) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        core: Arc<Core>,
+        options: EmbeddedOptions,
+        orders: Receiver<Order>,
+    ) -> Result<Self, StoreError> {
         let view = core.view()?;
         let (revision, compacted) = (view.revision.0, view.compacted.0);
         let transaction = core.database.begin_write().map_err(failed)?;
         let meta = transaction.open_table(META).map_err(failed)?;
-        let cleared = meta.get(CLEARED).map_err(failed)?.map_or(1, |found| found.value());
+        let cleared = meta
+            .get(CLEARED)
+            .map_err(failed)?
+            .map_or(1, |found| found.value());
         drop(meta);
         transaction.abort().map_err(failed)?;
         let now = Instant::now();
-        Ok(Self { core, options, orders, revision, compacted, cleared, aged: (now, revision), swept: now })
+        Ok(Self {
+            core,
+            options,
+            orders,
+            revision,
+            compacted,
+            cleared,
+            aged: (now, revision),
+            swept: now,
+        })
     }
 
     /// Works until told to stop or until nobody can ask any more.
     pub(super) fn run(mut self) {
         loop {
-            let wait = if self.cleared < self.compacted { Duration::ZERO } else { SWEEP };
+            let wait = if self.cleared < self.compacted {
+                Duration::ZERO
+            } else {
+                SWEEP
+            };
             match self.orders.recv_timeout(wait) {
                 Ok(first) => {
                     if !self.serve(first) {
@@ -152,13 +170,20 @@ impl Writer {
     }
 
     /// Makes a transaction durable and visible.
-    fn finish(&mut self, transaction: WriteTransaction, revision: u64, changes: Vec<Change>) -> Result<(), StoreError> {
+    fn finish(
+        &mut self,
+        transaction: WriteTransaction,
+        revision: u64,
+        changes: Vec<Change>,
+    ) -> Result<(), StoreError> {
         {
             let mut meta = transaction.open_table(META).map_err(failed)?;
             meta.insert(REVISION, revision).map_err(failed)?;
         }
         let unknown = |error: redb::CommitError| {
-            StoreError::Unavailable(format!("writing the store's file failed, the commit may or may not hold: {error}"))
+            StoreError::Unavailable(format!(
+                "writing the store's file failed, the commit may or may not hold: {error}"
+            ))
         };
         transaction.commit().map_err(unknown)?;
         if changes.is_empty() {
@@ -208,13 +233,27 @@ impl Writer {
             for (millis, place) in &due {
                 tables.expiry.remove((*millis, *place)).map_err(failed)?;
                 // The record is gone when the key was put again or deleted and history has passed.
-                let Some(bytes) = tables.log.get(*place).map_err(failed)? else { continue };
+                let Some(bytes) = tables.log.get(*place).map_err(failed)? else {
+                    continue;
+                };
                 let record = Record::decode(bytes.value())?;
-                if tables.keys.get(record.key).map_err(failed)?.is_some_and(|found| found.value().0 == *place) {
+                if tables
+                    .keys
+                    .get(record.key)
+                    .map_err(failed)?
+                    .is_some_and(|found| found.value().0 == *place)
+                {
                     effects.push(Effect::Delete(record.key.to_owned()));
                 }
             }
-            tables.apply(Commit { guards: Vec::new(), effects }, &mut revision, &mut changes)?;
+            tables.apply(
+                Commit {
+                    guards: Vec::new(),
+                    effects,
+                },
+                &mut revision,
+                &mut changes,
+            )?;
         }
         self.finish(transaction, revision, changes)
     }
@@ -222,7 +261,10 @@ impl Writer {
     /// From now on nothing before `at` can be asked for; what that frees is cleared piece by piece.
     fn compact(&mut self, at: u64) -> Result<(), StoreError> {
         if at > self.revision {
-            return Err(StoreError::Future { asked: Revision(at), current: Revision(self.revision) });
+            return Err(StoreError::Future {
+                asked: Revision(at),
+                current: Revision(self.revision),
+            });
         }
         if at <= self.compacted {
             return Ok(());
@@ -245,7 +287,11 @@ impl Writer {
         {
             let mut log = transaction.open_table(LOG).map_err(failed)?;
             let mut useless: Vec<Place> = Vec::new();
-            for (count, row) in log.range((self.cleared, 0)..(self.compacted + 1, 0)).map_err(failed)?.enumerate() {
+            for (count, row) in log
+                .range((self.cleared, 0)..(self.compacted + 1, 0))
+                .map_err(failed)?
+                .enumerate()
+            {
                 let (place, bytes) = row.map_err(failed)?;
                 let place = place.value();
                 if count >= PIECE && place.0 > self.cleared {
@@ -279,15 +325,25 @@ impl<'t> Tables<'t> {
         })
     }
 
-    fn apply(&mut self, commit: Commit, clock: &mut u64, changes: &mut Vec<Change>) -> Result<Outcome, StoreError> {
+    fn apply(
+        &mut self,
+        commit: Commit,
+        clock: &mut u64,
+        changes: &mut Vec<Change>,
+    ) -> Result<Outcome, StoreError> {
         if !self.holds(&commit.guards)? {
-            let found = commit.guards.iter().map(|guard| read(&self.keys, &self.log, key_of(guard)));
+            let found = commit
+                .guards
+                .iter()
+                .map(|guard| read(&self.keys, &self.log, key_of(guard)));
             return Ok(Outcome::Refused(found.collect::<Result<_, _>>()?));
         }
         let revision = *clock + 1;
         let mut number = 0;
         for effect in commit.effects {
-            let Some(change) = self.effect(effect, (revision, number))? else { continue };
+            let Some(change) = self.effect(effect, (revision, number))? else {
+                continue;
+            };
             changes.push(change);
             number += 1;
         }
@@ -299,7 +355,11 @@ impl<'t> Tables<'t> {
 
     fn holds(&self, guards: &[Guard]) -> Result<bool, StoreError> {
         for guard in guards {
-            let found = self.keys.get(key_of(guard)).map_err(failed)?.map(|found| found.value().0.0);
+            let found = self
+                .keys
+                .get(key_of(guard))
+                .map_err(failed)?
+                .map(|found| found.value().0.0);
             let holds = match guard {
                 Guard::Unchanged(_, at) => found == Some(at.0),
                 Guard::Absent(_) => found.is_none(),
@@ -315,24 +375,58 @@ impl<'t> Tables<'t> {
         let revision = Revision(place.0);
         match effect {
             Effect::Put(key, value, life) => {
-                let before = self.keys.get(key.as_str()).map_err(failed)?.map(|found| found.value());
+                let before = self
+                    .keys
+                    .get(key.as_str())
+                    .map_err(failed)?
+                    .map(|found| found.value());
                 let created = before.map_or(place.0, |(_, created)| created);
                 let before = before.map(|(place, _)| place);
-                let record = Record { key: &key, value: Some(&value), before, created };
-                self.log.insert(place, record.encode().as_slice()).map_err(failed)?;
+                let record = Record {
+                    key: &key,
+                    value: Some(&value),
+                    before,
+                    created,
+                };
+                self.log
+                    .insert(place, record.encode().as_slice())
+                    .map_err(failed)?;
                 self.keys.insert(key.as_str(), (place, created)).map_err(failed)?;
                 if let Some(life) = life {
                     let end = now_millis().saturating_add(life.as_millis() as u64);
                     self.expiry.insert((end, place), ()).map_err(failed)?;
                 }
-                Ok(Some(Change { key, value: Some(value), revision, created: Revision(created) }))
+                Ok(Some(Change {
+                    key,
+                    value: Some(value),
+                    revision,
+                    created: Revision(created),
+                }))
             }
             Effect::Delete(key) => {
-                let before = self.keys.remove(key.as_str()).map_err(failed)?.map(|found| found.value());
-                let Some((before, created)) = before else { return Ok(None) };
-                let record = Record { key: &key, value: None, before: Some(before), created };
-                self.log.insert(place, record.encode().as_slice()).map_err(failed)?;
-                Ok(Some(Change { key, value: None, revision, created: Revision(created) }))
+                let before = self
+                    .keys
+                    .remove(key.as_str())
+                    .map_err(failed)?
+                    .map(|found| found.value());
+                let Some((before, created)) = before else {
+                    return Ok(None);
+                };
+                let record = Record {
+                    key: &key,
+                    value: None,
+                    before: Some(before),
+                    created,
+                };
+                self.log
+                    .insert(place, record.encode().as_slice())
+                    .map_err(failed)?;
+                Ok(Some(Change {
+                    key,
+                    value: None,
+                    revision,
+                    created: Revision(created),
+                }))
             }
         }
     }
@@ -352,5 +446,7 @@ fn size(effect: &Effect) -> usize {
 }
 
 fn now_millis() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }

@@ -16,7 +16,9 @@ pub(super) async fn run(connection: Arc<Connection>, stop: CancellationToken) {
             tokio::time::sleep(connection.options.compaction_interval).await;
             match round(&connection, version, seen).await {
                 Ok((now, at)) => (version, seen) = (now, at),
-                Err(error) => tracing::warn!(%error, "compacting etcd failed; trying again at the next interval"),
+                Err(error) => {
+                    tracing::warn!(%error, "compacting etcd failed; trying again at the next interval")
+                }
             }
         }
     })
@@ -29,7 +31,9 @@ async fn round(connection: &Connection, version: i64, seen: Revision) -> Result<
         .when(vec![Compare::version(KEY, CompareOp::Equal, version)])
         .and_then(vec![TxnOp::put(KEY, seen.to_string(), None)])
         .or_else(vec![TxnOp::get(KEY, None)]);
-    let answer = connection.bounded(Asked::Nothing, async { connection.kv().txn(txn).await }).await?;
+    let answer = connection
+        .bounded(Asked::Nothing, async { connection.kv().txn(txn).await })
+        .await?;
     let now = revision_of(answer.header());
     if !answer.succeeded() {
         let found = answer.op_responses().into_iter().find_map(|found| match found {

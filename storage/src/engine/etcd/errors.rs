@@ -31,12 +31,18 @@ pub(super) fn mapped(error: Error, asked: Asked<'_>) -> StoreError {
             _ => Revision(0),
         };
         // etcd doesn't say where its history begins; later than what was asked.
-        return StoreError::Compacted { asked, oldest: Revision(asked.0 + 1) };
+        return StoreError::Compacted {
+            asked,
+            oldest: Revision(asked.0 + 1),
+        };
     }
     if let Asked::Revision(asked) = asked
         && text.contains(FUTURE)
     {
-        return StoreError::Future { asked, current: Revision(0) };
+        return StoreError::Future {
+            asked,
+            current: Revision(0),
+        };
     }
     if let Asked::Commit(commit) = asked
         && TOO_LARGE.iter().any(|part| text.contains(part))
@@ -51,9 +57,10 @@ pub(super) fn mapped(error: Error, asked: Asked<'_>) -> StoreError {
             Class::Fatal => StoreError::Fatal(format!("etcd: {text}")),
             Class::Passing => StoreError::Unavailable(format!("etcd: {text}")),
         },
-        Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::Utf8Error(_) | Error::InvalidMetadataValue(_) => {
-            StoreError::Fatal(format!("etcd: {text}"))
-        }
+        Error::InvalidArgs(_)
+        | Error::InvalidUri(_)
+        | Error::Utf8Error(_)
+        | Error::InvalidMetadataValue(_) => StoreError::Fatal(format!("etcd: {text}")),
         _ => StoreError::Unavailable(format!("etcd: {text}")),
     }
 }
@@ -78,7 +85,11 @@ fn too_large(commit: &Commit) -> StoreError {
         Effect::Delete(_) => None,
     });
     match puts.max_by_key(|(_, size)| *size) {
-        Some((key, size)) => StoreError::TooLarge { key: key.clone(), size, max: size.saturating_sub(1) },
+        Some((key, size)) => StoreError::TooLarge {
+            key: key.clone(),
+            size,
+            max: size.saturating_sub(1),
+        },
         None => StoreError::Fatal("etcd: the request is too large".into()),
     }
 }
@@ -91,15 +102,38 @@ mod tests {
     fn errors_mean_what_the_contract_says() {
         let watch = |text: &str| Error::WatchError(text.into());
         let asked = Asked::Revision(Revision(5));
-        let compacted = mapped(watch("etcdserver: mvcc: required revision has been compacted"), asked);
-        assert!(matches!(compacted, StoreError::Compacted { asked: Revision(5), .. }));
-        let future = mapped(watch("etcdserver: mvcc: required revision is a future revision"), asked);
-        assert!(matches!(future, StoreError::Future { asked: Revision(5), .. }));
+        let compacted = mapped(
+            watch("etcdserver: mvcc: required revision has been compacted"),
+            asked,
+        );
+        assert!(matches!(
+            compacted,
+            StoreError::Compacted {
+                asked: Revision(5),
+                ..
+            }
+        ));
+        let future = mapped(
+            watch("etcdserver: mvcc: required revision is a future revision"),
+            asked,
+        );
+        assert!(matches!(
+            future,
+            StoreError::Future {
+                asked: Revision(5),
+                ..
+            }
+        ));
         let full = mapped(watch("etcdserver: mvcc: database space exceeded"), Asked::Nothing);
         assert!(matches!(full, StoreError::Fatal(_)));
-        assert!(matches!(mapped(watch("connection reset"), Asked::Nothing), StoreError::Unavailable(_)));
-        let commit =
-            Commit { effects: vec![Effect::Put("/a".into(), bytes::Bytes::from_static(b"xy"), None)], guards: vec![] };
+        assert!(matches!(
+            mapped(watch("connection reset"), Asked::Nothing),
+            StoreError::Unavailable(_)
+        ));
+        let commit = Commit {
+            effects: vec![Effect::Put("/a".into(), bytes::Bytes::from_static(b"xy"), None)],
+            guards: vec![],
+        };
         let large = mapped(watch("etcdserver: request is too large"), Asked::Commit(&commit));
         assert!(matches!(large, StoreError::TooLarge { size: 2, .. }));
     }

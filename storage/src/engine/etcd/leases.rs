@@ -26,7 +26,11 @@ struct Lease {
 
 impl Leases {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
-        Self { connection, current: Mutex::default(), forgotten: false.into() }
+        Self {
+            connection,
+            current: Mutex::default(),
+            forgotten: false.into(),
+        }
     }
 
     /// A lease that lives at least this long.
@@ -46,9 +50,21 @@ impl Leases {
         }
         let window = window(life);
         let granted = seconds.saturating_add(window.as_secs_f64().ceil() as u64);
-        let lease = self.connection.client.lease_client().grant(granted as i64, None).await?;
+        let lease = self
+            .connection
+            .client
+            .lease_client()
+            .grant(granted as i64, None)
+            .await?;
         current.retain(|_, lease| lease.until > now);
-        current.insert(seconds, Lease { id: lease.id(), until: now + window, keys: 1 });
+        current.insert(
+            seconds,
+            Lease {
+                id: lease.id(),
+                until: now + window,
+                keys: 1,
+            },
+        );
         Ok(lease.id())
     }
 
@@ -61,7 +77,11 @@ impl Leases {
 /// How long a lease for this life is handed out. A short life gets a lease of its own, so that it ends on time.
 fn window(life: Duration) -> Duration {
     let window = (life / 20).min(WINDOW);
-    if window < Duration::from_secs(1) { Duration::ZERO } else { window }
+    if window < Duration::from_secs(1) {
+        Duration::ZERO
+    } else {
+        window
+    }
 }
 
 #[cfg(test)]

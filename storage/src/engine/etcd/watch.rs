@@ -51,7 +51,11 @@ enum Step {
 }
 
 impl EtcdWatch {
-    pub(super) async fn open(connection: Arc<Connection>, prefix: &str, from: Revision) -> Result<Self, StoreError> {
+    pub(super) async fn open(
+        connection: Arc<Connection>,
+        prefix: &str,
+        from: Revision,
+    ) -> Result<Self, StoreError> {
         let told = connection.told.subscribe();
         let marker = format!("{prefix}{MARKER}");
         let prefix = prefix.to_owned();
@@ -74,12 +78,26 @@ impl EtcdWatch {
         if self.progress == Progress::Unknown {
             let status = async { self.connection.client.maintenance_client().status().await };
             let status = self.connection.bounded(Asked::Nothing, status).await?;
-            self.progress = if progress_is_safe(status.version()) { Progress::Request } else { Progress::Marker };
+            self.progress = if progress_is_safe(status.version()) {
+                Progress::Request
+            } else {
+                Progress::Marker
+            };
         }
-        let mut options = WatchOptions::new().with_start_revision(self.next.0 as i64).with_progress_notify();
-        options = if self.prefix.is_empty() { options.with_all_keys() } else { options.with_prefix() };
+        let mut options = WatchOptions::new()
+            .with_start_revision(self.next.0 as i64)
+            .with_progress_notify();
+        options = if self.prefix.is_empty() {
+            options.with_all_keys()
+        } else {
+            options.with_prefix()
+        };
         let watch = async {
-            let mut client = self.connection.client.watch_client().max_decoding_message_size(usize::MAX);
+            let mut client = self
+                .connection
+                .client
+                .watch_client()
+                .max_decoding_message_size(usize::MAX);
             client.watch(self.prefix.as_str(), Some(options)).await
         };
         self.stream = Some(self.connection.bounded(Asked::Revision(self.next), watch).await?);
@@ -103,12 +121,19 @@ impl EtcdWatch {
     async fn ask_for_progress(&mut self) -> Result<(), StoreError> {
         match self.progress {
             Progress::Request => {
-                let Some(stream) = &mut self.stream else { return Ok(()) };
+                let Some(stream) = &mut self.stream else {
+                    return Ok(());
+                };
                 let asked = stream.request_progress().await;
                 asked.map_err(|error| mapped(error, Asked::Nothing))
             }
             Progress::Marker | Progress::Unknown => {
-                let put = async { self.connection.kv().put(self.marker.as_str(), Vec::new(), None).await };
+                let put = async {
+                    self.connection
+                        .kv()
+                        .put(self.marker.as_str(), Vec::new(), None)
+                        .await
+                };
                 self.connection.bounded(Asked::Nothing, put).await.map(drop)
             }
         }
@@ -119,9 +144,15 @@ impl EtcdWatch {
         if message.canceled() {
             let compacted = message.compact_revision();
             if compacted > 0 {
-                return Err(StoreError::Compacted { asked: self.next, oldest: Revision(compacted as u64) });
+                return Err(StoreError::Compacted {
+                    asked: self.next,
+                    oldest: Revision(compacted as u64),
+                });
             }
-            return Err(StoreError::Unavailable(format!("etcd ended the watch: {}", message.cancel_reason())));
+            return Err(StoreError::Unavailable(format!(
+                "etcd ended the watch: {}",
+                message.cancel_reason()
+            )));
         }
         if message.created() {
             return Ok(None);
@@ -169,7 +200,11 @@ impl Watch for EtcdWatch {
                 continue;
             }
             let behind = *self.told.borrow_and_update() >= self.next;
-            self.ask_at = if behind { self.ask_at.or_else(|| Some(Instant::now() + PATIENCE)) } else { None };
+            self.ask_at = if behind {
+                self.ask_at.or_else(|| Some(Instant::now() + PATIENCE))
+            } else {
+                None
+            };
             let Some(stream) = &mut self.stream else { continue };
             let ask_at = self.ask_at;
             let patience = async {
