@@ -271,7 +271,7 @@ impl State {
         }
         let Some(event) = self.main.pop() else { return };
         self.floor = self.floor.max(event.revision);
-        self.gaps.retain(|(after, _)| *after >= self.floor);
+        self.gaps.retain(|(_, before)| *before > self.floor);
         let Self {
             prefix,
             keys,
@@ -352,6 +352,7 @@ impl State {
                 if let Some(values) = self.values.get_mut(field) {
                     values.remove(value);
                 }
+                self.values.retain(|_, values| !values.is_empty());
             }
         }
     }

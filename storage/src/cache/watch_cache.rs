@@ -1,7 +1,7 @@
 //! The cache as its users see it: registering resources, reading, waiting, watching.
 
 use super::entry::{Decoder, Entry};
-use super::feed::{Clock, Feed};
+use super::feed::Feed;
 use super::metrics::CacheMetrics;
 use super::question::Question;
 use super::resource::{Resource, undo};
@@ -9,7 +9,6 @@ use super::snapshot::Snapshot;
 use super::subscription::{From, Scope, Subscribe, Subscription};
 use crate::{Engine, Revision, StoreError};
 use ahash::HashMap;
-use imbl::OrdSet;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -226,9 +225,10 @@ impl WatchCache {
 
     /// A resource's objects, as of now.
     pub fn snapshot(&self, prefix: &str) -> Result<Snapshot, CacheError> {
-        self.read(prefix, |objects, revision| {
-            Snapshot::new(objects.clone(), revision)
-        })
+        let resource = self.resource(prefix)?;
+        let state = resource.state.read();
+        let revision = state.revision(self.shared.feed.clock().now());
+        Ok(Snapshot::new(state.objects().clone(), revision))
     }
 
     /// A resource's objects as they were at a revision.
@@ -288,25 +288,11 @@ impl WatchCache {
 
     fn resource(&self, prefix: &str) -> Result<Arc<Resource>, CacheError> {
         let found = self.shared.resources.read().get(prefix).cloned();
-        found.ok_or_else(|| CacheError::NotServed(prefix.to_owned()))
-    }
-
-    fn read<T>(
-        &self,
-        prefix: &str,
-        take: impl FnOnce(&OrdSet<super::resource::ByKey>, Revision) -> T,
-    ) -> Result<T, CacheError> {
-        let resource = self.resource(prefix)?;
-        let state = resource.state.read();
-        if !state.served {
-            return Err(CacheError::NotServed(prefix.to_owned()));
+        match found {
+            Some(_) if !self.is_ready() => Err(CacheError::Loading),
+            Some(resource) if resource.state.read().served => Ok(resource),
+            _ => Err(CacheError::NotServed(prefix.to_owned())),
         }
-        let now: Clock = self.shared.feed.clock();
-        let revision = state.revision(now.now());
-        if revision == Revision(0) {
-            return Err(CacheError::Loading);
-        }
-        Ok(take(state.objects(), revision))
     }
 }
 
