@@ -1,6 +1,7 @@
 //! The embedded engine against `kill -9`: every acknowledged write is there afterwards.
 //!
 //! The test runs itself as a child that writes from several tasks and reports each acknowledged write on its stdout.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use rutter_storage::engine::{EmbeddedEngine, EmbeddedOptions};
 use rutter_storage::{Commit, Effect, Engine, Outcome, StoreError};

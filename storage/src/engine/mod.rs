@@ -3,10 +3,12 @@
 mod embedded;
 mod etcd;
 mod memory;
+mod metered;
 
 pub use embedded::{EmbeddedEngine, EmbeddedOptions};
 pub use etcd::{EtcdEngine, EtcdOptions};
 pub use memory::MemoryEngine;
+pub use metered::MeteredEngine;
 
 use crate::{Commit, Effect, StoreError};
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! The contract, one suite over all engines. The etcd ones need `etcd` on PATH (Debian: `etcd-server`).
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod fixture;
 mod suite;
