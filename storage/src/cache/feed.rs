@@ -54,6 +54,8 @@ enum Loaded {
 
 /// A change ready to apply: the entry, or none for a delete.
 type Step = (Revision, Box<str>, Option<Arc<Entry>>);
+/// The steps of one revision on one resource.
+type Group = Vec<(Box<str>, Option<Arc<Entry>>)>;
 
 impl Clock {
     pub(crate) fn now(&self) -> Revision {
@@ -349,7 +351,7 @@ fn apply_steps(shared: &Shared, state: &mut FeedState, steps: Vec<Step>) -> Vec<
             continue;
         };
         let mut group = vec![(key, entry)];
-        let mut others: Vec<(Arc<Resource>, Vec<(Box<str>, Option<Arc<Entry>>)>)> = Vec::new();
+        let mut others: Vec<(Arc<Resource>, Group)> = Vec::new();
         while let Some((_, key, entry)) = steps.next_if(|next| next.0 == revision) {
             match shared.resource_of(&key) {
                 Some(of) if Arc::ptr_eq(&of, &resource) => group.push((key, entry)),
@@ -377,7 +379,7 @@ fn apply_group(
     feed: &mut FeedState,
     resource: &Arc<Resource>,
     revision: Revision,
-    group: Vec<(Box<str>, Option<Arc<Entry>>)>,
+    group: Group,
 ) {
     let mut state = resource.state.write();
     let count = group.len();

@@ -67,7 +67,7 @@ fn find(json: &[u8]) -> Result<Place, SpliceError> {
             empty: true,
         });
     }
-    if !scan.to_member(b"metadata")? {
+    if !scan.find_member(b"metadata")? {
         return Ok(Place::NoMetadata {
             at: outer,
             empty: false,
@@ -84,7 +84,7 @@ fn find(json: &[u8]) -> Result<Place, SpliceError> {
             empty: true,
         });
     }
-    if !scan.to_member(b"resourceVersion")? {
+    if !scan.find_member(b"resourceVersion")? {
         return Ok(Place::InMetadata {
             at: inner,
             empty: false,
@@ -126,7 +126,7 @@ impl Scan<'_> {
     }
 
     /// From a member's name, walks to the value of the member with this name; false at the object's end.
-    fn to_member(&mut self, name: &[u8]) -> Result<bool, SpliceError> {
+    fn find_member(&mut self, name: &[u8]) -> Result<bool, SpliceError> {
         loop {
             self.space();
             let start = self.at + 1;
