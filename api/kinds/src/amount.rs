@@ -19,7 +19,9 @@ pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
 /// A list of resources; what isn't a quantity is left out.
 pub(crate) fn amounts(list: &Value) -> Amounts {
     let entries = list.as_object().into_iter().flatten();
-    entries.filter_map(|(name, value)| Some((name.clone(), quantity(value)?))).collect()
+    entries
+        .filter_map(|(name, value)| Some((name.clone(), quantity(value)?)))
+        .collect()
 }
 
 /// Adds amount by amount.
@@ -71,7 +73,10 @@ pub(crate) fn of_containers(spec: &Value, what: &str) -> Amounts {
 
 /// Amounts as an object's fields.
 pub(crate) fn to_map(amounts: &Amounts) -> Map<String, Value> {
-    amounts.iter().map(|(name, amount)| (name.clone(), Value::from(amount.to_string()))).collect()
+    amounts
+        .iter()
+        .map(|(name, amount)| (name.clone(), Value::from(amount.to_string())))
+        .collect()
 }
 
 /// The quality of service class that a pod's spec asks for.
@@ -80,7 +85,11 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
     let mut limits = Amounts::new();
     let mut guaranteed = true;
     if spec.at("resources").is_null() {
-        for container in spec.list_at("containers").iter().chain(spec.list_at("initContainers")) {
+        for container in spec
+            .list_at("containers")
+            .iter()
+            .chain(spec.list_at("initContainers"))
+        {
             add(&mut requests, &computed(container.at("resources.requests")));
             let own = computed(container.at("resources.limits"));
             guaranteed &= own.len() == 2;
@@ -95,8 +104,14 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
         return "BestEffort";
     }
     let equal = requests.len() == limits.len()
-        && requests.iter().all(|(name, amount)| limits.get(name).is_some_and(|limit| limit == amount));
-    if guaranteed && equal { "Guaranteed" } else { "Burstable" }
+        && requests
+            .iter()
+            .all(|(name, amount)| limits.get(name).is_some_and(|limit| limit == amount));
+    if guaranteed && equal {
+        "Guaranteed"
+    } else {
+        "Burstable"
+    }
 }
 
 /// The resources that count for quality of service, where more than nothing.
@@ -119,10 +134,20 @@ mod tests {
             (json!({"requests": {"cpu": "0"}}), "BestEffort"),
             (json!({"requests": {"cpu": "100m"}}), "Burstable"),
             (json!({"requests": both, "limits": both}), "Guaranteed"),
-            (json!({"requests": {"cpu": "1000m", "memory": "1024Mi"}, "limits": both}), "Guaranteed"),
-            (json!({"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": both}), "Burstable"),
+            (
+                json!({"requests": {"cpu": "1000m", "memory": "1024Mi"}, "limits": both}),
+                "Guaranteed",
+            ),
+            (
+                json!({"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": both}),
+                "Burstable",
+            ),
         ] {
-            assert_eq!(qos_class(&json!({"containers": [{"resources": resources}]})), want, "{resources}");
+            assert_eq!(
+                qos_class(&json!({"containers": [{"resources": resources}]})),
+                want,
+                "{resources}"
+            );
         }
     }
 
@@ -135,6 +160,11 @@ mod tests {
                 {"resources": {"requests": {"cpu": "3"}}},
             ],
         });
-        assert_eq!(of_containers(&spec, "requests").get("cpu").map(ToString::to_string), Some("4".into()));
+        assert_eq!(
+            of_containers(&spec, "requests")
+                .get("cpu")
+                .map(ToString::to_string),
+            Some("4".into())
+        );
     }
 }

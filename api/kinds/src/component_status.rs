@@ -20,14 +20,22 @@ impl Strategy for ComponentStatus {
     }
 
     fn row(&self, object: &Value, _cx: &Context<'_>) -> Vec<Value> {
-        let healthy = object.list_at("conditions").iter().find(|c| c.str_at("type") == "Healthy");
+        let healthy = object
+            .list_at("conditions")
+            .iter()
+            .find(|c| c.str_at("type") == "Healthy");
         let word = match healthy.map(|c| c.str_at("status")) {
             Some("True") => "Healthy",
             Some(_) => "Unhealthy",
             None => "Unknown",
         };
         let text = |field: &str| Value::from(healthy.map_or("", |c| c.str_at(field)));
-        vec![print::name(object), Value::from(word), text("message"), text("error")]
+        vec![
+            print::name(object),
+            Value::from(word),
+            text("message"),
+            text("error"),
+        ]
     }
 
     fn has_generation(&self) -> bool {

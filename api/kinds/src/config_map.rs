@@ -20,7 +20,11 @@ impl Strategy for ConfigMap {
 
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
         let entries = ["data", "binaryData"].map(|field| object.map_at(field).map_or(0, |map| map.len()));
-        vec![print::name(object), Value::from(entries.iter().sum::<usize>()), print::age(object, cx)]
+        vec![
+            print::name(object),
+            Value::from(entries.iter().sum::<usize>()),
+            print::age(object, cx),
+        ]
     }
 
     fn has_generation(&self) -> bool {

@@ -25,13 +25,16 @@ impl Strategy for ControllerRevision {
 
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
         let owners = object.list_at("metadata.ownerReferences");
-        let controller = owners.iter().find(|o| o.bool_at("controller") == Some(true)).map(|owner| {
-            let kind = owner.str_at("kind").to_lowercase();
-            match owner.str_at("apiVersion").split_once('/') {
-                Some((group, _)) => format!("{kind}.{group}/{}", owner.str_at("name")),
-                None => format!("{kind}/{}", owner.str_at("name")),
-            }
-        });
+        let controller = owners
+            .iter()
+            .find(|o| o.bool_at("controller") == Some(true))
+            .map(|owner| {
+                let kind = owner.str_at("kind").to_lowercase();
+                match owner.str_at("apiVersion").split_once('/') {
+                    Some((group, _)) => format!("{kind}.{group}/{}", owner.str_at("name")),
+                    None => format!("{kind}/{}", owner.str_at("name")),
+                }
+            });
         vec![
             print::name(object),
             Value::from(controller.unwrap_or_else(|| NONE.to_owned())),

@@ -48,7 +48,10 @@ impl Strategy for DaemonSet {
             print::integer("Current", "How many nodes run at least one."),
             print::integer("Ready", "How many nodes run one that is ready."),
             print::integer("Up-to-date", "How many nodes run one of the current template."),
-            print::integer("Available", "How many nodes run one that has been ready for long enough."),
+            print::integer(
+                "Available",
+                "How many nodes run one that has been ready for long enough.",
+            ),
             print::text("Node Selector", "Labels of the nodes it is for."),
             AGE,
             CONTAINERS,
@@ -77,7 +80,10 @@ impl Strategy for DaemonSet {
 }
 
 fn template_generation(object: &Value) -> i64 {
-    object.annotation(TEMPLATE_GENERATION).and_then(|text| text.parse().ok()).unwrap_or_default()
+    object
+        .annotation(TEMPLATE_GENERATION)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
 }
 
 fn set_template_generation(object: &mut Value, generation: i64) {
@@ -86,6 +92,9 @@ fn set_template_generation(object: &mut Value, generation: i64) {
         .and_then(|fields| made(fields, "metadata"))
         .and_then(|metadata| made(metadata, "annotations"))
     {
-        annotations.insert(TEMPLATE_GENERATION.to_owned(), Value::from(generation.to_string()));
+        annotations.insert(
+            TEMPLATE_GENERATION.to_owned(),
+            Value::from(generation.to_string()),
+        );
     }
 }

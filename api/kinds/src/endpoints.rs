@@ -14,7 +14,9 @@ pub(crate) struct Endpoints;
 
 impl Strategy for Endpoints {
     fn default_object(&self, object: &mut Value) {
-        let Some(fields) = object.as_object_mut() else { return };
+        let Some(fields) = object.as_object_mut() else {
+            return;
+        };
         for port in each(fields, "subsets").flat_map(|subset| each(subset, "ports")) {
             text(port, "protocol", "TCP");
         }
@@ -25,12 +27,20 @@ impl Strategy for Endpoints {
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, print::text("Endpoints", "Addresses and ports that are ready."), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            print::text("Endpoints", "Addresses and ports that are ready."),
+            AGE,
+        ];
         COLUMNS
     }
 
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
-        vec![print::name(object), Value::from(endpoints(object)), print::age(object, cx)]
+        vec![
+            print::name(object),
+            Value::from(endpoints(object)),
+            print::age(object, cx),
+        ]
     }
 
     fn has_generation(&self) -> bool {
@@ -65,5 +75,9 @@ fn endpoints(object: &Value) -> String {
 }
 
 fn join_host_port(host: &str, port: i64) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }

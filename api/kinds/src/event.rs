@@ -48,7 +48,10 @@ const COLUMNS: &[Column] = &[
     print::text("Message", "What happened."),
     print::wide("First Seen", "Time since it was seen first."),
     print::wide("Count", "How often it was seen."),
-    Column { priority: 1, ..print::NAME },
+    Column {
+        priority: 1,
+        ..print::NAME
+    },
 ];
 
 /// Event of the core group, which is also what is stored.
@@ -68,7 +71,11 @@ const RENAMED: &[(&str, &str)] = &[
     ("reportingComponent", "reportingController"),
 ];
 
-fn rename(mut object: Value, api_version: &str, names: impl Iterator<Item = (&'static str, &'static str)>) -> Value {
+fn rename(
+    mut object: Value,
+    api_version: &str,
+    names: impl Iterator<Item = (&'static str, &'static str)>,
+) -> Value {
     if let Some(fields) = object.as_object_mut() {
         for (from, to) in names {
             if let Some(value) = fields.remove(from) {

@@ -16,7 +16,12 @@ pub(crate) fn absent(fields: &mut Fields, name: &str, value: impl Into<Value>) {
 
 /// Sets a text that is absent, null or empty.
 pub(crate) fn text(fields: &mut Fields, name: &str, value: &str) {
-    if fields.get(name).and_then(Value::as_str).unwrap_or_default().is_empty() {
+    if fields
+        .get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .is_empty()
+    {
         fields.insert(name.to_owned(), Value::from(value));
     }
 }
@@ -43,7 +48,12 @@ pub(crate) fn made<'a>(fields: &'a mut Fields, name: &str) -> Option<&'a mut Fie
 
 /// The objects in a list field.
 pub(crate) fn each<'a>(fields: &'a mut Fields, name: &str) -> impl Iterator<Item = &'a mut Fields> {
-    fields.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+    fields
+        .get_mut(name)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
 }
 
 /// A text field, empty when absent.

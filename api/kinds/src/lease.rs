@@ -19,7 +19,11 @@ impl Strategy for Lease {
     }
 
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
-        vec![print::name(object), Value::from(object.str_at("spec.holderIdentity")), print::age(object, cx)]
+        vec![
+            print::name(object),
+            Value::from(object.str_at("spec.holderIdentity")),
+            print::age(object, cx),
+        ]
     }
 
     fn has_generation(&self) -> bool {

@@ -3,7 +3,51 @@
 //! [`builtin`] is the whole list. What a kind is made of says its schema (in `rutter_api`); what is special about it
 //! says its strategy here. Nothing in this crate does I/O or reads a clock.
 
+mod admission;
+mod amount;
+mod api_service;
+mod component_status;
+mod config_map;
+mod controller_revision;
+mod crd;
+mod cron_job;
+mod csr;
+mod daemon_set;
+mod deployment;
+mod dra;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod fill;
+mod flow_control;
 mod group;
+mod horizontal_pod_autoscaler;
+mod ingress;
+mod ip_address;
+mod job;
+mod lease;
+mod limit_range;
+mod namespace;
+mod network_policy;
+mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
+mod pod;
+mod pod_disruption_budget;
+mod pod_template;
+mod podspec;
+mod print;
+mod priority_class;
+mod rbac;
+mod replica_set;
+mod replication_controller;
+mod resource_quota;
+mod runtime_class;
+mod secret;
+mod service;
+mod service_account;
+mod stateful_set;
+mod storage;
 
 use group::Group;
 use rutter_api::Scheme;
@@ -28,32 +72,46 @@ pub fn builtin() -> Scheme {
 fn core(scheme: &mut Scheme) {
     let g = &mut Group::new(scheme, "", "v1", "io.k8s.api.core");
     g.namespaced("Binding", "bindings", Plain).question();
-    g.cluster("ComponentStatus", "componentstatuses", Plain)
-        .short("cs")
-        .read_only();
-    g.namespaced("ConfigMap", "configmaps", Plain).short("cm");
-    g.namespaced("Endpoints", "endpoints", Plain)
+    g.cluster(
+        "ComponentStatus",
+        "componentstatuses",
+        component_status::ComponentStatus,
+    )
+    .short("cs")
+    .read_only();
+    g.namespaced("ConfigMap", "configmaps", config_map::ConfigMap)
+        .short("cm");
+    g.namespaced("Endpoints", "endpoints", endpoints::Endpoints)
         .short("ep")
         .at("/registry/services/endpoints");
-    g.namespaced("Event", "events", Plain).short("ev");
-    g.namespaced("LimitRange", "limitranges", Plain).short("limits");
-    g.cluster("Namespace", "namespaces", Plain)
+    g.namespaced("Event", "events", event::Event).short("ev");
+    g.namespaced("LimitRange", "limitranges", limit_range::LimitRange)
+        .short("limits");
+    g.cluster("Namespace", "namespaces", namespace::Namespace)
         .short("ns")
         .without("deletecollection")
         .status()
         .sub("finalize", &["update"]);
-    g.cluster("Node", "nodes", Plain)
+    g.cluster("Node", "nodes", node::Node)
         .short("no")
         .at("/registry/minions")
         .status()
         .sub_of("proxy", ("", "v1", "NodeProxyOptions"), PROXY_VERBS);
-    g.namespaced("PersistentVolumeClaim", "persistentvolumeclaims", Plain)
-        .short("pvc")
-        .status();
-    g.cluster("PersistentVolume", "persistentvolumes", Plain)
-        .short("pv")
-        .status();
-    g.namespaced("Pod", "pods", Plain)
+    g.namespaced(
+        "PersistentVolumeClaim",
+        "persistentvolumeclaims",
+        persistent_volume_claim::PersistentVolumeClaim,
+    )
+    .short("pvc")
+    .status();
+    g.cluster(
+        "PersistentVolume",
+        "persistentvolumes",
+        persistent_volume::PersistentVolume,
+    )
+    .short("pv")
+    .status();
+    g.namespaced("Pod", "pods", pod::Pod)
         .short("po")
         .all()
         .status()
@@ -66,21 +124,29 @@ fn core(scheme: &mut Scheme) {
         .sub_of("proxy", ("", "v1", "PodProxyOptions"), PROXY_VERBS)
         .sub_of("binding", ("", "v1", "Binding"), CREATE)
         .sub_of("eviction", ("policy", "v1", "Eviction"), CREATE);
-    g.namespaced("PodTemplate", "podtemplates", Plain);
-    g.namespaced("ReplicationController", "replicationcontrollers", Plain)
-        .short("rc")
-        .all()
-        .at("/registry/controllers")
-        .status()
-        .scale();
-    g.namespaced("ResourceQuota", "resourcequotas", Plain)
+    g.namespaced("PodTemplate", "podtemplates", pod_template::PodTemplate);
+    g.namespaced(
+        "ReplicationController",
+        "replicationcontrollers",
+        replication_controller::ReplicationController,
+    )
+    .short("rc")
+    .all()
+    .at("/registry/controllers")
+    .status()
+    .scale();
+    g.namespaced("ResourceQuota", "resourcequotas", resource_quota::ResourceQuota)
         .short("quota")
         .status();
-    g.namespaced("Secret", "secrets", Plain);
-    g.namespaced("ServiceAccount", "serviceaccounts", Plain)
-        .short("sa")
-        .sub_of("token", ("authentication.k8s.io", "v1", "TokenRequest"), CREATE);
-    g.namespaced("Service", "services", Plain)
+    g.namespaced("Secret", "secrets", secret::Secret);
+    g.namespaced(
+        "ServiceAccount",
+        "serviceaccounts",
+        service_account::ServiceAccount,
+    )
+    .short("sa")
+    .sub_of("token", ("authentication.k8s.io", "v1", "TokenRequest"), CREATE);
+    g.namespaced("Service", "services", service::Service)
         .short("svc")
         .all()
         .at("/registry/services/specs")
@@ -88,111 +154,157 @@ fn core(scheme: &mut Scheme) {
         .sub_of("proxy", ("", "v1", "ServiceProxyOptions"), PROXY_VERBS);
 
     let g = &mut Group::new(scheme, "events.k8s.io", "v1", "io.k8s.api.events");
-    g.namespaced("Event", "events", Plain)
+    g.namespaced("Event", "events", event::NewEvent)
         .short("ev")
         .stored_as("", "v1");
 }
 
 fn workloads(scheme: &mut Scheme) {
     let g = &mut Group::new(scheme, "apps", "v1", "io.k8s.api.apps");
-    g.namespaced("ControllerRevision", "controllerrevisions", Plain);
-    g.namespaced("DaemonSet", "daemonsets", Plain)
+    g.namespaced(
+        "ControllerRevision",
+        "controllerrevisions",
+        controller_revision::ControllerRevision,
+    );
+    g.namespaced("DaemonSet", "daemonsets", daemon_set::DaemonSet)
         .short("ds")
         .all()
         .status();
-    g.namespaced("Deployment", "deployments", Plain)
+    g.namespaced("Deployment", "deployments", deployment::Deployment)
         .short("deploy")
         .all()
         .status()
         .scale();
-    g.namespaced("ReplicaSet", "replicasets", Plain)
+    g.namespaced("ReplicaSet", "replicasets", replica_set::ReplicaSet)
         .short("rs")
         .all()
         .status()
         .scale();
-    g.namespaced("StatefulSet", "statefulsets", Plain)
+    g.namespaced("StatefulSet", "statefulsets", stateful_set::StatefulSet)
         .short("sts")
         .all()
         .status()
         .scale();
 
     let g = &mut Group::new(scheme, "batch", "v1", "io.k8s.api.batch");
-    g.namespaced("CronJob", "cronjobs", Plain)
+    g.namespaced("CronJob", "cronjobs", cron_job::CronJob)
         .short("cj")
         .all()
         .status();
-    g.namespaced("Job", "jobs", Plain).all().status();
+    g.namespaced("Job", "jobs", job::Job).all().status();
 
     let g = &mut Group::new(scheme, "autoscaling", "v1", "io.k8s.api.autoscaling");
-    g.namespaced("HorizontalPodAutoscaler", "horizontalpodautoscalers", Plain)
-        .short("hpa")
-        .all()
-        .status()
-        .stored_as("autoscaling", "v2");
+    g.namespaced(
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+        horizontal_pod_autoscaler::HorizontalPodAutoscalerV1,
+    )
+    .short("hpa")
+    .all()
+    .status()
+    .stored_as("autoscaling", "v2");
     let g = &mut Group::new(scheme, "autoscaling", "v2", "io.k8s.api.autoscaling");
-    g.namespaced("HorizontalPodAutoscaler", "horizontalpodautoscalers", Plain)
-        .short("hpa")
-        .all()
-        .status();
+    g.namespaced(
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+        horizontal_pod_autoscaler::HorizontalPodAutoscaler,
+    )
+    .short("hpa")
+    .all()
+    .status();
 
     let g = &mut Group::new(scheme, "policy", "v1", "io.k8s.api.policy");
-    g.namespaced("PodDisruptionBudget", "poddisruptionbudgets", Plain)
-        .short("pdb")
-        .status();
+    g.namespaced(
+        "PodDisruptionBudget",
+        "poddisruptionbudgets",
+        pod_disruption_budget::PodDisruptionBudget,
+    )
+    .short("pdb")
+    .status();
 
     let g = &mut Group::new(scheme, "coordination.k8s.io", "v1", "io.k8s.api.coordination");
-    g.namespaced("Lease", "leases", Plain);
+    g.namespaced("Lease", "leases", lease::Lease);
 
     let g = &mut Group::new(scheme, "scheduling.k8s.io", "v1", "io.k8s.api.scheduling");
-    g.cluster("PriorityClass", "priorityclasses", Plain).short("pc");
+    g.cluster("PriorityClass", "priorityclasses", priority_class::PriorityClass)
+        .short("pc");
 
     let g = &mut Group::new(scheme, "node.k8s.io", "v1", "io.k8s.api.node");
-    g.cluster("RuntimeClass", "runtimeclasses", Plain);
+    g.cluster("RuntimeClass", "runtimeclasses", runtime_class::RuntimeClass);
 
     let g = &mut Group::new(scheme, "resource.k8s.io", "v1", "io.k8s.api.resource");
-    g.cluster("DeviceClass", "deviceclasses", Plain);
-    g.namespaced("ResourceClaim", "resourceclaims", Plain).status();
-    g.namespaced("ResourceClaimTemplate", "resourceclaimtemplates", Plain);
-    g.cluster("ResourceSlice", "resourceslices", Plain);
+    g.cluster("DeviceClass", "deviceclasses", dra::DeviceClass);
+    g.namespaced("ResourceClaim", "resourceclaims", dra::ResourceClaim)
+        .status();
+    g.namespaced(
+        "ResourceClaimTemplate",
+        "resourceclaimtemplates",
+        dra::ResourceClaimTemplate,
+    );
+    g.cluster("ResourceSlice", "resourceslices", dra::ResourceSlice);
 }
 
 fn network_and_storage(scheme: &mut Scheme) {
     let g = &mut Group::new(scheme, "networking.k8s.io", "v1", "io.k8s.api.networking");
-    g.cluster("IngressClass", "ingressclasses", Plain);
-    g.namespaced("Ingress", "ingresses", Plain)
+    g.cluster("IngressClass", "ingressclasses", ingress::IngressClass);
+    g.namespaced("Ingress", "ingresses", ingress::Ingress)
         .short("ing")
         .at("/registry/ingress")
         .status();
-    g.cluster("IPAddress", "ipaddresses", Plain).short("ip");
-    g.namespaced("NetworkPolicy", "networkpolicies", Plain)
+    g.cluster("IPAddress", "ipaddresses", ip_address::IpAddress)
+        .short("ip");
+    g.namespaced("NetworkPolicy", "networkpolicies", network_policy::NetworkPolicy)
         .short("netpol");
-    g.cluster("ServiceCIDR", "servicecidrs", Plain).status();
+    g.cluster("ServiceCIDR", "servicecidrs", ip_address::ServiceCidr)
+        .status();
 
     let g = &mut Group::new(scheme, "discovery.k8s.io", "v1", "io.k8s.api.discovery");
-    g.namespaced("EndpointSlice", "endpointslices", Plain);
+    g.namespaced("EndpointSlice", "endpointslices", endpoint_slice::EndpointSlice);
 
     let g = &mut Group::new(scheme, "storage.k8s.io", "v1", "io.k8s.api.storage");
-    g.cluster("CSIDriver", "csidrivers", Plain);
-    g.cluster("CSINode", "csinodes", Plain);
-    g.namespaced("CSIStorageCapacity", "csistoragecapacities", Plain);
-    g.cluster("StorageClass", "storageclasses", Plain).short("sc");
-    g.cluster("VolumeAttachment", "volumeattachments", Plain).status();
-    g.cluster("VolumeAttributesClass", "volumeattributesclasses", Plain)
-        .short("vac");
+    g.cluster("CSIDriver", "csidrivers", storage::CsiDriver);
+    g.cluster("CSINode", "csinodes", storage::CsiNode);
+    g.namespaced(
+        "CSIStorageCapacity",
+        "csistoragecapacities",
+        storage::CsiStorageCapacity,
+    );
+    g.cluster("StorageClass", "storageclasses", storage::StorageClass)
+        .short("sc");
+    g.cluster("VolumeAttachment", "volumeattachments", storage::VolumeAttachment)
+        .status();
+    g.cluster(
+        "VolumeAttributesClass",
+        "volumeattributesclasses",
+        storage::VolumeAttributesClass,
+    )
+    .short("vac");
 }
 
 fn access(scheme: &mut Scheme) {
     let g = &mut Group::new(scheme, "rbac.authorization.k8s.io", "v1", "io.k8s.api.rbac");
-    g.cluster("ClusterRoleBinding", "clusterrolebindings", Plain);
-    g.cluster("ClusterRole", "clusterroles", Plain);
-    g.namespaced("RoleBinding", "rolebindings", Plain);
-    g.namespaced("Role", "roles", Plain);
+    g.cluster(
+        "ClusterRoleBinding",
+        "clusterrolebindings",
+        rbac::RoleBinding { cluster: true },
+    );
+    g.cluster("ClusterRole", "clusterroles", rbac::Role { cluster: true });
+    g.namespaced(
+        "RoleBinding",
+        "rolebindings",
+        rbac::RoleBinding { cluster: false },
+    );
+    g.namespaced("Role", "roles", rbac::Role { cluster: false });
 
     let g = &mut Group::new(scheme, "certificates.k8s.io", "v1", "io.k8s.api.certificates");
-    g.cluster("CertificateSigningRequest", "certificatesigningrequests", Plain)
-        .short("csr")
-        .status()
-        .sub("approval", CHANGE_VERBS);
+    g.cluster(
+        "CertificateSigningRequest",
+        "certificatesigningrequests",
+        csr::CertificateSigningRequest,
+    )
+    .short("csr")
+    .status()
+    .sub("approval", CHANGE_VERBS);
 
     let g = &mut Group::new(scheme, "authentication.k8s.io", "v1", "io.k8s.api.authentication");
     g.cluster("SelfSubjectReview", "selfsubjectreviews", Plain)
@@ -217,33 +329,41 @@ fn extensions(scheme: &mut Scheme) {
         "v1",
         "io.k8s.api.admissionregistration",
     );
-    g.cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies", Plain)
-        .extension();
+    g.cluster(
+        "MutatingAdmissionPolicy",
+        "mutatingadmissionpolicies",
+        admission::AdmissionPolicy { mutating: true },
+    )
+    .extension();
     g.cluster(
         "MutatingAdmissionPolicyBinding",
         "mutatingadmissionpolicybindings",
-        Plain,
+        admission::AdmissionPolicyBinding { mutating: true },
     )
     .extension();
     g.cluster(
         "MutatingWebhookConfiguration",
         "mutatingwebhookconfigurations",
-        Plain,
+        admission::WebhookConfiguration { mutating: true },
     )
     .extension();
-    g.cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies", Plain)
-        .extension()
-        .status();
+    g.cluster(
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicies",
+        admission::AdmissionPolicy { mutating: false },
+    )
+    .extension()
+    .status();
     g.cluster(
         "ValidatingAdmissionPolicyBinding",
         "validatingadmissionpolicybindings",
-        Plain,
+        admission::AdmissionPolicyBinding { mutating: false },
     )
     .extension();
     g.cluster(
         "ValidatingWebhookConfiguration",
         "validatingwebhookconfigurations",
-        Plain,
+        admission::WebhookConfiguration { mutating: false },
     )
     .extension();
 
@@ -253,12 +373,16 @@ fn extensions(scheme: &mut Scheme) {
         "v1",
         "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
     );
-    g.cluster("CustomResourceDefinition", "customresourcedefinitions", Plain)
-        .short("crd")
-        .short("crds")
-        .extension()
-        .at("/registry/apiextensions.k8s.io/customresourcedefinitions")
-        .status();
+    g.cluster(
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        crd::CustomResourceDefinition,
+    )
+    .short("crd")
+    .short("crds")
+    .extension()
+    .at("/registry/apiextensions.k8s.io/customresourcedefinitions")
+    .status();
 
     let g = &mut Group::new(
         scheme,
@@ -266,7 +390,7 @@ fn extensions(scheme: &mut Scheme) {
         "v1",
         "io.k8s.kube-aggregator.pkg.apis.apiregistration",
     );
-    g.cluster("APIService", "apiservices", Plain)
+    g.cluster("APIService", "apiservices", api_service::ApiService)
         .extension()
         .at("/registry/apiregistration.k8s.io/apiservices")
         .status();
@@ -277,7 +401,12 @@ fn extensions(scheme: &mut Scheme) {
         "v1",
         "io.k8s.api.flowcontrol",
     );
-    g.cluster("FlowSchema", "flowschemas", Plain).status();
-    g.cluster("PriorityLevelConfiguration", "prioritylevelconfigurations", Plain)
+    g.cluster("FlowSchema", "flowschemas", flow_control::FlowSchema)
         .status();
+    g.cluster(
+        "PriorityLevelConfiguration",
+        "prioritylevelconfigurations",
+        flow_control::PriorityLevelConfiguration,
+    )
+    .status();
 }

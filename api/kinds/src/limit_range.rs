@@ -16,7 +16,10 @@ impl Strategy for LimitRange {
                 continue;
             }
             let list = |item: &Map<String, Value>, field: &str| {
-                item.get(field).and_then(Value::as_object).cloned().unwrap_or_default()
+                item.get(field)
+                    .and_then(Value::as_object)
+                    .cloned()
+                    .unwrap_or_default()
             };
             let mut limits = list(item, "default");
             for (name, value) in list(item, "max") {

@@ -72,7 +72,11 @@ impl Strategy for Namespace {
     }
 
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
-        vec![print::name(object), Value::from(object.str_at("status.phase")), print::age(object, cx)]
+        vec![
+            print::name(object),
+            Value::from(object.str_at("status.phase")),
+            print::age(object, cx),
+        ]
     }
 
     fn has_generation(&self) -> bool {

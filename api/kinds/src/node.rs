@@ -16,7 +16,11 @@ pub(crate) struct Node;
 impl Strategy for Node {
     /// `podCIDR` is the first of `podCIDRs`; what isn't said to be reserved is allocatable.
     fn default_object(&self, object: &mut Value) {
-        let first = object.list_at("spec.podCIDRs").first().and_then(Value::as_str).map(str::to_owned);
+        let first = object
+            .list_at("spec.podCIDRs")
+            .first()
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         match (first, object.str_at("spec.podCIDR").to_owned()) {
             (Some(first), one) if first != one => object.set("spec.podCIDR", first),
             (None, one) if !one.is_empty() => object.set("spec.podCIDRs", json!([one])),
@@ -49,7 +53,8 @@ impl Strategy for Node {
             warnings.push("spec.configSource: the feature is removed".to_owned());
         }
         if !object.str_at("spec.externalID").is_empty() {
-            warnings.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+            warnings
+                .push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
         }
         warnings
     }
@@ -59,7 +64,12 @@ impl Strategy for Node {
     }
 
     fn field_values(&self, object: &Value) -> Vec<String> {
-        vec![object.bool_at("spec.unschedulable").unwrap_or_default().to_string()]
+        vec![
+            object
+                .bool_at("spec.unschedulable")
+                .unwrap_or_default()
+                .to_string(),
+        ]
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -108,7 +118,11 @@ impl Strategy for Node {
 }
 
 fn status(node: &Value) -> String {
-    let ready = node.list_at("status.conditions").iter().rev().find(|c| c.str_at("type") == "Ready");
+    let ready = node
+        .list_at("status.conditions")
+        .iter()
+        .rev()
+        .find(|c| c.str_at("type") == "Ready");
     let word = match ready.map(|c| c.str_at("status")) {
         Some("True") => "Ready",
         Some(_) => "NotReady",
@@ -134,10 +148,17 @@ fn roles(node: &Value) -> String {
             roles.insert(role);
         }
     }
-    if roles.is_empty() { NONE.to_owned() } else { roles.into_iter().collect::<Vec<_>>().join(",") }
+    if roles.is_empty() {
+        NONE.to_owned()
+    } else {
+        roles.into_iter().collect::<Vec<_>>().join(",")
+    }
 }
 
 fn address(node: &Value, kind: &str) -> Value {
-    let address = node.list_at("status.addresses").iter().find(|a| a.str_at("type") == kind);
+    let address = node
+        .list_at("status.addresses")
+        .iter()
+        .find(|a| a.str_at("type") == kind);
     Value::from(address.map_or(NONE, |a| a.str_at("address")))
 }

@@ -16,7 +16,10 @@ pub(crate) struct PersistentVolume;
 
 impl Strategy for PersistentVolume {
     fn default_object(&self, object: &mut Value) {
-        if let Some(status) = object.as_object_mut().and_then(|fields| crate::fill::made(fields, "status")) {
+        if let Some(status) = object
+            .as_object_mut()
+            .and_then(|fields| crate::fill::made(fields, "status"))
+        {
             text(status, "phase", "Pending");
         }
         let Some(spec) = spec(object) else { return };
@@ -26,7 +29,10 @@ impl Strategy for PersistentVolume {
     }
 
     fn prepare_create(&self, object: &mut Value, cx: &Context<'_>) {
-        object.set("status", json!({"phase": "Pending", "lastPhaseTransitionTime": print::rfc3339(cx.now)}));
+        object.set(
+            "status",
+            json!({"phase": "Pending", "lastPhaseTransitionTime": print::rfc3339(cx.now)}),
+        );
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value, cx: &Context<'_>) {
@@ -80,7 +86,11 @@ impl Strategy for PersistentVolume {
             print::text_or(spec, "capacity.storage", "0"),
             Value::from(access_modes(spec.list_at("accessModes"))),
             Value::from(spec.str_at("persistentVolumeReclaimPolicy")),
-            Value::from(if object.is_deleting() { "Terminating" } else { object.str_at("status.phase") }),
+            Value::from(if object.is_deleting() {
+                "Terminating"
+            } else {
+                object.str_at("status.phase")
+            }),
             Value::from(claim),
             Value::from(class(object)),
             print::text_or(spec, "volumeAttributesClassName", UNSET),
@@ -97,7 +107,9 @@ impl Strategy for PersistentVolume {
 
 /// The storage class of a volume or a claim, from the old annotation or the field.
 pub(crate) fn class(object: &Value) -> &str {
-    object.annotation(CLASS_ANNOTATION).unwrap_or_else(|| object.str_at("spec.storageClassName"))
+    object
+        .annotation(CLASS_ANNOTATION)
+        .unwrap_or_else(|| object.str_at("spec.storageClassName"))
 }
 
 /// `RWO,ROX,RWX,RWOP`

@@ -72,7 +72,11 @@ impl Strategy for PersistentVolumeClaim {
         };
         vec![
             print::name(object),
-            Value::from(if object.is_deleting() { "Terminating" } else { object.str_at("status.phase") }),
+            Value::from(if object.is_deleting() {
+                "Terminating"
+            } else {
+                object.str_at("status.phase")
+            }),
             Value::from(volume),
             capacity,
             Value::from(modes),

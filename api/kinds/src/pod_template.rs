@@ -32,6 +32,11 @@ impl Strategy for PodTemplate {
 
     fn row(&self, object: &Value, _cx: &Context<'_>) -> Vec<Value> {
         let [names, images] = print::containers(object.at("template.spec"));
-        vec![print::name(object), names, images, Value::from(print::labels(object.at("template.metadata.labels")))]
+        vec![
+            print::name(object),
+            names,
+            images,
+            Value::from(print::labels(object.at("template.metadata.labels"))),
+        ]
     }
 }

@@ -59,7 +59,11 @@ pub(crate) fn is_latest(image: &str) -> bool {
 }
 
 fn pull_policy(image: &str) -> &'static str {
-    if is_latest(image) { "Always" } else { "IfNotPresent" }
+    if is_latest(image) {
+        "Always"
+    } else {
+        "IfNotPresent"
+    }
 }
 
 fn default_container(container: &mut Fields) {
@@ -145,7 +149,10 @@ pub(crate) fn default_volume_source(source: &mut Fields) {
 }
 
 fn default_volume(volume: &mut Fields) {
-    if !volume.iter().any(|(name, value)| name != "name" && !value.is_null()) {
+    if !volume
+        .iter()
+        .any(|(name, value)| name != "name" && !value.is_null())
+    {
         volume.insert("emptyDir".to_owned(), Value::Object(Map::new()));
         return;
     }

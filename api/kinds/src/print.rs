@@ -9,8 +9,13 @@ pub(crate) const NONE: &str = "<none>";
 /// What stands for a field that isn't set.
 pub(crate) const UNSET: &str = "<unset>";
 /// The object's name.
-pub(crate) const NAME: Column =
-    Column { name: "Name", kind: "string", format: "name", description: "The object's name.", priority: 0 };
+pub(crate) const NAME: Column = Column {
+    name: "Name",
+    kind: "string",
+    format: "name",
+    description: "The object's name.",
+    priority: 0,
+};
 /// Its age.
 pub(crate) const AGE: Column = text("Age", "Time since the object was created.");
 /// Names of containers, wide.
@@ -22,22 +27,46 @@ pub(crate) const SELECTOR: Column = wide("Selector", "The labels by which its po
 
 /// A column of text.
 pub(crate) const fn text(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "string", format: "", description, priority: 0 }
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        description,
+        priority: 0,
+    }
 }
 
 /// A column of whole numbers.
 pub(crate) const fn integer(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "integer", format: "", description, priority: 0 }
+    Column {
+        name,
+        kind: "integer",
+        format: "",
+        description,
+        priority: 0,
+    }
 }
 
 /// A column of yes and no.
 pub(crate) const fn boolean(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "boolean", format: "", description, priority: 0 }
+    Column {
+        name,
+        kind: "boolean",
+        format: "",
+        description,
+        priority: 0,
+    }
 }
 
 /// A column of text shown with `-o wide` only.
 pub(crate) const fn wide(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "string", format: "", description, priority: 1 }
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        description,
+        priority: 1,
+    }
 }
 
 /// The cell of [`NAME`].
@@ -83,18 +112,29 @@ pub(crate) fn labels(map: &Value) -> String {
 /// A label selector as people write one; `<none>` when it selects everything, empty without one.
 pub(crate) fn selector(selector: &Value) -> String {
     let text = selector_text(selector);
-    if selector.is_null() || text.is_empty() { NONE.to_owned() } else { text }
+    if selector.is_null() || text.is_empty() {
+        NONE.to_owned()
+    } else {
+        text
+    }
 }
 
 /// A label selector as people write one.
 pub(crate) fn selector_text(selector: &Value) -> String {
     let mut parts: Vec<(String, String)> = Vec::new();
     for (key, value) in selector.map_at("matchLabels").into_iter().flatten() {
-        parts.push((key.clone(), format!("{key}={}", value.as_str().unwrap_or_default())));
+        parts.push((
+            key.clone(),
+            format!("{key}={}", value.as_str().unwrap_or_default()),
+        ));
     }
     for expression in selector.list_at("matchExpressions") {
         let key = expression.str_at("key");
-        let mut values: Vec<&str> = expression.list_at("values").iter().filter_map(Value::as_str).collect();
+        let mut values: Vec<&str> = expression
+            .list_at("values")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
         values.sort_unstable();
         let values = values.join(",");
         let text = match expression.str_at("operator") {
@@ -107,13 +147,21 @@ pub(crate) fn selector_text(selector: &Value) -> String {
         parts.push((key.to_owned(), text));
     }
     parts.sort_by(|a, b| a.0.cmp(&b.0));
-    parts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+    parts
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// The cells of [`CONTAINERS`] and [`IMAGES`] of a pod spec.
 pub(crate) fn containers(pod_spec: &Value) -> [Value; 2] {
     let join = |field: &str| {
-        let texts: Vec<&str> = pod_spec.list_at("containers").iter().map(|c| c.str_at(field)).collect();
+        let texts: Vec<&str> = pod_spec
+            .list_at("containers")
+            .iter()
+            .map(|c| c.str_at(field))
+            .collect();
         Value::from(texts.join(","))
     };
     [join("name"), join("image")]
@@ -121,7 +169,10 @@ pub(crate) fn containers(pod_spec: &Value) -> [Value; 2] {
 
 /// Strings of a list, joined by commas.
 pub(crate) fn joined(list: &[Value]) -> String {
-    list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+    list.iter()
+        .filter_map(Value::as_str)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// An int-or-string as text.
@@ -144,12 +195,22 @@ pub(crate) fn cut(list: &[String], max: usize) -> String {
 
 /// A time as objects carry it, to the second.
 pub(crate) fn rfc3339(time: jiff::Timestamp) -> String {
-    jiff::Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+    jiff::Timestamp::from_second(time.as_second())
+        .unwrap_or(time)
+        .to_string()
 }
 
 /// The columns of kinds without columns of their own.
-pub(crate) const CREATED_AT: &[Column] =
-    &[NAME, Column { name: "Created At", kind: "date", format: "", description: "When it was created.", priority: 0 }];
+pub(crate) const CREATED_AT: &[Column] = &[
+    NAME,
+    Column {
+        name: "Created At",
+        kind: "date",
+        format: "",
+        description: "When it was created.",
+        priority: 0,
+    },
+];
 
 /// The cells of [`CREATED_AT`].
 pub(crate) fn created_at(object: &Value, _cx: &Context<'_>) -> Vec<Value> {
@@ -160,4 +221,32 @@ pub(crate) fn created_at(object: &Value, _cx: &Context<'_>) -> Vec<Value> {
 pub(crate) fn of(object: &Value, done: &str, wanted: &str) -> Value {
     let number = |path: &str| object.int_at(path).unwrap_or_default();
     Value::from(format!("{}/{}", number(done), number(wanted)))
+}
+
+/// A label selector as the tables of admission policy bindings show it: field by field.
+pub(crate) fn selector_struct(selector: &Value) -> String {
+    let labels: Vec<String> = selector
+        .map_at("matchLabels")
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}: {},", value.as_str().unwrap_or_default()))
+        .collect();
+    let expressions: Vec<String> = selector
+        .list_at("matchExpressions")
+        .iter()
+        .map(|e| {
+            let values: Vec<&str> = e.list_at("values").iter().filter_map(Value::as_str).collect();
+            format!(
+                "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{}],}},",
+                e.str_at("key"),
+                e.str_at("operator"),
+                values.join(" ")
+            )
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{{}}},}}",
+        labels.join(""),
+        expressions.join("")
+    )
 }

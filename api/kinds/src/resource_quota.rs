@@ -22,9 +22,16 @@ impl Strategy for ResourceQuota {
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
         let (mut requests, mut limits) = (Vec::new(), Vec::new());
         for (name, hard) in object.map_at("status.hard").into_iter().flatten() {
-            let used = object.at("status.used").get(name).map_or("0".to_owned(), print::int_or_text);
+            let used = object
+                .at("status.used")
+                .get(name)
+                .map_or("0".to_owned(), print::int_or_text);
             let cell = format!("{name}: {used}/{}", print::int_or_text(hard));
-            if name.starts_with("limits.") { limits.push(cell) } else { requests.push(cell) }
+            if name.starts_with("limits.") {
+                limits.push(cell)
+            } else {
+                requests.push(cell)
+            }
         }
         vec![
             print::name(object),

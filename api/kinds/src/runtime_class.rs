@@ -14,12 +14,20 @@ impl Strategy for RuntimeClass {
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, print::text("Handler", "The runtime's configuration for it."), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            print::text("Handler", "The runtime's configuration for it."),
+            AGE,
+        ];
         COLUMNS
     }
 
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
-        vec![print::name(object), Value::from(object.str_at("handler")), print::age(object, cx)]
+        vec![
+            print::name(object),
+            Value::from(object.str_at("handler")),
+            print::age(object, cx),
+        ]
     }
 
     fn has_generation(&self) -> bool {

@@ -13,13 +13,18 @@ pub(crate) struct Secret;
 
 impl Strategy for Secret {
     fn default_object(&self, object: &mut Value) {
-        let Some(secret) = object.as_object_mut() else { return };
+        let Some(secret) = object.as_object_mut() else {
+            return;
+        };
         if let Some(Value::Object(texts)) = secret.remove("stringData")
             && !texts.is_empty()
             && let Some(data) = made(secret, "data")
         {
             for (key, value) in texts {
-                data.insert(key, Value::from(STANDARD.encode(value.as_str().unwrap_or_default())));
+                data.insert(
+                    key,
+                    Value::from(STANDARD.encode(value.as_str().unwrap_or_default())),
+                );
             }
         }
         text(secret, "type", "Opaque");
@@ -38,8 +43,12 @@ impl Strategy for Secret {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, print::text("Type", "What it is for."), print::text("Data", "How many entries it has."), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            print::text("Type", "What it is for."),
+            print::text("Data", "How many entries it has."),
+            AGE,
+        ];
         COLUMNS
     }
 

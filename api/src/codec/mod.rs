@@ -7,7 +7,7 @@ pub mod yaml;
 use thiserror::Error;
 
 /// How deep objects may nest.
-pub const MAX_DEPTH: usize = 256;
+pub const MAX_DEPTH: usize = 127;
 
 /// Why bytes aren't an object.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

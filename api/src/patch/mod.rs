@@ -1,4 +1,7 @@
 //! Patches: JSON patch (RFC 6902), merge patch (RFC 7386) and Kubernetes' strategic merge patch.
+//!
+//! All of them are pure functions from a document and a patch to a document; the caller decodes the result against the
+//! schema again.
 
 mod json;
 mod merge;
@@ -19,6 +22,9 @@ pub enum PatchError {
     /// The patch doesn't fit the object.
     #[error("{0}")]
     Mismatch(String),
+    /// The patch does more than is allowed in one request.
+    #[error("{0}")]
+    TooLarge(String),
     /// The modified and the current object both changed what the other did.
     #[error("{0}")]
     Conflict(String),
@@ -29,7 +35,11 @@ impl PatchError {
     pub fn status(&self) -> StatusError {
         match self {
             Self::Malformed(text) => StatusError::bad_request(text.clone()),
-            Self::Mismatch(text) => StatusError::new(Reason::Invalid, text.clone()),
+            Self::Mismatch(_) => StatusError::new(
+                Reason::Invalid,
+                "the server rejected our request due to an error in our request",
+            ),
+            Self::TooLarge(text) => StatusError::too_large(text.clone()),
             Self::Conflict(text) => StatusError::new(Reason::Conflict, text.clone()),
         }
     }

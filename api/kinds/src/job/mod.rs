@@ -15,17 +15,27 @@ pub(crate) struct Job;
 
 /// The defaults of a job's spec.
 fn default_job_spec(spec: &mut Fields) {
-    if spec.get("completions").is_none_or(Value::is_null) && spec.get("parallelism").is_none_or(Value::is_null) {
+    if spec.get("completions").is_none_or(Value::is_null)
+        && spec.get("parallelism").is_none_or(Value::is_null)
+    {
         absent(spec, "completions", 1);
     }
     absent(spec, "parallelism", 1);
     let per_index = !spec.get("backoffLimitPerIndex").is_none_or(Value::is_null);
-    absent(spec, "backoffLimit", if per_index { i64::from(i32::MAX) } else { 6 });
+    absent(
+        spec,
+        "backoffLimit",
+        if per_index { i64::from(i32::MAX) } else { 6 },
+    );
     absent(spec, "completionMode", "NonIndexed");
     absent(spec, "suspend", false);
     absent(spec, "manualSelector", false);
     let policy = !spec.get("podFailurePolicy").is_none_or(Value::is_null);
-    absent(spec, "podReplacementPolicy", if policy { "Failed" } else { "TerminatingOrFailed" });
+    absent(
+        spec,
+        "podReplacementPolicy",
+        if policy { "Failed" } else { "TerminatingOrFailed" },
+    );
     default_job_template_spec(spec);
 }
 
@@ -41,10 +51,17 @@ pub(crate) fn default_job_template_spec(spec: &mut Fields) {
 
 impl Strategy for Job {
     fn default_object(&self, object: &mut Value) {
-        if object.map_at("metadata.labels").is_none_or(|labels| labels.is_empty())
-            && object.map_at("spec.template.metadata.labels").is_some_and(|labels| !labels.is_empty())
+        if object
+            .map_at("metadata.labels")
+            .is_none_or(|labels| labels.is_empty())
+            && object
+                .map_at("spec.template.metadata.labels")
+                .is_some_and(|labels| !labels.is_empty())
         {
-            object.set("metadata.labels", object.at("spec.template.metadata.labels").clone());
+            object.set(
+                "metadata.labels",
+                object.at("spec.template.metadata.labels").clone(),
+            );
         }
         if let Some(spec) = spec(object) {
             default_job_spec(spec);
@@ -119,7 +136,10 @@ impl Strategy for Job {
 
 fn status(job: &Value) -> &'static str {
     let is = |kind: &str| {
-        let condition = job.list_at("status.conditions").iter().find(|c| c.str_at("type") == kind);
+        let condition = job
+            .list_at("status.conditions")
+            .iter()
+            .find(|c| c.str_at("type") == kind);
         condition.is_some_and(|c| c.str_at("status") == "True")
     };
     if is("Complete") {
@@ -141,7 +161,10 @@ fn status(job: &Value) -> &'static str {
 
 fn completions(job: &Value) -> String {
     let succeeded = job.int_at("status.succeeded").unwrap_or_default();
-    match (job.int_at("spec.completions"), job.int_at("spec.parallelism").unwrap_or_default()) {
+    match (
+        job.int_at("spec.completions"),
+        job.int_at("spec.parallelism").unwrap_or_default(),
+    ) {
         (Some(wanted), _) => format!("{succeeded}/{wanted}"),
         (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
         (None, _) => format!("{succeeded}/1"),

@@ -29,15 +29,26 @@ struct Summary {
 /// The cells.
 pub(super) fn row(pod: &Value, cx: &Context<'_>) -> Vec<Value> {
     let spec = pod.at("spec");
-    let restartable = spec.list_at("initContainers").iter().filter(|c| is_restartable(c)).count();
+    let restartable = spec
+        .list_at("initContainers")
+        .iter()
+        .filter(|c| is_restartable(c))
+        .count();
     let total = spec.list_at("containers").len() + restartable;
     let summary = summarize(pod);
     let restarts = if summary.restarts != 0 && !summary.last_restart.is_empty() {
-        format!("{} ({} ago)", summary.restarts, duration::age(&summary.last_restart, cx.now))
+        format!(
+            "{} ({} ago)",
+            summary.restarts,
+            duration::age(&summary.last_restart, cx.now)
+        )
     } else {
         summary.restarts.to_string()
     };
-    let ip = pod.list_at("status.podIPs").first().map_or("", |ip| ip.str_at("ip"));
+    let ip = pod
+        .list_at("status.podIPs")
+        .first()
+        .map_or("", |ip| ip.str_at("ip"));
     vec![
         print::name(pod),
         Value::from(format!("{}/{total}", summary.ready)),
@@ -56,7 +67,9 @@ fn is_restartable(container: &Value) -> bool {
 }
 
 fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
-    pod.list_at("status.conditions").iter().find(|c| c.str_at("type") == kind)
+    pod.list_at("status.conditions")
+        .iter()
+        .find(|c| c.str_at("type") == kind)
 }
 
 fn readiness_gates(pod: &Value) -> String {
@@ -79,7 +92,12 @@ fn summarize(pod: &Value) -> Summary {
     if condition(pod, "PodScheduled").is_some_and(|c| c.str_at("reason") == "SchedulingGated") {
         reason = "SchedulingGated".to_owned();
     }
-    let mut summary = Summary { reason, ready: 0, restarts: 0, last_restart: String::new() };
+    let mut summary = Summary {
+        reason,
+        ready: 0,
+        restarts: 0,
+        last_restart: String::new(),
+    };
     let sidecars = init_containers(pod, &mut summary);
     let initialized = condition(pod, "Initialized").is_some_and(|c| c.str_at("status") == "True");
     if let Some((restarts, last_restart)) = sidecars.or_else(|| initialized.then(|| sidecar_restarts(pod))) {
@@ -119,7 +137,9 @@ fn sidecar_restarts(pod: &Value) -> (i64, String) {
 }
 
 fn spec_of<'a>(pod: &'a Value, status: &Value) -> Option<&'a Value> {
-    pod.list_at("spec.initContainers").iter().find(|c| c.str_at("name") == status.str_at("name"))
+    pod.list_at("spec.initContainers")
+        .iter()
+        .find(|c| c.str_at("name") == status.str_at("name"))
 }
 
 fn is_over(status: &Value, restartable: bool) -> bool {
@@ -155,7 +175,10 @@ fn init_containers(pod: &Value, summary: &mut Summary) -> Option<(i64, String)> 
 }
 
 fn ended(terminated: &Value) -> String {
-    match (terminated.str_at("reason"), terminated.int_at("signal").unwrap_or_default()) {
+    match (
+        terminated.str_at("reason"),
+        terminated.int_at("signal").unwrap_or_default(),
+    ) {
         ("", 0) => format!("ExitCode:{}", terminated.int_at("exitCode").unwrap_or_default()),
         ("", signal) => format!("Signal:{signal}"),
         (reason, _) => reason.to_owned(),
@@ -218,16 +241,37 @@ mod tests {
     #[test]
     fn the_status_column_says_what_the_containers_do() {
         let running = json!({"name": "a", "ready": true, "state": {"running": {}}, "restartCount": 1});
-        let crash = json!({"name": "b", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 4});
+        let crash =
+            json!({"name": "b", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 4});
         let completed = json!({"name": "b", "state": {"terminated": {"reason": "Completed", "exitCode": 0}}});
         let init_done = json!({"name": "i", "state": {"terminated": {"exitCode": 0}}});
         for (status, deleting, want) in [
             (json!({"phase": "Pending"}), false, ("Pending", 0, 0)),
-            (json!({"phase": "Running", "containerStatuses": [running]}), false, ("Running", 1, 1)),
-            (json!({"phase": "Running", "containerStatuses": [running]}), true, ("Terminating", 1, 1)),
-            (json!({"phase": "Running", "containerStatuses": [running, crash]}), false, ("CrashLoopBackOff", 1, 5)),
-            (json!({"phase": "Running", "containerStatuses": [running, completed]}), false, ("NotReady", 1, 1)),
-            (json!({"phase": "Succeeded", "containerStatuses": [completed]}), true, ("Completed", 0, 0)),
+            (
+                json!({"phase": "Running", "containerStatuses": [running]}),
+                false,
+                ("Running", 1, 1),
+            ),
+            (
+                json!({"phase": "Running", "containerStatuses": [running]}),
+                true,
+                ("Terminating", 1, 1),
+            ),
+            (
+                json!({"phase": "Running", "containerStatuses": [running, crash]}),
+                false,
+                ("CrashLoopBackOff", 1, 5),
+            ),
+            (
+                json!({"phase": "Running", "containerStatuses": [running, completed]}),
+                false,
+                ("NotReady", 1, 1),
+            ),
+            (
+                json!({"phase": "Succeeded", "containerStatuses": [completed]}),
+                true,
+                ("Completed", 0, 0),
+            ),
             (
                 json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}),
                 false,
@@ -246,7 +290,11 @@ mod tests {
                 false,
                 ("Running", 2, 8),
             ),
-            (json!({"phase": "Failed", "reason": "Evicted"}), false, ("Evicted", 0, 0)),
+            (
+                json!({"phase": "Failed", "reason": "Evicted"}),
+                false,
+                ("Evicted", 0, 0),
+            ),
         ] {
             let got = words(status.clone(), deleting);
             assert_eq!((got.0.as_str(), got.1, got.2), want, "{status}");

@@ -27,7 +27,10 @@ impl Strategy for Pod {
         if spec.get("hostNetwork").and_then(Value::as_bool) == Some(true) {
             for list in ["containers", "initContainers"] {
                 for port in each(spec, list).flat_map(|container| each(container, "ports")) {
-                    let container_port = port.get("containerPort").and_then(Value::as_i64).unwrap_or_default();
+                    let container_port = port
+                        .get("containerPort")
+                        .and_then(Value::as_i64)
+                        .unwrap_or_default();
                     number(port, "hostPort", container_port);
                 }
             }
@@ -91,7 +94,10 @@ impl Strategy for Pod {
     fn field_values(&self, object: &Value) -> Vec<String> {
         let spec = object.at("spec");
         let status = object.at("status");
-        let ip = status.list_at("podIPs").first().map_or_else(|| status.str_at("podIP"), |ip| ip.str_at("ip"));
+        let ip = status
+            .list_at("podIPs")
+            .first()
+            .map_or_else(|| status.str_at("podIP"), |ip| ip.str_at("ip"));
         vec![
             spec.str_at("nodeName").to_owned(),
             spec.str_at("restartPolicy").to_owned(),
@@ -114,7 +120,9 @@ impl Strategy for Pod {
 
     /// The grace that is asked for, or else the pod's own; none where no kubelet can be running it.
     fn grace(&self, object: &Value, asked: Option<i64>) -> Grace {
-        let seconds = asked.or_else(|| object.int_at("spec.terminationGracePeriodSeconds")).unwrap_or_default();
+        let seconds = asked
+            .or_else(|| object.int_at("spec.terminationGracePeriodSeconds"))
+            .unwrap_or_default();
         let over = matches!(object.str_at("status.phase"), "Failed" | "Succeeded");
         if over || object.str_at("spec.nodeName").is_empty() {
             return Grace::Seconds(0);
@@ -125,9 +133,14 @@ impl Strategy for Pod {
 
 /// `podIP` and `hostIP` are the first of `podIPs` and `hostIPs`.
 fn mirror_addresses(object: &mut Value) {
-    let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) else { return };
+    let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) else {
+        return;
+    };
     for (one, all) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
-        let first = status.get(all).and_then(|list| list.get(0)).map(|ip| ip.str_at("ip").to_owned());
+        let first = status
+            .get(all)
+            .and_then(|list| list.get(0))
+            .map(|ip| ip.str_at("ip").to_owned());
         let single = crate::fill::text_of(status, one).to_owned();
         match first {
             Some(first) if one == "podIP" && first != single => {
@@ -142,8 +155,14 @@ fn mirror_addresses(object: &mut Value) {
 }
 
 fn requests_from_limits(container: &mut Fields) {
-    let Some(resources) = inside(container, "resources") else { return };
-    let Some(limits) = resources.get("limits").and_then(Value::as_object).filter(|l| !l.is_empty()).cloned()
+    let Some(resources) = inside(container, "resources") else {
+        return;
+    };
+    let Some(limits) = resources
+        .get("limits")
+        .and_then(Value::as_object)
+        .filter(|l| !l.is_empty())
+        .cloned()
     else {
         return;
     };
@@ -210,7 +229,9 @@ fn fill_amounts(resources: &mut Fields, field: &str, amounts: &Amounts) {
 
 /// Turns `matchLabelKeys` and `mismatchLabelKeys` into requirements on the labels this pod has.
 fn apply_match_label_keys(object: &mut Value) {
-    let Some(labels) = object.map_at("metadata.labels").cloned() else { return };
+    let Some(labels) = object.map_at("metadata.labels").cloned() else {
+        return;
+    };
     for affinity in ["podAffinity", "podAntiAffinity"] {
         let base = format!("spec.affinity.{affinity}");
         let required = format!("{base}.requiredDuringSchedulingIgnoredDuringExecution");
@@ -224,7 +245,11 @@ fn apply_match_label_keys(object: &mut Value) {
             }
         }
     }
-    for constraint in object.list_at_mut("spec.topologySpreadConstraints").into_iter().flatten() {
+    for constraint in object
+        .list_at_mut("spec.topologySpreadConstraints")
+        .into_iter()
+        .flatten()
+    {
         require_labels(constraint, &labels);
     }
 }
@@ -299,9 +324,14 @@ fn keep_observed_generations(object: &mut Value, old: &Value) {
     if of(object.at("status")) == 0 && of(old.at("status")) != 0 {
         object.set("status.observedGeneration", of(old.at("status")));
     }
-    let Some(conditions) = object.list_at_mut("status.conditions") else { return };
+    let Some(conditions) = object.list_at_mut("status.conditions") else {
+        return;
+    };
     for condition in conditions {
-        let before = old.list_at("status.conditions").iter().find(|c| c.str_at("type") == condition.str_at("type"));
+        let before = old
+            .list_at("status.conditions")
+            .iter()
+            .find(|c| c.str_at("type") == condition.str_at("type"));
         let generation = before.map(of).unwrap_or_default();
         if of(condition) == 0 && generation != 0 {
             condition.set("observedGeneration", generation);
@@ -313,7 +343,11 @@ fn keep_observed_generations(object: &mut Value, old: &Value) {
 /// validation to refuse.
 fn keep_all_but_resources(object: &mut Value, old: &Value) {
     let names = |pod: &Value, list: &str| -> Vec<String> {
-        pod.at("spec").list_at(list).iter().map(|c| c.str_at("name").to_owned()).collect()
+        pod.at("spec")
+            .list_at(list)
+            .iter()
+            .map(|c| c.str_at("name").to_owned())
+            .collect()
     };
     let paired = ["containers", "initContainers"].iter().all(|list| {
         let (new, old) = (names(object, list), names(old, list));
@@ -327,7 +361,11 @@ fn keep_all_but_resources(object: &mut Value, old: &Value) {
     keep_metadata(object, old);
     put(object, "resources", new.at("resources").clone());
     for list in ["containers", "initContainers"] {
-        if new.list_at(list).iter().zip(old.at("spec").list_at(list)).any(|(n, o)| n.str_at("name") != o.str_at("name"))
+        if new
+            .list_at(list)
+            .iter()
+            .zip(old.at("spec").list_at(list))
+            .any(|(n, o)| n.str_at("name") != o.str_at("name"))
         {
             put(object, list, new.at(list).clone());
             continue;

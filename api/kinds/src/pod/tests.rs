@@ -1,7 +1,12 @@
 use super::*;
 
 fn cx(subresource: &str) -> Context<'_> {
-    Context { now: jiff::Timestamp::UNIX_EPOCH, user: "u", subresource, dry_run: false }
+    Context {
+        now: jiff::Timestamp::UNIX_EPOCH,
+        user: "u",
+        subresource,
+        dry_run: false,
+    }
 }
 
 #[test]
@@ -59,7 +64,10 @@ fn a_new_pod_is_pending_and_has_its_class() {
     Pod.prepare_create(&mut pod, &cx(""));
     assert_eq!(pod.str_at("status.phase"), "Pending");
     assert_eq!(pod.str_at("status.qosClass"), "BestEffort");
-    assert_eq!(pod.list_at("status.conditions")[0].str_at("reason"), "SchedulingGated");
+    assert_eq!(
+        pod.list_at("status.conditions")[0].str_at("reason"),
+        "SchedulingGated"
+    );
 }
 
 #[test]
@@ -81,7 +89,11 @@ fn each_subresource_changes_its_own_part() {
         assert_eq!(pod.str_at("status.phase"), phase, "{subresource}");
         assert_eq!(container.str_at("image"), image, "{subresource}");
         assert_eq!(container.str_at("resources.limits.cpu"), cpu, "{subresource}");
-        assert_eq!(pod.list_at("spec.ephemeralContainers").len(), ephemeral, "{subresource}");
+        assert_eq!(
+            pod.list_at("spec.ephemeralContainers").len(),
+            ephemeral,
+            "{subresource}"
+        );
         assert_eq!(pod.label("a"), Some(label), "{subresource}");
         assert_eq!(pod.str_at("status.qosClass"), "Burstable", "{subresource}");
     }
@@ -89,9 +101,7 @@ fn each_subresource_changes_its_own_part() {
 
 #[test]
 fn grace_is_for_pods_that_a_kubelet_runs() {
-    let pod = |node: &str, phase: &str| {
-        json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 30}, "status": {"phase": phase}})
-    };
+    let pod = |node: &str, phase: &str| json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 30}, "status": {"phase": phase}});
     for (node, phase, asked, want) in [
         ("n", "Running", None, 30),
         ("n", "Running", Some(5), 5),
@@ -99,6 +109,10 @@ fn grace_is_for_pods_that_a_kubelet_runs() {
         ("", "Pending", None, 0),
         ("n", "Succeeded", Some(9), 0),
     ] {
-        assert_eq!(Pod.grace(&pod(node, phase), asked), Grace::Seconds(want), "{node} {phase} {asked:?}");
+        assert_eq!(
+            Pod.grace(&pod(node, phase), asked),
+            Grace::Seconds(want),
+            "{node} {phase} {asked:?}"
+        );
     }
 }

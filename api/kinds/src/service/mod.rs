@@ -38,7 +38,11 @@ impl Strategy for Service {
         }
         if text_of(spec, "type") == "LoadBalancer" {
             absent(spec, "allocateLoadBalancerNodePorts", true);
-            for ingress in object.list_at_mut("status.loadBalancer.ingress").into_iter().flatten() {
+            for ingress in object
+                .list_at_mut("status.loadBalancer.ingress")
+                .into_iter()
+                .flatten()
+            {
                 if !ingress.str_at("ip").is_empty() {
                     ingress.set_default("ipMode", "VIP");
                 }
@@ -73,7 +77,10 @@ impl Strategy for Service {
     }
 
     fn field_values(&self, object: &Value) -> Vec<String> {
-        vec![object.str_at("spec.clusterIP").to_owned(), object.str_at("spec.type").to_owned()]
+        vec![
+            object.str_at("spec.clusterIP").to_owned(),
+            object.str_at("spec.type").to_owned(),
+        ]
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -90,7 +97,11 @@ impl Strategy for Service {
     }
 
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
-        let cluster_ip = object.list_at("spec.clusterIPs").first().and_then(Value::as_str).unwrap_or(NONE);
+        let cluster_ip = object
+            .list_at("spec.clusterIPs")
+            .first()
+            .and_then(Value::as_str)
+            .unwrap_or(NONE);
         vec![
             print::name(object),
             Value::from(object.str_at("spec.type")),
@@ -214,7 +225,12 @@ fn keep_node_ports(object: &mut Value, old: &Value) {
         if of(port) != 0 {
             continue;
         }
-        let before = old.list_at("spec.ports").iter().find(|p| key(p) == key(port)).map(of).unwrap_or_default();
+        let before = old
+            .list_at("spec.ports")
+            .iter()
+            .find(|p| key(p) == key(port))
+            .map(of)
+            .unwrap_or_default();
         if before != 0 && used.insert((port.str_at("protocol").to_owned(), before)) {
             port.set("nodePort", before);
         }
@@ -240,7 +256,12 @@ fn drop_what_the_type_has_not(object: &mut Value, old: &Value) {
     let has_node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
     if has_node_ports(&old_kind) && !has_node_ports(&new_kind) {
         let ports = |value: &Value| -> BTreeSet<i64> {
-            value.list_at("spec.ports").iter().filter_map(|p| p.int_at("nodePort")).filter(|p| *p != 0).collect()
+            value
+                .list_at("spec.ports")
+                .iter()
+                .filter_map(|p| p.int_at("nodePort"))
+                .filter(|p| *p != 0)
+                .collect()
         };
         if ports(old).is_superset(&ports(object)) {
             for port in object.list_at_mut("spec.ports").into_iter().flatten() {
@@ -248,8 +269,9 @@ fn drop_what_the_type_has_not(object: &mut Value, old: &Value) {
             }
         }
     }
-    let needs_health =
-        |value: &Value| kind(value) == "LoadBalancer" && value.str_at("spec.externalTrafficPolicy") == "Local";
+    let needs_health = |value: &Value| {
+        kind(value) == "LoadBalancer" && value.str_at("spec.externalTrafficPolicy") == "Local"
+    };
     if needs_health(old) && !needs_health(object) {
         drop_same(object, &["spec.healthCheckNodePort"]);
     }

@@ -1,7 +1,12 @@
 use super::*;
 
 fn cx() -> Context<'static> {
-    Context { now: jiff::Timestamp::UNIX_EPOCH, user: "u", subresource: "", dry_run: false }
+    Context {
+        now: jiff::Timestamp::UNIX_EPOCH,
+        user: "u",
+        subresource: "",
+        dry_run: false,
+    }
 }
 
 #[test]
@@ -55,5 +60,12 @@ fn rows_show_addresses_and_ports() {
     let service = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "clusterIPs": ["10.0.0.1"],
         "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]}});
     let row = Service.row(&service, &cx());
-    assert_eq!(row[2..5], [json!("10.0.0.1"), json!("<pending>"), json!("80:30080/TCP,53/UDP")]);
+    assert_eq!(
+        row[2..5],
+        [
+            json!("10.0.0.1"),
+            json!("<pending>"),
+            json!("80:30080/TCP,53/UDP")
+        ]
+    );
 }

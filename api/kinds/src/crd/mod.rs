@@ -1,0 +1,74 @@
+//! CustomResourceDefinition.
+
+use crate::fill::{absent, inside, made, spec, text, text_of};
+use crate::print;
+use rutter_api::object::ObjectExt;
+use rutter_api::strategy::{Column, prepare_plain_update};
+use rutter_api::{Context, Strategy, Value};
+use serde_json::json;
+
+/// CustomResourceDefinition.
+pub(crate) struct CustomResourceDefinition;
+
+impl Strategy for CustomResourceDefinition {
+    fn default_object(&self, object: &mut Value) {
+        if let Some(spec) = spec(object) {
+            if let Some(names) = made(spec, "names") {
+                let kind = text_of(names, "kind").to_owned();
+                if !kind.is_empty() {
+                    text(names, "singular", &kind.to_lowercase());
+                    text(names, "listKind", &format!("{kind}List"));
+                }
+            }
+            absent(spec, "conversion", json!({"strategy": "None"}));
+            if let Some(service) = inside(spec, "conversion")
+                .and_then(|conversion| inside(conversion, "webhook"))
+                .and_then(|webhook| inside(webhook, "clientConfig"))
+                .and_then(|config| inside(config, "service"))
+            {
+                absent(service, "port", 443);
+            }
+        }
+        if object.list_at("status.storedVersions").is_empty() {
+            store_version(object);
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Value, _cx: &Context<'_>) {
+        object.take_at("status");
+        store_version(object);
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, cx: &Context<'_>) {
+        prepare_plain_update(object, old, cx);
+        if cx.subresource != "status" {
+            store_version(object);
+        }
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        print::CREATED_AT
+    }
+
+    fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
+        print::created_at(object, cx)
+    }
+}
+
+/// The version that is stored now is among those that ever were.
+fn store_version(object: &mut Value) {
+    let versions = object.list_at("spec.versions");
+    let Some(version) = versions.iter().find(|v| v.bool_at("storage") == Some(true)) else {
+        return;
+    };
+    let name = Value::from(version.str_at("name"));
+    let mut stored = object.list_at("status.storedVersions").to_vec();
+    if !stored.contains(&name) {
+        stored.push(name);
+        object.set("status.storedVersions", stored);
+    }
+}

@@ -1,0 +1,152 @@
+//! CertificateSigningRequest.
+
+use crate::print::{self, AGE, NAME, NONE};
+use rutter_api::object::ObjectExt;
+use rutter_api::strategy::Column;
+use rutter_api::{Context, Strategy, Value, duration};
+use serde_json::json;
+
+/// CertificateSigningRequest.
+pub(crate) struct CertificateSigningRequest;
+
+impl Strategy for CertificateSigningRequest {
+    /// Who asks is what the server knows, never what the request says. Groups, uid and extra are the registry's to add.
+    fn prepare_create(&self, object: &mut Value, cx: &Context<'_>) {
+        for field in ["spec.uid", "spec.groups", "spec.extra"] {
+            object.take_at(field);
+        }
+        object.set("spec.username", cx.user);
+        object.set("status", json!({}));
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, cx: &Context<'_>) {
+        let kept = |field: &str| old.get(field).cloned().unwrap_or_default();
+        match cx.subresource {
+            "status" => {
+                object.set("spec", kept("spec"));
+                keep_decisions(object, old);
+                stamp_conditions(object, old, cx);
+            }
+            "approval" => {
+                stamp_conditions(object, old, cx);
+                let conditions = object.at("status.conditions").clone();
+                object.set("spec", kept("spec"));
+                object.set("status", kept("status"));
+                if conditions.is_null() {
+                    object.take_at("status.conditions");
+                } else {
+                    object.set("status.conditions", conditions);
+                }
+            }
+            _ => {
+                object.set("spec", kept("spec"));
+                object.set("status", kept("status"));
+            }
+        }
+    }
+
+    fn selectable_fields(&self) -> &'static [&'static str] {
+        &["spec.signerName"]
+    }
+
+    fn field_values(&self, object: &Value) -> Vec<String> {
+        vec![object.str_at("spec.signerName").to_owned()]
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: &[Column] = &[
+            NAME,
+            AGE,
+            print::text("SignerName", "Who is to sign it."),
+            print::text("Requestor", "Who asks."),
+            print::text("RequestedDuration", "How long the certificate is wanted for."),
+            print::text("Condition", "Approved, denied, issued."),
+        ];
+        COLUMNS
+    }
+
+    fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
+        let wanted = match object.int_at("spec.expirationSeconds") {
+            Some(seconds) => duration::human(seconds),
+            None => NONE.to_owned(),
+        };
+        vec![
+            print::name(object),
+            print::age(object, cx),
+            print::text_or(object, "spec.signerName", NONE),
+            Value::from(object.str_at("spec.username")),
+            Value::from(wanted),
+            Value::from(condition(object)),
+        ]
+    }
+
+    fn has_generation(&self) -> bool {
+        false
+    }
+}
+
+fn is_decision(condition: &Value) -> bool {
+    matches!(condition.str_at("type"), "Approved" | "Denied")
+}
+
+/// A signer cannot approve, deny, or take either back.
+fn keep_decisions(object: &mut Value, old: &Value) {
+    let mut conditions: Vec<Value> = old
+        .list_at("status.conditions")
+        .iter()
+        .filter(|c| is_decision(c))
+        .cloned()
+        .collect();
+    conditions.extend(
+        object
+            .list_at("status.conditions")
+            .iter()
+            .filter(|c| !is_decision(c))
+            .cloned(),
+    );
+    if !conditions.is_empty() {
+        object.set("status.conditions", conditions);
+    } else if !object.at("status.conditions").is_null() {
+        object.take_at("status.conditions");
+    }
+}
+
+fn stamp_conditions(object: &mut Value, old: &Value, cx: &Context<'_>) {
+    let now = print::rfc3339(cx.now);
+    for condition in object.list_at_mut("status.conditions").into_iter().flatten() {
+        condition.set_default("lastUpdateTime", now.clone());
+        if condition.at("lastTransitionTime").is_null() {
+            let before = old.list_at("status.conditions").iter().find(|c| {
+                c.str_at("type") == condition.str_at("type")
+                    && c.str_at("status") == condition.str_at("status")
+                    && !c.str_at("lastTransitionTime").is_empty()
+            });
+            let time = before
+                .map_or(now.as_str(), |c| c.str_at("lastTransitionTime"))
+                .to_owned();
+            condition.set("lastTransitionTime", time);
+        }
+    }
+}
+
+fn condition(csr: &Value) -> String {
+    let is = |kind: &str| {
+        csr.list_at("status.conditions")
+            .iter()
+            .any(|c| c.str_at("type") == kind)
+    };
+    let mut text = if is("Denied") {
+        "Denied".to_owned()
+    } else if is("Approved") {
+        "Approved".to_owned()
+    } else {
+        "Pending".to_owned()
+    };
+    if is("Failed") {
+        text.push_str(",Failed");
+    }
+    if !csr.str_at("status.certificate").is_empty() {
+        text.push_str(",Issued");
+    }
+    text
+}
