@@ -1,7 +1,17 @@
 //! Admission: what may still change or refuse a write after it is authorized, one file per plugin.
 
+pub mod chain;
+pub mod plugins;
+
+#[cfg(test)]
+mod testing;
+
+pub use chain::{Chain, ChainError, Dependencies};
+
 use async_trait::async_trait;
-use rutter_api::{Resource, StatusError, UserInfo, Value};
+use rutter_api::object::ObjectExt;
+use rutter_api::{GroupResource, Resource, StatusError, UserInfo, Value};
+use std::sync::Arc;
 
 /// What a write does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,4 +83,53 @@ pub trait Plugin: Send + Sync {
     async fn validate(&self, _attributes: &mut Attributes<'_>) -> Result<(), StatusError> {
         Ok(())
     }
+}
+
+impl Attributes<'_> {
+    /// A refusal in the form that admission gives it: `pods "x" is forbidden: {why}`. An object without a name yet is called
+    /// by its `generateName`.
+    pub fn forbidden(&self, why: impl AsRef<str>) -> StatusError {
+        let candidates = [
+            self.name,
+            self.object.name(),
+            self.object.str_at("metadata.generateName"),
+            "Unknown",
+        ];
+        let name = candidates
+            .into_iter()
+            .find(|name| !name.is_empty())
+            .unwrap_or_default();
+        StatusError::forbidden(&self.resource.group_resource(), name, why.as_ref())
+    }
+
+    /// Whether the write is to this resource, whatever the version.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        is(self.resource, group, plural)
+    }
+}
+
+/// Whether a resource is this one, whatever the version.
+pub fn is(resource: &Resource, group: &str, plural: &str) -> bool {
+    resource.group_version.group == group && resource.plural == plural
+}
+
+/// Reads that are never stale, for the few decisions that may not be made on a cache that lags.
+#[async_trait]
+pub trait LiveReader: Send + Sync {
+    /// One object as the store has it now; none when it does not exist. Namespace is empty for cluster-scoped objects.
+    async fn get(
+        &self,
+        resource: &GroupResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Value>>, StatusError>;
+}
+
+/// Writes of ResourceQuota status, which admission counts usage in before an object is stored.
+#[async_trait]
+pub trait QuotaWriter: Send + Sync {
+    /// Stores `quota` (whole, with the `resourceVersion` it was read at) as the status of the ResourceQuota it names, and
+    /// returns it as stored. A conflict (another write came first) is a [`rutter_api::Reason::Conflict`]: the caller reads
+    /// again and retries.
+    async fn update_status(&self, quota: Value) -> Result<Arc<Value>, StatusError>;
 }

@@ -206,9 +206,9 @@ fn requests_are_bounded_and_kubelets_are_stretched() {
     for (seconds, want) in [
         (599, Some("may not specify a duration less than 10 minutes")),
         (600, None),
-        (1 << 32, None),
+        (1_i64 << 32, None),
         (
-            (1 << 32) + 1,
+            (1_i64 << 32) + 1,
             Some("may not specify a duration larger than 2^32 seconds"),
         ),
     ] {
