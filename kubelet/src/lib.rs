@@ -1,1 +1,37 @@
-//! The node agent.
+//! The node agent: runs the pods that are bound to its node through a container runtime, and reports on them and on the node.
+//!
+//! Decisions are pure functions (`plan`, `status::generate`, `env`, `resources`, `admission`, `runtime::sandbox` and
+//! `runtime::container`, `probes::tracker`, `node::object`); the rest is shells around them. One worker per pod drives it
+//! (`worker`), woken by changes of the pod, of its containers (`pleg`), of its probes and of the objects it uses.
+
+mod admission;
+mod backoff;
+mod cgroups;
+mod claims;
+mod config;
+mod credentials;
+mod env;
+mod eviction;
+mod handlers;
+mod hooks;
+mod images;
+mod logs;
+mod node;
+mod objects;
+mod plan;
+mod pleg;
+mod pods;
+mod probes;
+mod quantity;
+mod resources;
+mod run;
+mod runtime;
+mod shared;
+mod status;
+mod tokens;
+mod trust;
+mod volumes;
+mod worker;
+
+pub use config::Flags;
+pub use run::run;

@@ -1,3 +1,8 @@
 //! The node agent.
 
-fn main() {}
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    rutter_kubelet::run(rutter_kubelet::Flags::parse()).await
+}

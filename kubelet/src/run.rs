@@ -1,0 +1,371 @@
+//! Wiring: from flags to a running kubelet.
+
+use crate::backoff::Backoff;
+use crate::cgroups::{Cgroups, Driver};
+use crate::config::{FileConfig, Flags, amounts, duration};
+use crate::images::Images;
+use crate::node::agent::{Agent, Rhythm};
+use crate::node::object::Facts;
+use crate::node::capacity;
+use crate::objects::Objects;
+use crate::pleg::Pleg;
+use crate::pods::{PodExt, Uid};
+use crate::quantity;
+use crate::resources::LimitRules;
+use crate::runtime::cri::Cri;
+use crate::runtime::sandbox::DnsSettings;
+use crate::shared::{Settings, Shared};
+use crate::tokens::Tokens;
+use crate::volumes::Volumes;
+use crate::worker::pool::Pool;
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use k8s_openapi::api::core::v1::{Node, NodeSystemInfo, Pod, Service, Taint};
+use kube::Api;
+use kube::runtime::watcher;
+use parking_lot::Mutex;
+use rutter_client::component::{init_logging, shutdown_signal};
+use rutter_client::events::Recorder;
+use rutter_client::{Informer, connect};
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Runs a kubelet until it is told to stop.
+pub async fn run(flags: Flags) -> anyhow::Result<()> {
+    init_logging(&flags.log);
+    connect::install_crypto_provider();
+    let file = match &flags.config {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            FileConfig::parse(&text).with_context(|| format!("the kubelet's configuration {}", path.display()))?
+        }
+        None => FileConfig::default(),
+    };
+    let stop = shutdown_signal();
+    let kubeconfig = flags.kubeconfig.clone().context("--kubeconfig is needed: how to reach the apiserver")?;
+    let client = connect::client(connect::from_file(&kubeconfig).await?, "rutter-kubelet")?;
+    Kubelet::start(&flags, &file, client).await?.run(stop).await
+}
+
+struct Kubelet {
+    pool: Pool,
+    agent: Agent,
+    pleg: Pleg,
+    pods: Informer<Pod>,
+    services: Informer<Service>,
+    object_changes: tokio::sync::mpsc::UnboundedReceiver<Uid>,
+    node: Arc<ArcSwap<Node>>,
+    allocatable: quantity::ResourceList,
+}
+
+fn socket(endpoint: &str) -> anyhow::Result<PathBuf> {
+    match endpoint.strip_prefix("unix://") {
+        Some(path) => Ok(PathBuf::from(path)),
+        None if endpoint.starts_with('/') => Ok(PathBuf::from(endpoint)),
+        None => bail!("{endpoint:?} is not the address of a unix socket such as unix:///run/containerd/containerd.sock"),
+    }
+}
+
+fn parse_taint(text: &str) -> anyhow::Result<Taint> {
+    let (pair, effect) = text.rsplit_once(':').with_context(|| format!("--register-with-taints: {text:?} is not KEY=VALUE:EFFECT"))?;
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+        bail!("--register-with-taints: {effect:?} is not one of NoSchedule, PreferNoSchedule and NoExecute");
+    }
+    Ok(Taint {
+        key: key.to_owned(),
+        value: (!value.is_empty()).then(|| value.to_owned()),
+        effect: effect.to_owned(),
+        time_added: None,
+    })
+}
+
+/// The node's own address: given, or the one that leads out.
+fn node_ips(given: &[IpAddr]) -> anyhow::Result<Vec<IpAddr>> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    // Connecting a datagram socket sends nothing; it only asks the routing table.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect("192.0.2.1:9").context("finding the node's address; pass --node-ip")?;
+    Ok(vec![socket.local_addr()?.ip()])
+}
+
+fn system_info(runtime: &rutter_proto::cri::VersionResponse) -> NodeSystemInfo {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let os = read("/etc/os-release")
+        .lines()
+        .find_map(|l| l.strip_prefix("PRETTY_NAME="))
+        .map(|v| v.trim_matches('"').to_owned())
+        .unwrap_or_else(|| "linux".to_owned());
+    let machine = read("/etc/machine-id");
+    let uuid = read("/sys/class/dmi/id/product_uuid");
+    NodeSystemInfo {
+        architecture: rutter_client::component::go_arch().to_owned(),
+        boot_id: read("/proc/sys/kernel/random/boot_id"),
+        container_runtime_version: format!("{}://{}", runtime.runtime_name, runtime.runtime_version),
+        kernel_version: read("/proc/sys/kernel/osrelease"),
+        kube_proxy_version: String::new(),
+        kubelet_version: rutter_client::component::KUBERNETES_VERSION.to_owned(),
+        machine_id: machine.clone(),
+        operating_system: "linux".to_owned(),
+        os_image: os,
+        system_uuid: if uuid.is_empty() { machine } else { uuid.to_lowercase() },
+        ..NodeSystemInfo::default()
+    }
+}
+
+async fn wait_for_runtime(cri: &Cri) -> rutter_proto::cri::VersionResponse {
+    let mut told = false;
+    loop {
+        match cri.version().await {
+            Ok(version) => return version,
+            Err(error) => {
+                if !told {
+                    tracing::warn!(%error, "the container runtime doesn't answer yet; waiting for it");
+                    told = true;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+impl Kubelet {
+    async fn start(flags: &Flags, file: &FileConfig, client: kube::Client) -> anyhow::Result<Self> {
+        let timeout = file.runtime_request_timeout.as_deref().map(duration).transpose()?.unwrap_or(Duration::from_secs(120));
+        let endpoint = flags
+            .container_runtime_endpoint
+            .clone()
+            .or_else(|| file.container_runtime_endpoint.clone())
+            .unwrap_or_else(|| "unix:///run/containerd/containerd.sock".to_owned());
+        let images_at = flags.image_service_endpoint.clone().or_else(|| file.image_service_endpoint.clone());
+        let cri = Cri::new(socket(&endpoint)?, images_at.as_deref().map(socket).transpose()?, timeout);
+        let runtime = wait_for_runtime(&cri).await;
+
+        let hostname = nix::unistd::gethostname()?.to_string_lossy().to_lowercase();
+        let node_name = flags.hostname_override.clone().unwrap_or(hostname).to_lowercase();
+        let max_pods = flags.max_pods.or(file.max_pods).unwrap_or(110);
+        std::fs::create_dir_all(flags.root_dir.join("pods"))?;
+        let capacity = capacity::capacity(&flags.root_dir, max_pods, &amounts("capacity", &flags.capacity)?)?;
+        let reserved = |flag: &str, own: &[String], file: &Option<BTreeMap<String, String>>| {
+            if own.is_empty() { Ok(file.clone().unwrap_or_default()) } else { amounts(flag, own) }
+        };
+        let system = reserved("system-reserved", &flags.system_reserved, &file.system_reserved)?;
+        let kube_own = reserved("kube-reserved", &flags.kube_reserved, &file.kube_reserved)?;
+        let allocatable = capacity::allocatable(&capacity, &[&system, &kube_own], &BTreeMap::new());
+
+        let driver = match cri.runtime_config().await.ok().and_then(|c| c.linux) {
+            Some(linux) if linux.cgroup_driver == i32::from(rutter_proto::cri::CgroupDriver::Systemd) => Driver::Systemd,
+            Some(_) => Driver::Cgroupfs,
+            None => match flags.cgroup_driver.as_deref().or(file.cgroup_driver.as_deref()).unwrap_or("cgroupfs") {
+                "cgroupfs" => Driver::Cgroupfs,
+                "systemd" => Driver::Systemd,
+                other => bail!("--cgroup-driver is cgroupfs or systemd, not {other:?}"),
+            },
+        };
+        let cgroup_root = flags.cgroup_root.clone().or_else(|| file.cgroup_root.clone()).unwrap_or_default();
+        let per_qos = file.cgroups_per_qos.unwrap_or(true);
+        let cgroups = Cgroups::new(Path::new("/sys/fs/cgroup"), &cgroup_root, driver, per_qos);
+
+        let ips = node_ips(&flags.node_ip)?;
+        let recorder = Recorder::new(client.clone(), "kubelet", Some(&node_name));
+        let (objects, object_changes) = Objects::new(&client);
+        let tokens = Tokens::new(client.clone());
+        let volumes = Volumes::new(flags.root_dir.clone(), objects.clone(), tokens, client.clone());
+        let parallel = if file.serialize_image_pulls.unwrap_or(false) {
+            1
+        } else {
+            usize::try_from(file.max_parallel_image_pulls.unwrap_or(16)).unwrap_or(16)
+        };
+        let node_credentials = vec![flags.root_dir.join("config.json"), PathBuf::from("/.docker/config.json")];
+        let images = Images::new(cri.clone(), objects.clone(), recorder.clone(), parallel, node_credentials);
+        let services: Informer<Service> =
+            Informer::start(Api::all(client.clone()), watcher::Config::default().any_semantic());
+        let settings = settings(flags, file, &node_name, &runtime.runtime_name, &capacity, &allocatable, &cgroups)?;
+        for dir in [&settings.pod_logs, &settings.container_logs] {
+            std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        }
+        let milli = quantity::milli_of(Some(&allocatable), "cpu").unwrap_or(0);
+        let memory = quantity::value_of(Some(&allocatable), "memory");
+        cgroups
+            .ensure_classes(2, memory, crate::resources::shares(milli))
+            .context("making the control groups for pods")?;
+
+        let shared = Arc::new(Shared {
+            crash_backoff: Mutex::new(Backoff::new(10, settings.max_crash_backoff_seconds)),
+            settings,
+            cri: cri.clone(),
+            client: client.clone(),
+            recorder,
+            objects,
+            volumes,
+            images,
+            cgroups,
+            services: services.store(),
+            services_synced: AtomicBool::new(false),
+            host_ips: ArcSwap::from_pointee(ips.iter().map(ToString::to_string).collect()),
+            network_ready: ArcSwap::from_pointee(None),
+            user_namespaces: AtomicBool::new(false),
+        });
+        let pool = Pool::new(shared.clone());
+        let pleg = Pleg::new(pool.clone());
+        let node = Arc::new(ArcSwap::from_pointee(Node::default()));
+        let port = flags.port.or(file.port).unwrap_or(10250);
+        let labels = amounts("node-labels", &flags.node_labels)?;
+        let taints = if flags.register_with_taints.is_empty() {
+            file.register_with_taints.clone().unwrap_or_default()
+        } else {
+            flags.register_with_taints.iter().map(|t| parse_taint(t)).collect::<anyhow::Result<_>>()?
+        };
+        let facts = Facts {
+            name: node_name.clone(),
+            hostname: node_name.clone(),
+            ips,
+            labels,
+            taints,
+            provider_id: flags.provider_id.clone().or_else(|| file.provider_id.clone()),
+            capacity,
+            allocatable: allocatable.clone(),
+            info: system_info(&runtime),
+            port,
+            handlers: Vec::new(),
+        };
+        let every = |text: &Option<String>, default| text.as_deref().map(duration).transpose().map(|d| d.unwrap_or(default));
+        let agent = Agent {
+            shared: shared.clone(),
+            facts: Arc::new(facts),
+            rhythm: Rhythm {
+                update: every(&file.node_status_update_frequency, Duration::from_secs(10))?,
+                report: every(&file.node_status_report_frequency, Duration::from_secs(300))?,
+                lease_seconds: file.node_lease_duration_seconds.unwrap_or(40),
+                max_images: file.node_status_max_images.map_or(50, |n| usize::try_from(n).unwrap_or(usize::MAX)),
+                register: flags.register_node.or(file.register_node).unwrap_or(true),
+            },
+            pleg: pleg.health(),
+            pressure: Arc::new(ArcSwap::from_pointee(crate::eviction::Pressure::default())),
+            node: node.clone(),
+            wake: Arc::default(),
+        };
+        let pods = Informer::start(
+            Api::<Pod>::all(client.clone()),
+            watcher::Config::default().fields(&format!("spec.nodeName={node_name}")),
+        );
+        Ok(Self { pool, agent, pleg, pods, services, object_changes, node, allocatable })
+    }
+
+    async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { pool, agent, pleg, pods, services, mut object_changes, node, allocatable } = self;
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(agent.run(stop.clone()));
+        tasks.spawn(pleg.run(stop.clone()));
+        tasks.spawn({
+            let pool = pool.clone();
+            async move {
+                while let Some(uid) = object_changes.recv().await {
+                    pool.wake(&uid);
+                }
+            }
+        });
+        // Pods need the addresses of services in their environment: no pod is started before they are known.
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = services.synced() => {}
+        }
+        let mut changes = pods.subscribe();
+        let admit = |pod: &Pod, others: &[Arc<Pod>]| crate::admission::admit(pod, others, &node.load(), &allocatable);
+        let mut cleaned = false;
+        loop {
+            let change = tokio::select! {
+                () = stop.cancelled() => break,
+                change = changes.recv() => change,
+                () = pods.synced(), if !cleaned => {
+                    cleaned = true;
+                    while let Ok(change) = changes.try_recv() {
+                        take(&pool, change, &admit);
+                    }
+                    let pool = pool.clone();
+                    tasks.spawn(async move { pool.end_orphans().await });
+                    continue;
+                }
+            };
+            let Some(change) = change else { bail!("the watch of pods ended") };
+            take(&pool, change, &admit);
+            let known: HashSet<Uid> = pods.store().list().iter().map(|p| p.uid()).collect();
+            pool.sweep(&known);
+        }
+        tasks.shutdown().await;
+        Ok(())
+    }
+}
+
+fn take(pool: &Pool, change: rutter_client::Change<Pod>, admit: crate::worker::pool::Admit<'_>) {
+    match (change.old, change.new) {
+        (old, Some(pod)) => {
+            // A new pod under an old name is another pod.
+            if let Some(old) = old.filter(|o| o.uid() != pod.uid()) {
+                pool.remove(&old.uid());
+            }
+            if !pod.is_mirror() {
+                pool.put(pod, admit);
+            }
+        }
+        (Some(pod), None) => pool.remove(&pod.uid()),
+        (None, None) => {}
+    }
+}
+
+fn settings(
+    flags: &Flags,
+    file: &FileConfig,
+    node_name: &str,
+    runtime_name: &str,
+    capacity: &quantity::ResourceList,
+    allocatable: &quantity::ResourceList,
+    cgroups: &Cgroups,
+) -> anyhow::Result<Settings> {
+    let resolv = flags.resolv_conf.clone().or_else(|| file.resolv_conf.clone());
+    let resolv = resolv.unwrap_or_else(|| {
+        let stub = "/run/systemd/resolve/resolv.conf";
+        if Path::new(stub).exists() { stub } else { "/etc/resolv.conf" }.to_owned()
+    });
+    let dns = DnsSettings {
+        cluster_dns: if flags.cluster_dns.is_empty() {
+            file.cluster_dns.clone().unwrap_or_default()
+        } else {
+            flags.cluster_dns.clone()
+        },
+        cluster_domain: flags.cluster_domain.clone().or_else(|| file.cluster_domain.clone()).unwrap_or_else(|| "cluster.local".to_owned()),
+        ..DnsSettings::default()
+    };
+    let text = if resolv.is_empty() { String::new() } else { std::fs::read_to_string(&resolv).unwrap_or_default() };
+    let period = file.cpu_cfs_quota_period.as_deref().map(duration).transpose()?.unwrap_or(Duration::from_millis(100));
+    let sync = file.sync_frequency.as_deref().map(duration).transpose()?.unwrap_or(Duration::from_secs(60));
+    let longest = file.crash_loop_back_off.as_ref().and_then(|c| c.max_container_restart_period.as_deref());
+    let longest = longest.map(duration).transpose()?.map_or(300, |d| i64::try_from(d.as_secs()).unwrap_or(300));
+    Ok(Settings {
+        node_name: node_name.to_owned(),
+        root: flags.root_dir.clone(),
+        pod_logs: file.pod_logs_dir.clone().unwrap_or_else(|| PathBuf::from("/var/log/pods")),
+        container_logs: PathBuf::from("/var/log/containers"),
+        dns: dns.with_resolv_conf(&text),
+        limits: LimitRules {
+            cpu_quota: file.cpu_cfs_quota.unwrap_or(true),
+            period_micros: i64::try_from(period.as_micros()).unwrap_or(100_000),
+            memory_capacity: quantity::value_of(Some(capacity), "memory").unwrap_or(0),
+            unified: cgroups.is_unified(),
+            single_process_oom_kill: file.single_process_oom_kill.unwrap_or(!cgroups.is_unified()),
+        },
+        pod_pids_limit: file.pod_pids_limit.filter(|l| *l > 0),
+        seccomp_default: flags.seccomp_default.or(file.seccomp_default).unwrap_or(false),
+        allocatable: allocatable.clone(),
+        runtime_name: runtime_name.to_owned(),
+        resync_seconds: sync.as_secs().max(1),
+        max_crash_backoff_seconds: longest,
+    })
+}

@@ -1,0 +1,220 @@
+//! All pods of the node: from their sources to their workers.
+
+use super::{Failure, Handle, Input, View, Worker};
+use crate::pods::{PodExt, Uid};
+use crate::runtime::observe::list_pods;
+use crate::shared::Shared;
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// The workers by UID. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    workers: Arc<Mutex<HashMap<Uid, Entry>>>,
+}
+
+struct Entry {
+    handle: Handle,
+    task: tokio::task::JoinHandle<Uid>,
+}
+
+/// Whether a pod may run here, beside the pods that already do.
+pub(crate) type Admit<'a> = &'a (dyn Fn(&Pod, &[Arc<Pod>]) -> Result<(), Failure> + Send + Sync);
+
+impl Pool {
+    /// No workers yet.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, workers: Arc::default() }
+    }
+
+    /// What the workers share.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// A pod is there, or has changed.
+    pub(crate) fn put(&self, pod: Arc<Pod>, admit: Admit<'_>) {
+        let uid = pod.uid();
+        let mut workers = self.workers.lock();
+        if workers.get(&uid).is_some_and(|e| e.task.is_finished()) {
+            // Its worker has left nothing behind; a pod of a static file may come back under the same UID.
+            if pod.is_deleting() || !pod.is_static() {
+                return;
+            }
+            workers.remove(&uid);
+        }
+        if let Some(entry) = workers.get(&uid) {
+            entry.handle.input.send_modify(|input| input.pod = pod);
+            return;
+        }
+        let mut input = Input { pod: pod.clone(), mirror: None, removed: false, failure: None };
+        if !input.must_end() && !already_ran(&pod) {
+            let others: Vec<Arc<Pod>> = active(&workers);
+            if let Err(failure) = admit(&pod, &others) {
+                self.shared.event(&pod, true, &failure.reason, failure.message.clone());
+                input.failure = Some(failure);
+            }
+        }
+        let (handle, task) = Worker::spawn(self.shared.clone(), input);
+        workers.insert(uid, Entry { handle, task });
+    }
+
+    /// A pod is in no source any more.
+    pub(crate) fn remove(&self, uid: &Uid) {
+        let mut workers = self.workers.lock();
+        let finished = match workers.get(uid) {
+            Some(entry) => {
+                entry.handle.input.send_modify(|input| input.removed = true);
+                entry.task.is_finished()
+            }
+            None => false,
+        };
+        if finished {
+            workers.remove(uid);
+        }
+    }
+
+    /// The mirror of a static pod is there, or gone.
+    pub(crate) fn mirror(&self, uid: &Uid, mirror: Option<Arc<Pod>>) {
+        if let Some(entry) = self.workers.lock().get(uid) {
+            entry.handle.input.send_modify(|input| input.mirror = mirror);
+        }
+    }
+
+    /// The node gives a pod up.
+    pub(crate) fn fail(&self, uid: &Uid, failure: Failure) {
+        if let Some(entry) = self.workers.lock().get(uid) {
+            entry.handle.input.send_modify(|input| {
+                input.failure.get_or_insert(failure);
+            });
+        }
+    }
+
+    /// Something happened to a pod.
+    pub(crate) fn wake(&self, uid: &Uid) {
+        if let Some(entry) = self.workers.lock().get(uid) {
+            entry.handle.wake.notify_one();
+        }
+    }
+
+    /// Something happened to all of them.
+    pub(crate) fn wake_all(&self) {
+        for entry in self.workers.lock().values() {
+            entry.handle.wake.notify_one();
+        }
+    }
+
+    /// A pod with what its worker shows.
+    pub(crate) fn get(&self, uid: &Uid) -> Option<(Arc<Pod>, View)> {
+        let workers = self.workers.lock();
+        let entry = workers.get(uid)?;
+        let pod = entry.handle.input.borrow().pod.clone();
+        let view = entry.handle.view.lock().clone();
+        Some((pod, view))
+    }
+
+    /// The pod of that name, the one that isn't over if there are several.
+    pub(crate) fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<(Arc<Pod>, View)> {
+        let all = self.list();
+        let mut found = all.into_iter().filter(|(pod, _)| {
+            pod.namespace() == namespace
+                && pod.name() == name
+                && uid.is_none_or(|u| pod.uid().as_str() == u || pod.annotation(crate::pods::CONFIG_HASH_ANNOTATION) == Some(u))
+        });
+        let first = found.next()?;
+        Some(if first.1.terminated { found.find(|(_, view)| !view.terminated).unwrap_or(first) } else { first })
+    }
+
+    /// All pods.
+    pub(crate) fn list(&self) -> Vec<(Arc<Pod>, View)> {
+        let workers = self.workers.lock();
+        workers
+            .values()
+            .map(|e| (e.handle.input.borrow().pod.clone(), e.handle.view.lock().clone()))
+            .collect()
+    }
+
+    /// Pods that use the node's resources.
+    pub(crate) fn active(&self) -> Vec<Arc<Pod>> {
+        active(&self.workers.lock())
+    }
+
+    /// Forgets workers that are done and whose pods are in no source.
+    pub(crate) fn sweep(&self, known: &HashSet<Uid>) {
+        self.workers.lock().retain(|uid, entry| !entry.task.is_finished() || known.contains(uid));
+    }
+
+    /// The UIDs that have workers.
+    pub(crate) fn uids(&self) -> HashSet<Uid> {
+        self.workers.lock().keys().cloned().collect()
+    }
+
+    /// Ends what runs for pods that no source knows: left over from before a restart.
+    pub(crate) async fn end_orphans(&self) {
+        let found = match list_pods(&self.shared.cri).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "listing the container runtime's pods failed");
+                return;
+            }
+        };
+        let known = self.uids();
+        for (uid, (pod, _)) in found {
+            if known.contains(&uid) {
+                continue;
+            }
+            tracing::info!(%uid, pod = %pod.name, namespace = %pod.namespace, "ending a pod that is in no source any more");
+            let mut object = Pod::default();
+            object.metadata.uid = Some(uid.to_string());
+            object.metadata.name = Some(pod.name);
+            object.metadata.namespace = Some(pod.namespace);
+            let input = Input { pod: Arc::new(object), mirror: None, removed: true, failure: None };
+            let mut workers = self.workers.lock();
+            if !workers.contains_key(&uid) {
+                let (handle, task) = Worker::spawn(self.shared.clone(), input);
+                workers.insert(uid, Entry { handle, task });
+            }
+        }
+        let known = self.uids();
+        let shared = self.shared.clone();
+        let cleaning = tokio::task::spawn_blocking(move || clean_leftovers(&shared, &known));
+        let _ = cleaning.await;
+    }
+}
+
+/// Removes folders and cgroups of pods that are neither known nor running.
+fn clean_leftovers(shared: &Shared, known: &HashSet<Uid>) {
+    for entry in std::fs::read_dir(shared.settings.root.join("pods")).into_iter().flatten().flatten() {
+        let uid = Uid::new(&entry.file_name().to_string_lossy());
+        if !known.contains(&uid)
+            && let Err(error) = shared.volumes.tear_down(&uid)
+        {
+            tracing::warn!(%uid, %error, "taking an orphaned pod's volumes down failed");
+        }
+    }
+    for (uid, class) in shared.cgroups.pods() {
+        if !known.contains(&uid)
+            && let Err(error) = shared.cgroups.remove(&shared.cgroups.pod(&uid, class))
+        {
+            tracing::debug!(%uid, %error, "removing an orphaned pod's cgroup failed");
+        }
+    }
+}
+
+fn active(workers: &HashMap<Uid, Entry>) -> Vec<Arc<Pod>> {
+    workers
+        .values()
+        .filter(|e| !e.handle.view.lock().terminated)
+        .map(|e| e.handle.input.borrow().clone())
+        .filter(|input| input.failure.is_none() && !input.removed && !input.pod.is_terminal())
+        .map(|input| input.pod)
+        .collect()
+}
+
+/// Whether a pod was let in before: a restart of the kubelet doesn't judge it again.
+fn already_ran(pod: &Pod) -> bool {
+    pod.status().container_statuses.iter().flatten().any(|s| s.container_id.is_some())
+}
