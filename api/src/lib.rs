@@ -22,6 +22,7 @@ pub mod selector;
 pub mod status;
 pub mod strategy;
 pub mod table;
+pub mod validation;
 
 pub use access::{ObjectReader, UserInfo};
 pub use field::{ErrorList, FieldError, Path};
