@@ -73,8 +73,8 @@ impl Tokens {
         let account = pod.spec().service_account_name.as_deref().unwrap_or("default");
         let request = TokenRequest {
             metadata: ObjectMeta::default(),
-            spec: TokenRequestSpec {
-                audiences: audience.into_iter().map(str::to_owned).collect(),
+            spec: Some(TokenRequestSpec {
+                audiences: Some(audience.into_iter().map(str::to_owned).collect()),
                 expiration_seconds: Some(seconds),
                 bound_object_ref: Some(BoundObjectReference {
                     api_version: Some("v1".to_owned()),
@@ -82,16 +82,16 @@ impl Tokens {
                     name: pod.metadata.name.clone(),
                     uid: pod.metadata.uid.clone(),
                 }),
-            },
+            }),
             status: None,
         };
         let issued = Timestamp::now();
         let answer = api.create_token_request(account, &PostParams::default(), &request).await?;
         let status = answer.status.unwrap_or_default();
         Ok(Token {
-            text: status.token,
+            text: status.token.unwrap_or_default(),
             issued,
-            expires: status.expiration_timestamp.0,
+            expires: status.expiration_timestamp.map_or(issued, |t| t.0),
             jitter_seconds: i64::from(rand::random::<u8>() % 10),
         })
     }
