@@ -339,7 +339,7 @@ fn fill(types: &Types, definition: &Struct, map: &mut Map<String, Value>) {
 }
 
 /// What Go prints for a value of which nothing was said.
-fn zero(types: &Types, id: TypeId) -> Value {
+pub(crate) fn zero(types: &Types, id: TypeId) -> Value {
     match types.get(id) {
         Type::Struct(definition) => {
             let mut map = Map::new();

@@ -123,6 +123,9 @@ pub struct Struct {
     pub(crate) by_name: Box<[u16]>,
     /// Positions of the fields that print even when nothing was said about them.
     pub(crate) printed: Box<[u16]>,
+    /// Positions of the fields that Go prints as null when nothing was said about them. Objects here leave them out,
+    /// but they count in field ownership.
+    pub(crate) nulls: Box<[u16]>,
     /// Whether it is replaced as a whole.
     pub atomic: bool,
     /// Whether unknown fields are kept (custom resources).
@@ -407,8 +410,18 @@ impl TypesBuilder {
                 by_kind && !field.pointer
             });
             let printed = printed.map(|(i, _)| i as u16).collect();
+            let nulls = definition.fields.iter().enumerate().filter(|(_, field)| {
+                let by_kind = match self.types.get(field.ty) {
+                    Type::List(_) | Type::Map(_) | Type::Scalar(Scalar::Bytes, _) => !field.omitempty,
+                    Type::Scalar(Scalar::Time | Scalar::MicroTime | Scalar::RawExtension, _) => true,
+                    _ => false,
+                };
+                by_kind && !field.pointer && !field.omitzero
+            });
+            let nulls = nulls.map(|(i, _)| i as u16).collect();
             if let Some(Type::Struct(definition)) = self.types.types.get_mut(index) {
                 definition.printed = printed;
+                definition.nulls = nulls;
             }
         }
     }
