@@ -1,1 +1,3 @@
 //! The Kubernetes API server.
+
+pub mod streaming;

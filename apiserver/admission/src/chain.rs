@@ -49,10 +49,12 @@ const ORDER: &[(&str, bool)] = &[
     ("NamespaceLifecycle", true),
     ("NamespaceExists", false),
     ("LimitPodHardAntiAffinityTopology", false),
+    ("LimitRanger", true),
     ("ServiceAccount", true),
     ("NodeRestriction", false),
     ("TaintNodesByCondition", true),
     ("AlwaysPullImages", false),
+    ("PodSecurity", true),
     ("Priority", true),
     ("DefaultTolerationSeconds", true),
     ("EventRateLimit", false),
@@ -69,6 +71,7 @@ const ORDER: &[(&str, bool)] = &[
     ("DefaultIngressClass", true),
     ("DenyServiceExternalIPs", false),
     ("PodTopologyLabels", true),
+    ("ResourceQuota", true),
     ("AlwaysDeny", false),
 ];
 
@@ -162,6 +165,11 @@ fn make(name: &str, with: &Dependencies) -> Option<Arc<dyn Plugin>> {
         "NodeRestriction" => Arc::new(node_restriction::NodeRestriction::new(reader(), authorizer())),
         "TaintNodesByCondition" => Arc::new(taint_nodes::TaintNodesByCondition),
         "AlwaysPullImages" => Arc::new(always_pull::AlwaysPullImages),
+        "PodSecurity" => Arc::new(pod_security::PodSecurity::new(
+            reader(),
+            with.live.clone(),
+            with.pod_security.clone(),
+        )),
         "Priority" => Arc::new(priority::Priority::new(reader())),
         "DefaultTolerationSeconds" => Arc::new(toleration_seconds::DefaultTolerationSeconds {
             not_ready: with.not_ready_toleration_seconds,
@@ -186,6 +194,12 @@ fn make(name: &str, with: &Dependencies) -> Option<Arc<dyn Plugin>> {
         "DefaultIngressClass" => Arc::new(ingress_class::DefaultIngressClass::new(reader())),
         "DenyServiceExternalIPs" => Arc::new(external_ips::DenyServiceExternalIPs),
         "PodTopologyLabels" => Arc::new(topology_labels::PodTopologyLabels::new(reader())),
+        "LimitRanger" => Arc::new(limit_ranger::LimitRanger::new(reader())),
+        "ResourceQuota" => Arc::new(resource_quota::ResourceQuota::new(
+            reader(),
+            with.live.clone(),
+            with.quota.clone(),
+        )),
         "AlwaysDeny" => Arc::new(always::AlwaysDeny),
         _ => return None,
     })
@@ -201,7 +215,7 @@ mod tests {
         let on = enabled(&list(&["NodeRestriction"]), &list(&["RuntimeClass"])).unwrap();
         assert!(on.contains(&"NodeRestriction") && !on.contains(&"RuntimeClass"));
         assert_eq!(on.first(), Some(&"NamespaceLifecycle"));
-        assert_eq!(on.last(), Some(&"PodTopologyLabels"));
+        assert_eq!(on.last(), Some(&"ResourceQuota"));
         assert_eq!(
             enabled(&list(&["Nonsense"]), &[]),
             Err(ChainError::Unknown("Nonsense".into()))

@@ -1,0 +1,142 @@
+//! SPDY through WebSocket: the subprotocol `SPDY/3.1+portforward.k8s.io` carries a SPDY connection in binary messages. Here
+//! it is unwrapped, so that the kubelet sees the SPDY connection that it knows.
+
+use super::dial::Dialer;
+use super::forward::{self, Backend};
+use super::{Answer, empty};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use futures::{SinkExt, StreamExt};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use rutter_api::StatusError;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+const SPDY: HeaderValue = HeaderValue::from_static("SPDY/3.1");
+const PORT_FORWARD: HeaderValue = HeaderValue::from_static("portforward.k8s.io");
+const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
+
+/// Whether a client asks for the tunnel.
+pub(super) fn is_tunnel(headers: &HeaderMap) -> bool {
+    let websocket = headers
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let mut protocols = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    websocket && protocols.any(|list| list.split(',').any(|protocol| protocol.trim() == TUNNEL))
+}
+
+/// Opens SPDY to the kubelet and the tunnel to the client.
+pub(super) async fn open<B>(
+    dialer: &Dialer,
+    backend: &Backend,
+    mut request: Request<B>,
+    path: &str,
+) -> Answer {
+    let Some(key) = request
+        .headers()
+        .get(header::SEC_WEBSOCKET_KEY)
+        .filter(|key| is_key(key))
+    else {
+        return Err(StatusError::bad_request(
+            "websocket: 'Sec-WebSocket-Key' header must be Base64 encoded value of 16-byte in length",
+        ));
+    };
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(StatusError::internal)?;
+    let client = hyper::upgrade::on(&mut request);
+    let mut headers = forward::headers(request.headers(), backend, true);
+    for name in [
+        header::SEC_WEBSOCKET_KEY,
+        header::SEC_WEBSOCKET_VERSION,
+        header::SEC_WEBSOCKET_PROTOCOL,
+        header::SEC_WEBSOCKET_EXTENSIONS,
+        header::CONTENT_LENGTH,
+    ] {
+        headers.remove(name);
+    }
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, SPDY);
+    headers.insert(STREAM_PROTOCOL, PORT_FORWARD);
+    *request.method_mut() = Method::POST;
+    let mut response = forward::ask(dialer, backend, &request, path, headers).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (parts, body) = response.into_parts();
+        return Ok(Response::from_parts(parts, body.map_err(Into::into).boxed()));
+    }
+    let server = hyper::upgrade::on(&mut response);
+    tokio::spawn(async move {
+        match tokio::try_join!(client, server) {
+            Ok((client, server)) => {
+                let socket = WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, None).await;
+                carry(socket, TokioIo::new(server)).await;
+            }
+            Err(error) => tracing::debug!(%error, "upgrading a connection failed"),
+        }
+    });
+    let mut answer = Response::new(empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let out = answer.headers_mut();
+    out.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    out.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    out.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    out.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(TUNNEL));
+    Ok(answer)
+}
+
+fn is_key(key: &HeaderValue) -> bool {
+    STANDARD.decode(key.as_bytes()).is_ok_and(|key| key.len() == 16)
+}
+
+/// Carries bytes between the messages and the connection until either ends: SPDY has its own half-closes inside.
+async fn carry<C, S>(socket: WebSocketStream<C>, server: S)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite,
+{
+    let (mut to_client, mut from_client) = socket.split();
+    let (mut from_server, mut to_server) = tokio::io::split(server);
+    let inward = async {
+        while let Some(message) = from_client.next().await {
+            match message {
+                Ok(Message::Binary(bytes)) => {
+                    if to_server.write_all(&bytes).await.is_err() {
+                        break;
+                    }
+                }
+                // Pings are answered by the socket itself, on the way.
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_)) => {}
+                Ok(Message::Close(_)) | Err(_) => break,
+            }
+        }
+        // The connection is ending either way; a failure to say so changes nothing.
+        let _ = to_server.shutdown().await;
+    };
+    let outward = async {
+        let mut buffer = BytesMut::with_capacity(32 * 1024);
+        while let Ok(read) = from_server.read_buf(&mut buffer).await {
+            if read == 0 {
+                break;
+            }
+            let bytes: Bytes = buffer.split().freeze();
+            if to_client.send(Message::Binary(bytes)).await.is_err() {
+                break;
+            }
+            buffer.reserve(32 * 1024);
+        }
+        let _ = to_client.close().await;
+    };
+    tokio::select! {
+        () = inward => {}
+        () = outward => {}
+    }
+}
