@@ -15,7 +15,7 @@ use thiserror::Error;
 /// More unknown and duplicate fields than these aren't reported.
 const MAX_STRICT_ERRORS: usize = 100;
 
-pub(super) const SCHEMA_PROPS: &str =
+pub(crate) const SCHEMA_PROPS: &str =
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 
 /// What happens with unknown and duplicate fields (`fieldValidation`).

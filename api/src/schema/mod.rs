@@ -9,7 +9,7 @@ mod facts;
 mod leaf;
 mod types;
 
-pub(crate) use decode::zero;
 pub use decode::{DecodeError, Decoded, FieldValidation, decode, decode_with_duplicates};
+pub(crate) use decode::{SCHEMA_PROPS, zero};
 pub use facts::builtin;
 pub use types::{Field, List, ListKind, MapType, Scalar, Struct, Type, TypeId, Types, TypesBuilder};

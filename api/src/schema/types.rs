@@ -218,18 +218,32 @@ impl Types {
         self.base.is_some() && id.0 >= self.first
     }
 
-    /// The name of the type of a kind.
+    /// The name of the type of a kind. Kinds that every group has (options, `Status`, `WatchEvent`) are found in any.
     pub fn name_of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&str> {
-        let own = self.kinds.get(&(group.into(), version.into(), kind.into()));
-        match own {
-            Some(id) => match self.get(*id) {
-                Type::Struct(s) => Some(&s.name),
-                _ => None,
-            },
-            None => self.base?.name_of_kind(group, version, kind),
+        let find = |group: &str, version: &str| self.kinds.get(&(group.into(), version.into(), kind.into()));
+        let everywhere = match kind {
+            "Status" => Some(""),
+            _ if EVERYWHERE.contains(&kind) => Some("meta.k8s.io"),
+            _ => None,
+        };
+        let id = find(group, version).or_else(|| find(everywhere?, "v1"));
+        match id.map(|id| self.get(*id)) {
+            Some(Type::Struct(definition)) => Some(&definition.name),
+            _ => self.base?.name_of_kind(group, version, kind),
         }
     }
 }
+
+/// Kinds of `meta.k8s.io/v1` that are sent under any group and version.
+const EVERYWHERE: &[&str] = &[
+    "CreateOptions",
+    "DeleteOptions",
+    "GetOptions",
+    "ListOptions",
+    "PatchOptions",
+    "UpdateOptions",
+    "WatchEvent",
+];
 
 impl Field {
     /// A plain field of a custom resource: not in protobuf, printed even when empty.
@@ -260,13 +274,6 @@ impl Struct {
             .binary_search_by(|&i| (*self.fields[i as usize].name).cmp(name))
             .ok()?;
         Some(&self.fields[self.by_name[at] as usize])
-    }
-
-    /// The field with this number in protobuf.
-    pub fn field_numbered(&self, number: u32) -> Option<&Field> {
-        self.fields
-            .iter()
-            .find(|f| u32::from(f.number) == number && number != 0)
     }
 
     /// The last part of the name, which is the Go type's: `PodSpec`.

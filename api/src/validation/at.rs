@@ -44,11 +44,11 @@ impl<'v> At<'_, 'v> {
         }
     }
 
-    /// This value under another field's name, for errors.
-    pub fn called<'a>(&'a self, name: &'a str) -> At<'a, 'v> {
+    /// A field, its dots being part of its name, with a value that stands elsewhere.
+    pub fn field<'a>(&'a self, name: &'a str, value: &'v Value) -> At<'a, 'v> {
         At {
-            value: self.value,
-            up: self.up,
+            value,
+            up: Some(self),
             step: Step::Field(name),
         }
     }

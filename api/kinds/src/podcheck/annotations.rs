@@ -22,7 +22,7 @@ pub(super) fn pod_annotations(at: &At<'_, '_>, spec: &At<'_, '_>, errors: &mut E
                 errors.push(at.key(key).invalid("must be a 32bit integer"));
             }
         } else if key == SECCOMP_POD || key.starts_with(SECCOMP_CONTAINER) {
-            seccomp(&at.child_flat(key), text, errors);
+            seccomp(&at.field(key, value), text, errors);
         } else if let Some(container) = key.strip_prefix(APP_ARMOR) {
             let lists = ["initContainers", "containers", "ephemeralContainers"];
             let known = lists.iter().any(|list| {

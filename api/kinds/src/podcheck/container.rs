@@ -65,7 +65,7 @@ pub(super) fn containers(at: &At<'_, '_>, scope: &Scope<'_>, errors: &mut ErrorL
 /// The init containers, sidecars among them.
 pub(super) fn init_containers(at: &At<'_, '_>, scope: &Scope<'_>, errors: &mut ErrorList) {
     let mut names: BTreeSet<&str> = scope.names("containers").collect();
-    for (i, container) in at.items().enumerate() {
+    for container in at.items() {
         common(&container, scope, errors);
         let policy = container.child("restartPolicy");
         let rules = container.child("restartPolicyRules");
@@ -96,7 +96,6 @@ pub(super) fn init_containers(at: &At<'_, '_>, scope: &Scope<'_>, errors: &mut E
                 errors.push(container.child(field).forbidden(detail));
             }
         }
-        let _ = i;
         for resize in container.child("resizePolicy").items() {
             if resize.child("restartPolicy").text() == "RestartContainer" {
                 let detail = "must not be set to 'RestartContainer' for non-sidecar initContainers";

@@ -59,10 +59,11 @@ pub(crate) fn has_invalid_selectors(spec: &Value) -> bool {
 /// A template of pods.
 pub(crate) fn template(at: &At<'_, '_>, lenient: Leniency, errors: &mut ErrorList) {
     let metadata = at.child("metadata");
-    labels(&metadata.child("labels").called("labels").below(at), errors);
-    annotations(&metadata.child("annotations").called("annotations").below(at), errors);
+    labels(&at.field("labels", metadata.child("labels").value), errors);
+    let notes = at.field("annotations", metadata.child("annotations").value);
+    annotations(&notes, errors);
     let spec = at.child("spec");
-    pod_annotations(&metadata.child("annotations").below(at), &spec, errors);
+    pod_annotations(&notes, &spec, errors);
     pod_spec(&spec, None, lenient, errors);
     security::annotations_match(&metadata.child("annotations"), &spec, errors);
     if !spec.child("ephemeralContainers").is_empty() {

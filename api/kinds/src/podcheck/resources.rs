@@ -252,10 +252,9 @@ pub(super) fn pod_level(spec: &At<'_, '_>, errors: &mut ErrorList) {
 
 /// What the runtime itself takes.
 pub(super) fn overhead(at: &At<'_, '_>, errors: &mut ErrorList) {
+    let limits = at.field("limits", at.value);
     for (name, _) in at.entries() {
-        let limits = at.called("overhead.limits");
-        let entry = limits.key(name);
-        container_resource_name(&entry, name, errors);
-        quantity_value(&At { value: at.key(name).value, ..entry }, name, errors);
+        container_resource_name(&limits.key(name), name, errors);
+        quantity_value(&limits.key(name), name, errors);
     }
 }
