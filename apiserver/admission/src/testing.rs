@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 type Key = (String, String, String);
+/// A generation, and the objects as of it.
+type Held = (u64, BTreeMap<Key, Arc<Value>>);
 
 #[derive(Clone, Default)]
-pub(crate) struct Objects(Arc<Mutex<(u64, BTreeMap<Key, Arc<Value>>)>>);
+pub(crate) struct Objects(Arc<Mutex<Held>>);
 
 impl Objects {
     pub(crate) fn put(&self, plural: &str, mut object: Value) {

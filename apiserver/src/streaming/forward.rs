@@ -1,11 +1,9 @@
 //! Passing requests on: plain ones with their bodies streamed, upgraded ones spliced.
 
 use super::dial::{Dialer, Security, Stream};
-use super::{Answer, BoxError, StreamBody, empty};
-use bytes::Bytes;
+use super::{Answer, BoxError, StreamBody, boxed_body, empty};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, Version};
-use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rutter_api::{Reason, StatusError};
@@ -159,19 +157,15 @@ async fn connect(dialer: &Dialer, backend: &Backend) -> Result<http1::SendReques
 }
 
 /// Sends a request on and gives the response back as it comes.
-pub(super) async fn request<B>(
+pub(super) async fn request(
     dialer: &Dialer,
     backend: &Backend,
-    request: Request<B>,
+    request: Request<StreamBody>,
     path: &str,
-) -> Result<Response<StreamBody>, BoxError>
-where
-    B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-    B::Error: Into<BoxError>,
-{
+) -> Result<Response<StreamBody>, BoxError> {
     let mut sender = connect(dialer, backend).await?;
     let (parts, body) = request.into_parts();
-    let mut out = Request::new(body.map_err(Into::into).boxed());
+    let mut out = Request::new(body);
     *out.method_mut() = parts.method;
     *out.uri_mut() = path.parse()?;
     *out.headers_mut() = headers(&parts.headers, backend, false);
@@ -183,14 +177,14 @@ where
         parts.headers.remove(name);
     }
     parts.headers.remove("keep-alive");
-    Ok(Response::from_parts(parts, body.map_err(Into::into).boxed()))
+    Ok(Response::from_parts(parts, boxed_body(body)))
 }
 
 /// Passes an upgrade on; when the backend agrees, both connections are spliced until both directions have ended.
-pub(super) async fn upgrade<B>(
+pub(super) async fn upgrade(
     dialer: &Dialer,
     backend: &Backend,
-    mut request: Request<B>,
+    mut request: Request<StreamBody>,
     path: &str,
 ) -> Answer {
     let client = hyper::upgrade::on(&mut request);
@@ -207,7 +201,7 @@ pub(super) async fn upgrade<B>(
         for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
             parts.headers.remove(name);
         }
-        return Ok(Response::from_parts(parts, body.map_err(Into::into).boxed()));
+        return Ok(Response::from_parts(parts, boxed_body(body)));
     }
     let server = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
@@ -223,10 +217,10 @@ pub(super) async fn upgrade<B>(
 }
 
 /// Sends the request of an upgrade.
-pub(super) async fn ask<B>(
+pub(super) async fn ask(
     dialer: &Dialer,
     backend: &Backend,
-    request: &Request<B>,
+    request: &Request<StreamBody>,
     path: &str,
     headers: HeaderMap,
 ) -> Result<Response<hyper::body::Incoming>, StatusError> {

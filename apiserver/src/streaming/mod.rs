@@ -30,6 +30,7 @@ pub use target::AddressType;
 use bytes::Bytes;
 use dial::{Dialer, Security};
 use forward::Backend;
+use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
@@ -44,6 +45,35 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type StreamBody = BoxBody<Bytes, BoxError>;
 /// What an entry point gives back.
 pub type Answer = Result<Response<StreamBody>, StatusError>;
+
+/// The body of a request: hyper's, or any other that can be sent on.
+pub trait Sendable: http_body::Body<Data = Bytes> + Send + Sync + 'static {}
+impl<B: http_body::Body<Data = Bytes> + Send + Sync + 'static> Sendable for B {}
+
+fn boxed<B: Sendable>(request: Request<B>) -> Request<StreamBody>
+where
+    B::Error: Into<BoxError>,
+{
+    request.map(|body| body.map_err(Into::into).boxed())
+}
+
+fn boxed_body(body: hyper::body::Incoming) -> StreamBody {
+    body.map_err(|error| -> BoxError { Box::new(error) }).boxed()
+}
+
+/// Reads a body; an error when it breaks, or is longer than `limit`.
+async fn read(mut body: StreamBody, limit: usize) -> Result<Vec<u8>, BoxError> {
+    let mut out = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            out.extend_from_slice(&data);
+        }
+        if out.len() > limit {
+            return Err("the body is too large".into());
+        }
+    }
+    Ok(out)
+}
 
 /// How much of a kubelet's refusal is read.
 const REFUSAL_BYTES: usize = 4096;
@@ -66,11 +96,99 @@ impl Streaming {
     }
 
     /// `pods/log`
-    pub async fn log<B>(&self, request: Request<B>, namespace: &str, name: &str) -> Answer
+    pub fn log<'a, B: Sendable>(
+        &'a self,
+        request: Request<B>,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Answer>
     where
-        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
         B::Error: Into<BoxError>,
     {
+        Box::pin(self.log_boxed(boxed(request), namespace, name))
+    }
+
+    /// `pods/exec`
+    pub fn exec<'a, B: Sendable>(
+        &'a self,
+        request: Request<B>,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Answer>
+    where
+        B::Error: Into<BoxError>,
+    {
+        Box::pin(self.exec_boxed(boxed(request), namespace, name))
+    }
+
+    /// `pods/attach`
+    pub fn attach<'a, B: Sendable>(
+        &'a self,
+        request: Request<B>,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Answer>
+    where
+        B::Error: Into<BoxError>,
+    {
+        Box::pin(self.attach_boxed(boxed(request), namespace, name))
+    }
+
+    /// `pods/portforward`
+    pub fn port_forward<'a, B: Sendable>(
+        &'a self,
+        request: Request<B>,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Answer>
+    where
+        B::Error: Into<BoxError>,
+    {
+        Box::pin(self.port_forward_boxed(boxed(request), namespace, name))
+    }
+
+    /// `pods/proxy`: `id` is `[scheme:]name[:port]`, `rest` what follows `/proxy`, with its slash.
+    pub fn pod_proxy<'a, B: Sendable>(
+        &'a self,
+        request: Request<B>,
+        namespace: &'a str,
+        id: &'a str,
+        rest: &'a str,
+    ) -> BoxFuture<'a, Answer>
+    where
+        B::Error: Into<BoxError>,
+    {
+        Box::pin(self.pod_proxy_boxed(boxed(request), namespace, id, rest))
+    }
+
+    /// `services/proxy`: `id` is `[scheme:]name[:port]`.
+    pub fn service_proxy<'a, B: Sendable>(
+        &'a self,
+        request: Request<B>,
+        namespace: &'a str,
+        id: &'a str,
+        rest: &'a str,
+    ) -> BoxFuture<'a, Answer>
+    where
+        B::Error: Into<BoxError>,
+    {
+        Box::pin(self.service_proxy_boxed(boxed(request), namespace, id, rest))
+    }
+
+    /// `nodes/proxy`: `id` is `[scheme:]name[:port]`.
+    pub fn node_proxy<'a, B: Sendable>(
+        &'a self,
+        request: Request<B>,
+        id: &'a str,
+        rest: &'a str,
+    ) -> BoxFuture<'a, Answer>
+    where
+        B::Error: Into<BoxError>,
+    {
+        Box::pin(self.node_proxy_boxed(boxed(request), id, rest))
+    }
+
+    async fn log_boxed(&self, request: Request<StreamBody>, namespace: &str, name: &str) -> Answer {
         let pod = self.pod(namespace, name)?;
         let query = Query::parse(request.uri().query().unwrap_or_default());
         target::check_log_options(name, &query)?;
@@ -109,12 +227,10 @@ impl Streaming {
             );
             return Ok(response);
         }
-        let body = http_body_util::Limited::new(response.into_body(), REFUSAL_BYTES)
-            .collect()
-            .await;
-        let body = body
-            .map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
+        let body = read(response.into_body(), REFUSAL_BYTES)
+            .await
             .unwrap_or_default();
+        let body = String::from_utf8_lossy(&body).into_owned();
         let pods = GroupResource::new("", "pods");
         Err(match status {
             StatusCode::INTERNAL_SERVER_ERROR => StatusError::internal(body),
@@ -130,29 +246,15 @@ impl Streaming {
         })
     }
 
-    /// `pods/exec`
-    pub async fn exec<B>(&self, request: Request<B>, namespace: &str, name: &str) -> Answer
-    where
-        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<BoxError>,
-    {
+    async fn exec_boxed(&self, request: Request<StreamBody>, namespace: &str, name: &str) -> Answer {
         self.process(request, namespace, name, "exec").await
     }
 
-    /// `pods/attach`
-    pub async fn attach<B>(&self, request: Request<B>, namespace: &str, name: &str) -> Answer
-    where
-        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<BoxError>,
-    {
+    async fn attach_boxed(&self, request: Request<StreamBody>, namespace: &str, name: &str) -> Answer {
         self.process(request, namespace, name, "attach").await
     }
 
-    async fn process<B>(&self, request: Request<B>, namespace: &str, name: &str, verb: &str) -> Answer
-    where
-        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<BoxError>,
-    {
+    async fn process(&self, request: Request<StreamBody>, namespace: &str, name: &str, verb: &str) -> Answer {
         let pod = self.pod(namespace, name)?;
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let container = target::container(&pod, query.first("container").unwrap_or_default(), verb)?;
@@ -167,12 +269,7 @@ impl Streaming {
         forward::upgrade(&self.dialer, &backend, request, &path).await
     }
 
-    /// `pods/portforward`
-    pub async fn port_forward<B>(&self, request: Request<B>, namespace: &str, name: &str) -> Answer
-    where
-        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<BoxError>,
-    {
+    async fn port_forward_boxed(&self, request: Request<StreamBody>, namespace: &str, name: &str) -> Answer {
         let pod = self.pod(namespace, name)?;
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let path = target::path(&["portForward", namespace, name], &target::ports_query(&query));
@@ -186,24 +283,26 @@ impl Streaming {
         forward::upgrade(&self.dialer, &backend, request, &path).await
     }
 
-    /// `pods/proxy`: `id` is `[scheme:]name[:port]`, `rest` what follows `/proxy`, with its slash.
-    pub async fn pod_proxy<B>(&self, request: Request<B>, namespace: &str, id: &str, rest: &str) -> Answer
-    where
-        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<BoxError>,
-    {
+    async fn pod_proxy_boxed(
+        &self,
+        request: Request<StreamBody>,
+        namespace: &str,
+        id: &str,
+        rest: &str,
+    ) -> Answer {
         let id = target::proxy_id(id)
             .ok_or_else(|| StatusError::bad_request(format!("invalid pod request {id:?}")))?;
         let place = target::pod_place(&*self.pod(namespace, &id.name)?, &id)?;
         self.proxy(request, place, rest).await
     }
 
-    /// `services/proxy`: `id` is `[scheme:]name[:port]`.
-    pub async fn service_proxy<B>(&self, request: Request<B>, namespace: &str, id: &str, rest: &str) -> Answer
-    where
-        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<BoxError>,
-    {
+    async fn service_proxy_boxed(
+        &self,
+        request: Request<StreamBody>,
+        namespace: &str,
+        id: &str,
+        rest: &str,
+    ) -> Answer {
         let id = target::proxy_id(id)
             .ok_or_else(|| StatusError::bad_request(format!("invalid service request {id:?}")))?;
         let service = self.get("services", namespace, &id.name)?;
@@ -219,12 +318,7 @@ impl Streaming {
         self.proxy(request, place, rest).await
     }
 
-    /// `nodes/proxy`: `id` is `[scheme:]name[:port]`.
-    pub async fn node_proxy<B>(&self, request: Request<B>, id: &str, rest: &str) -> Answer
-    where
-        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<BoxError>,
-    {
+    async fn node_proxy_boxed(&self, request: Request<StreamBody>, id: &str, rest: &str) -> Answer {
         let id = target::proxy_id(id)
             .ok_or_else(|| StatusError::bad_request(format!("invalid node request {id:?}")))?;
         let node = self.get("nodes", "", &id.name)?;
@@ -250,11 +344,7 @@ impl Streaming {
         self.proxy_to(request, &backend, rest).await
     }
 
-    async fn proxy<B>(&self, request: Request<B>, place: Place, rest: &str) -> Answer
-    where
-        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<BoxError>,
-    {
+    async fn proxy(&self, request: Request<StreamBody>, place: Place, rest: &str) -> Answer {
         let security = Security::of_scheme(&place.scheme);
         let backend = Backend {
             hosts: vec![place.host],
@@ -264,11 +354,7 @@ impl Streaming {
         self.proxy_to(request, &backend, rest).await
     }
 
-    async fn proxy_to<B>(&self, request: Request<B>, backend: &Backend, rest: &str) -> Answer
-    where
-        B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<BoxError>,
-    {
+    async fn proxy_to(&self, request: Request<StreamBody>, backend: &Backend, rest: &str) -> Answer {
         let uri = request.uri().clone();
         let path = match uri.query() {
             Some(query) => format!("{rest}?{query}"),

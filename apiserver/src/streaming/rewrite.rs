@@ -1,10 +1,10 @@
 //! What must change in an answer that comes through a proxy path: links that begin at the server's root.
 
-use super::{Answer, StreamBody};
+use super::{Answer, BoxError, StreamBody, read};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use rutter_api::StatusError;
 
 /// HTML larger than this passes as it is.
@@ -60,20 +60,16 @@ pub(super) async fn response(mut response: Response<StreamBody>, prefix: &str, h
         return Ok(response);
     }
     let (mut parts, body) = response.into_parts();
-    let unreadable = |error| {
+    let unreadable = |error: BoxError| {
         StatusError::new(
             rutter_api::Reason::ServiceUnavailable,
             format!("error trying to reach service: {error}"),
         )
     };
-    let bytes = Limited::new(body, HTML_BYTES)
-        .collect()
-        .await
-        .map_err(unreadable)?
-        .to_bytes();
+    let bytes = read(body, HTML_BYTES).await.map_err(unreadable)?;
     let bytes = match std::str::from_utf8(&bytes) {
         Ok(text) => Bytes::from(page(text, prefix, host)),
-        Err(_) => bytes,
+        Err(_) => Bytes::from(bytes),
     };
     parts
         .headers

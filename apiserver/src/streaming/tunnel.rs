@@ -3,14 +3,13 @@
 
 use super::dial::Dialer;
 use super::forward::{self, Backend};
-use super::{Answer, empty};
+use super::{Answer, StreamBody, boxed_body, empty};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use rutter_api::StatusError;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -37,10 +36,10 @@ pub(super) fn is_tunnel(headers: &HeaderMap) -> bool {
 }
 
 /// Opens SPDY to the kubelet and the tunnel to the client.
-pub(super) async fn open<B>(
+pub(super) async fn open(
     dialer: &Dialer,
     backend: &Backend,
-    mut request: Request<B>,
+    mut request: Request<StreamBody>,
     path: &str,
 ) -> Answer {
     let Some(key) = request
@@ -71,7 +70,7 @@ pub(super) async fn open<B>(
     let mut response = forward::ask(dialer, backend, &request, path, headers).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (parts, body) = response.into_parts();
-        return Ok(Response::from_parts(parts, body.map_err(Into::into).boxed()));
+        return Ok(Response::from_parts(parts, boxed_body(body)));
     }
     let server = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
