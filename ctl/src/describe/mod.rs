@@ -1,0 +1,1 @@
+//! Descriptions of objects for people, laid out as kubectl's are.

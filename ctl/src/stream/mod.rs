@@ -1,0 +1,1 @@
+//! Streams to containers and pods through the apiserver.
