@@ -317,13 +317,20 @@ fn a_service_is_reached_at_its_ready_endpoints() {
         "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
                       {"addresses": ["10.0.0.2"], "conditions": {"ready": false}},
                       {"addresses": ["127.0.0.1"]}]}));
-    let places = |id: &str| service_places(&service, &[slice.clone()], None, &proxy_id(id).unwrap());
+    let places = |id: &str| {
+        service_places(
+            &service,
+            std::slice::from_ref(&slice),
+            None,
+            &proxy_id(id).unwrap(),
+        )
+    };
     let place = Place {
         scheme: "https".into(),
         host: "10.0.0.1".into(),
         port: 8080,
     };
-    assert_eq!(places("https:web:80").unwrap(), [place.clone()]);
+    assert_eq!(places("https:web:80").unwrap(), std::slice::from_ref(&place));
     assert_eq!(places("https:web:http").unwrap(), [place]);
     assert_eq!(
         places("web:82").unwrap_err().message,

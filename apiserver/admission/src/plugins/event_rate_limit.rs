@@ -125,8 +125,9 @@ impl EventRateLimit {
         }
     }
 
-    fn allows(&self, attributes: &Attributes<'_>, now: Timestamp) -> bool {
-        let mut all = true;
+    /// What the event is too much for, if anything.
+    fn exceeded(&self, attributes: &Attributes<'_>, now: Timestamp) -> Vec<String> {
+        let mut all = Vec::new();
         for (limit, buckets) in &self.limits {
             let key = key(limit.kind, attributes);
             let mut buckets = buckets.lock();
@@ -144,7 +145,9 @@ impl EventRateLimit {
                 held: limit.burst.saturating_mul(1000),
                 at: now,
             };
-            all &= buckets.entry(key).or_insert(full).take(limit, now);
+            if !buckets.entry(key.clone()).or_insert(full).take(limit, now) {
+                all.push(format!("limit reached on type {:?} for key {key}", limit.kind));
+            }
         }
         all
     }
@@ -185,13 +188,13 @@ impl Plugin for EventRateLimit {
     }
 
     async fn validate(&self, attributes: &mut Attributes<'_>) -> Result<(), StatusError> {
-        if attributes.dry_run || self.allows(attributes, (self.clock)()) {
+        if attributes.dry_run {
             return Ok(());
         }
-        Err(StatusError::too_many_requests(
-            "limit reached on type Server for key ",
-            1,
-        ))
+        match self.exceeded(attributes, (self.clock)()) {
+            exceeded if exceeded.is_empty() => Ok(()),
+            exceeded => Err(StatusError::too_many_requests(exceeded.join(", "), 1)),
+        }
     }
 }
 
