@@ -59,3 +59,35 @@ pub(crate) fn in_range(at: &At<'_, '_>, least: i64, most: i64, errors: &mut Erro
 pub(crate) fn immutable(at: &At<'_, '_>, old: &rutter_api::Value, errors: &mut ErrorList) {
     rutter_api::validation::immutable(at, old, errors);
 }
+
+/// A text with the lines in which two values differ, old before new, below it.
+pub(crate) fn with_diff(text: &str, old: &rutter_api::Value, new: &rutter_api::Value) -> String {
+    let mut lines = Vec::new();
+    differences("", old, new, &mut lines);
+    format!("{text}\n{}", lines.join("\n"))
+}
+
+fn differences(path: &str, old: &rutter_api::Value, new: &rutter_api::Value, lines: &mut Vec<String>) {
+    use rutter_api::Value;
+    if old == new {
+        return;
+    }
+    match (old, new) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let get = |map: &rutter_api::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                differences(&format!("{path}.{key}"), &get(a), &get(b), lines);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                differences(&format!("{path}[{i}]"), a, b, lines);
+            }
+        }
+        _ => {
+            lines.push(format!("- {}: {old}", path.trim_start_matches('.')));
+            lines.push(format!("+ {}: {new}", path.trim_start_matches('.')));
+        }
+    }
+}

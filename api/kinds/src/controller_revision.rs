@@ -1,9 +1,11 @@
 //! ControllerRevision.
 
+use crate::check::not_negative;
 use crate::print::{self, AGE, NAME, NONE};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::At;
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// ControllerRevision.
 pub(crate) struct ControllerRevision;
@@ -12,6 +14,26 @@ impl Strategy for ControllerRevision {
     fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let root = At::root(object);
+        not_negative(&root.child("revision"), &mut errors);
+        match root.child("data").value {
+            Value::Null => errors.push(root.child("data").required("data is mandatory")),
+            Value::Object(_) => {}
+            _ => errors.push(root.child("data").required("data must be a valid JSON object")),
+        }
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let root = At::root(object);
+        not_negative(&root.child("revision"), &mut errors);
+        crate::check::immutable(&root.child("data"), old.at("data"), &mut errors);
+        errors
+    }
 
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[

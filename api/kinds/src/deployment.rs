@@ -1,11 +1,15 @@
 //! Deployment.
 
+use crate::check::not_negative;
 use crate::fill::{absent, made, spec, text, text_of};
+use crate::podcheck::Leniency;
 use crate::podspec::default_template;
 use crate::print::{self, AGE, CONTAINERS, IMAGES, NAME, SELECTOR};
+use crate::workload;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::At;
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// Deployment.
 pub(crate) struct Deployment;
@@ -26,6 +30,28 @@ impl Strategy for Deployment {
             }
         }
         default_template(spec, "template");
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        validate_spec(&At::root(object).child("spec"), Leniency::default(), &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let root = At::root(object);
+        if cx.subresource == "status" {
+            let status = root.child("status");
+            let limited = &["updatedReplicas", "readyReplicas", "availableReplicas"];
+            workload::status_counts(&status, COUNTS, limited, workload::GREATER, &mut errors);
+            workload::collisions(&status, old, &mut errors);
+            return errors;
+        }
+        let spec = root.child("spec");
+        validate_spec(&spec, Leniency::of(Some(old), "spec.template.spec"), &mut errors);
+        crate::check::immutable(&spec.child("selector"), old.at("spec.selector"), &mut errors);
+        errors
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -55,6 +81,57 @@ impl Strategy for Deployment {
             Value::from(print::selector_text(object.at("spec.selector"))),
         ]
     }
+}
+
+/// Counts of the status.
+const COUNTS: &[&str] = &[
+    "observedGeneration",
+    "replicas",
+    "updatedReplicas",
+    "readyReplicas",
+    "availableReplicas",
+    "unavailableReplicas",
+    "terminatingReplicas",
+    "collisionCount",
+];
+
+fn validate_spec(spec: &At<'_, '_>, lenient: Leniency, errors: &mut ErrorList) {
+    not_negative(&spec.child("replicas"), errors);
+    workload::selector(spec, "deployment", errors);
+    workload::template(spec, lenient, "ReplicaSet", errors);
+    let strategy = spec.child("strategy");
+    let rolling = strategy.child("rollingUpdate");
+    match strategy.child("type").text() {
+        "Recreate" => {
+            if rolling.is_set() {
+                errors.push(rolling.forbidden("may not be specified when strategy `type` is 'Recreate'"));
+            }
+        }
+        "RollingUpdate" => rolling_update(&rolling, errors),
+        _ => errors.push(strategy.not_supported(&["Recreate", "RollingUpdate"])),
+    }
+    for field in [
+        "minReadySeconds",
+        "revisionHistoryLimit",
+        "progressDeadlineSeconds",
+    ] {
+        not_negative(&spec.child(field), errors);
+    }
+    let deadline = spec.child("progressDeadlineSeconds");
+    let ready = spec.child("minReadySeconds").int().unwrap_or_default();
+    if deadline.int().is_some_and(|seconds| seconds <= ready) {
+        errors.push(deadline.invalid("must be greater than minReadySeconds"));
+    }
+}
+
+fn rolling_update(at: &At<'_, '_>, errors: &mut ErrorList) {
+    let (unavailable, surge) = (at.child("maxUnavailable"), at.child("maxSurge"));
+    workload::int_or_percent(&unavailable, errors);
+    workload::int_or_percent(&surge, errors);
+    if workload::number(unavailable.value) == 0 && workload::number(surge.value) == 0 {
+        errors.push(unavailable.invalid("may not be 0 when `maxSurge` is 0"));
+    }
+    workload::at_most_all(&unavailable, errors);
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod admission;
 mod amount;
 mod api_service;
+mod check;
 mod component_status;
 mod config_map;
 mod controller_revision;
@@ -35,6 +36,7 @@ mod persistent_volume_claim;
 mod pod;
 mod pod_disruption_budget;
 mod pod_template;
+mod podcheck;
 mod podspec;
 mod print;
 mod priority_class;
@@ -48,6 +50,7 @@ mod service;
 mod service_account;
 mod stateful_set;
 mod storage;
+mod workload;
 
 use group::Group;
 use rutter_api::Scheme;

@@ -1,11 +1,14 @@
 //! PersistentVolumeClaim.
 
+use crate::amount::quantity;
+use crate::check::enumerated;
 use crate::fill::{Fields, absent, made, spec, text};
 use crate::persistent_volume::{access_modes, class};
 use crate::print::{self, AGE, NAME, UNSET};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, prepare_plain_update};
-use rutter_api::{Context, Map, Strategy, Value};
+use rutter_api::validation::{At, dns_subdomain, label_selector};
+use rutter_api::{Context, ErrorList, FieldError, Map, Quantity, Strategy, Value};
 use serde_json::json;
 
 /// PersistentVolumeClaim.
@@ -37,6 +40,25 @@ impl Strategy for PersistentVolumeClaim {
         if cx.subresource != "status" {
             same_data_sources(object);
         }
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        claim_spec(&At::root(object).child("spec"), &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        if cx.subresource.is_empty() {
+            validate_update(object, old, &mut errors);
+        } else {
+            access_mode_list(
+                &At::root(object).child("status").child("accessModes"),
+                &mut errors,
+            );
+        }
+        errors
     }
 
     fn selectable_fields(&self) -> &'static [&'static str] {
@@ -102,5 +124,178 @@ fn same_data_sources(object: &mut Value) {
         let mut source = reference;
         source.take_at("namespace");
         object.set("spec.dataSource", source);
+    }
+}
+
+/// A template of claims in a pod's volume.
+pub(crate) fn claim_template(at: &At<'_, '_>, errors: &mut ErrorList) {
+    for field in ["labels", "annotations"] {
+        let metadata = at.child("metadata");
+        match field {
+            "labels" => rutter_api::validation::labels(&metadata.child(field), errors),
+            _ => rutter_api::validation::annotations(&metadata.child(field), errors),
+        }
+    }
+    for (field, _) in at.child("metadata").entries() {
+        if !matches!(field, "labels" | "annotations" | "creationTimestamp") {
+            let path = at.child("metadata").path().child(field);
+            errors.push(FieldError::forbidden(
+                &path,
+                "cannot be set for an Ephemeral Container",
+            ));
+        }
+    }
+    claim_spec(&at.child("spec"), errors);
+}
+
+/// A claim's spec.
+pub(crate) fn claim_spec(at: &At<'_, '_>, errors: &mut ErrorList) {
+    let modes = at.child("accessModes");
+    if modes.is_empty() {
+        errors.push(modes.required("at least 1 access mode is required"));
+    }
+    label_selector(&at.child("selector"), false, errors);
+    access_mode_list(&modes, errors);
+    let size = at.value.at("resources.requests.storage");
+    match quantity(size) {
+        None => errors.push(FieldError::required(
+            &at.path().child("resources").key("storage"),
+            "",
+        )),
+        Some(amount) if amount <= Quantity::ZERO => {
+            let path = at.path().child("resources").key("storage");
+            errors.push(FieldError::invalid(
+                &path,
+                amount.to_string(),
+                "must be greater than zero",
+            ));
+        }
+        Some(_) => {}
+    }
+    let class = at.child("storageClassName");
+    if !class.is_empty() {
+        class.all(errors, dns_subdomain(class.text()));
+    }
+    if at.child("volumeMode").is_set() {
+        enumerated(&at.child("volumeMode"), &["Block", "Filesystem"], errors);
+    }
+    data_sources(at, errors);
+    let attributes = at.child("volumeAttributesClassName");
+    if !attributes.is_empty() {
+        attributes.all(errors, dns_subdomain(attributes.text()));
+    }
+}
+
+/// Access modes, of claims and volumes.
+pub(crate) fn access_mode_list(at: &At<'_, '_>, errors: &mut ErrorList) {
+    let mut once_per_pod = false;
+    for mode in at.items() {
+        let supported = &[
+            "ReadOnlyMany",
+            "ReadWriteMany",
+            "ReadWriteOnce",
+            "ReadWriteOncePod",
+        ];
+        if !supported.contains(&mode.text()) {
+            errors.push(FieldError::not_supported(&at.path(), mode.text(), supported));
+        }
+        once_per_pod |= mode.text() == "ReadWriteOncePod";
+    }
+    if once_per_pod && at.len() > 1 {
+        errors.push(at.forbidden("may not use ReadWriteOncePod with other access modes"));
+    }
+}
+
+fn data_sources(at: &At<'_, '_>, errors: &mut ErrorList) {
+    for field in ["dataSource", "dataSourceRef"] {
+        let source = at.child(field);
+        if source.is_null() {
+            continue;
+        }
+        for part in ["name", "kind"] {
+            if source.child(part).is_empty() {
+                errors.push(source.child(part).required(""));
+            }
+        }
+        let group = source.child("apiGroup");
+        if group.is_empty() {
+            if source.child("kind").text() != "PersistentVolumeClaim" {
+                let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+                errors.push(source.invalid_as(source.child("kind").text(), detail));
+            }
+        } else {
+            group.all(errors, dns_subdomain(group.text()));
+        }
+        let namespace = source.child("namespace");
+        if !namespace.is_empty() {
+            namespace.all(errors, rutter_api::validation::dns_label(namespace.text()));
+        }
+    }
+    let (source, reference) = (at.child("dataSource"), at.child("dataSourceRef"));
+    if source.is_set() && reference.is_set() {
+        let same = ["apiGroup", "kind", "name"]
+            .iter()
+            .all(|f| source.child(f).value == reference.child(f).value);
+        if !reference.child("namespace").is_empty() {
+            errors.push(at.invalid("may not be specified when dataSourceRef.namespace is specified"));
+        } else if !same {
+            errors.push(at.invalid("must match dataSourceRef"));
+        }
+    }
+}
+
+fn validate_update(object: &Value, old: &Value, errors: &mut ErrorList) {
+    let root = At::root(object);
+    let spec = root.child("spec");
+    claim_spec(&spec, errors);
+    let mut allowed = old.at("spec").clone();
+    let bound = !old.str_at("spec.volumeName").is_empty();
+    if !bound {
+        copy(&mut allowed, spec.value, "volumeName");
+    }
+    if bound {
+        let requests = spec.child("resources").child("requests").value.clone();
+        if allowed.at("resources").is_null() {
+            allowed.set("resources", Map::new());
+        }
+        copy(&mut allowed, spec.value, "resources");
+        let (new_size, old_size) = (
+            quantity(requests.at("storage")),
+            quantity(old.at("spec.resources.requests.storage")),
+        );
+        let kept = quantity(old.at("status.capacity.storage"));
+        if let (Some(new), Some(before)) = (new_size, old_size)
+            && new < before
+            && kept.is_none_or(|kept| new <= kept)
+        {
+            let path = spec.path().child("resources").child("requests").child("storage");
+            let detail = if kept.is_some() {
+                "field can not be less than status.capacity"
+            } else {
+                "field can not be less than previous value"
+            };
+            errors.push(FieldError::forbidden(&path, detail));
+        }
+    }
+    copy(&mut allowed, spec.value, "volumeAttributesClassName");
+    let from_annotation = old.annotation(crate::persistent_volume::CLASS_ANNOTATION);
+    if old.at("spec.storageClassName").is_null()
+        && (from_annotation.is_none() || from_annotation == Some(object.str_at("spec.storageClassName")))
+    {
+        copy(&mut allowed, spec.value, "storageClassName");
+    }
+    if &allowed != spec.value {
+        let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        errors.push(spec.forbidden(crate::check::with_diff(detail, old.at("spec"), spec.value)));
+    }
+    rutter_api::validation::immutable(&spec.child("volumeMode"), old.at("spec.volumeMode"), errors);
+}
+
+fn copy(to: &mut Value, from: &Value, field: &str) {
+    match from.at(field) {
+        Value::Null => {
+            to.take_at(field);
+        }
+        value => to.set(field, value.clone()),
     }
 }

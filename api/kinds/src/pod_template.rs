@@ -1,10 +1,12 @@
 //! PodTemplate.
 
+use crate::podcheck::{self, Leniency};
 use crate::podspec::default_template;
 use crate::print::{self, NAME};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::At;
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// PodTemplate.
 pub(crate) struct PodTemplate;
@@ -19,6 +21,23 @@ impl Strategy for PodTemplate {
     fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        podcheck::template(
+            &At::root(object).child("template"),
+            Leniency::default(),
+            &mut errors,
+        );
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let lenient = Leniency::of(Some(old), "template.spec");
+        podcheck::template(&At::root(object).child("template"), lenient, &mut errors);
+        errors
+    }
 
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[

@@ -1,11 +1,15 @@
 //! ReplicaSet.
 
+use crate::check::not_negative;
 use crate::fill::{absent, spec};
+use crate::podcheck::Leniency;
 use crate::podspec::default_template;
 use crate::print::{self, AGE, CONTAINERS, IMAGES, NAME, SELECTOR};
+use crate::workload;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::At;
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// ReplicaSet.
 pub(crate) struct ReplicaSet;
@@ -23,6 +27,25 @@ impl Strategy for ReplicaSet {
 
     fn field_values(&self, object: &Value) -> Vec<String> {
         vec![object.int_at("status.replicas").unwrap_or_default().to_string()]
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        validate_spec(&At::root(object).child("spec"), Leniency::default(), &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let root = At::root(object);
+        if cx.subresource == "status" {
+            replica_status(&root.child("status"), &mut errors);
+            return errors;
+        }
+        let spec = root.child("spec");
+        validate_spec(&spec, Leniency::of(Some(old), "spec.template.spec"), &mut errors);
+        crate::check::immutable(&spec.child("selector"), old.at("spec.selector"), &mut errors);
+        errors
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -52,4 +75,25 @@ impl Strategy for ReplicaSet {
             Value::from(print::selector(object.at("spec.selector"))),
         ]
     }
+}
+
+fn validate_spec(spec: &At<'_, '_>, lenient: Leniency, errors: &mut ErrorList) {
+    not_negative(&spec.child("replicas"), errors);
+    not_negative(&spec.child("minReadySeconds"), errors);
+    workload::selector(spec, "replicaset", errors);
+    workload::template(spec, lenient, "ReplicaSet", errors);
+}
+
+/// The status of replica sets and replication controllers.
+pub(crate) fn replica_status(status: &At<'_, '_>, errors: &mut ErrorList) {
+    const COUNTS: &[&str] = &[
+        "replicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "terminatingReplicas",
+        "observedGeneration",
+    ];
+    let limited = &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    workload::status_counts(status, COUNTS, limited, workload::GREATER, errors);
 }

@@ -3,7 +3,8 @@
 use crate::print::{self, AGE, NAME, NONE};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value, duration};
+use rutter_api::validation::{At, dns_label, dns_subdomain};
+use rutter_api::{Context, ErrorList, FieldError, Strategy, Value, duration};
 use serde_json::json;
 
 /// CertificateSigningRequest.
@@ -149,4 +150,40 @@ fn condition(csr: &Value) -> String {
         text.push_str(",Issued");
     }
     text
+}
+
+/// The name of a signer: a domain and a path.
+pub(crate) fn signer_name(at: &At<'_, '_>, errors: &mut ErrorList) {
+    let text = at.text();
+    if text.is_empty() {
+        errors.push(at.required(""));
+        return;
+    }
+    let Some((domain, path)) = text.split_once('/').filter(|(_, path)| !path.contains('/')) else {
+        errors.push(
+            at.invalid("must be a fully qualified domain and path of the form 'example.com/signer-name'"),
+        );
+        return;
+    };
+    for label in domain.split('.') {
+        errors.extend(
+            dns_label(label)
+                .into_iter()
+                .map(|e| at.invalid(format!("validating label {label:?}: {e}"))),
+        );
+    }
+    if !domain.contains('.') {
+        errors.push(at.invalid("should be a domain with at least two segments separated by dots"));
+    }
+    for part in path.split('.') {
+        let part_wrong = dns_subdomain(&part.to_lowercase());
+        errors.extend(
+            part_wrong
+                .into_iter()
+                .map(|e| at.invalid(format!("validating path {path:?}: {e}"))),
+        );
+    }
+    if text.len() > 253 + 1 + 63 * 2 + 253 {
+        errors.push(FieldError::too_long(&at.path(), 253 + 1 + 63 * 2 + 253));
+    }
 }

@@ -1,13 +1,18 @@
 //! Pod.
 
+mod check;
 mod columns;
+mod gated;
+mod resize;
+
+pub(crate) use check::{copy, same};
 
 use crate::amount::{self, Amounts};
 use crate::fill::{Fields, absent, each, inside, number, spec};
 use crate::podspec::default_pod_spec;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, Grace, prepare_plain_update};
-use rutter_api::{Context, Map, Strategy, Value};
+use rutter_api::{Context, ErrorList, Map, Strategy, Value};
 use serde_json::json;
 
 /// Pod.
@@ -76,6 +81,14 @@ impl Strategy for Pod {
             "resize" => keep_all_but_resources(object, old),
             _ => prepare_plain_update(object, old, cx),
         }
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        check::create(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        check::update(object, old, cx)
     }
 
     fn selectable_fields(&self) -> &'static [&'static str] {

@@ -15,7 +15,10 @@ pub(super) fn pod_annotations(at: &At<'_, '_>, spec: &At<'_, '_>, errors: &mut E
     for (key, value) in at.entries() {
         let text = value.as_str().unwrap_or_default();
         if key == MIRROR && spec.child("nodeName").is_empty() {
-            errors.push(at.key(key).invalid("must set spec.nodeName if mirror pod annotation is set"));
+            errors.push(
+                at.key(key)
+                    .invalid("must set spec.nodeName if mirror pod annotation is set"),
+            );
         } else if key == DELETION_COST {
             let plain = text.parse::<i32>().is_ok_and(|cost| cost.to_string() == text);
             if !plain {
@@ -26,13 +29,18 @@ pub(super) fn pod_annotations(at: &At<'_, '_>, spec: &At<'_, '_>, errors: &mut E
         } else if let Some(container) = key.strip_prefix(APP_ARMOR) {
             let lists = ["initContainers", "containers", "ephemeralContainers"];
             let known = lists.iter().any(|list| {
-                spec.child(list).items().any(|c| c.child("name").text() == container)
+                spec.child(list)
+                    .items()
+                    .any(|c| c.child("name").text() == container)
             });
             if !known {
                 errors.push(at.key(key).invalid_as(container, "container not found"));
             }
             if !matches!(text, "" | "runtime/default" | "unconfined") && !text.starts_with("localhost/") {
-                errors.push(at.key(key).invalid(format!("invalid AppArmor profile name: {text:?}")));
+                errors.push(
+                    at.key(key)
+                        .invalid(format!("invalid AppArmor profile name: {text:?}")),
+                );
             }
         }
     }

@@ -18,13 +18,24 @@ pub(crate) struct Scope<'v> {
 
 impl<'v> Scope<'v> {
     pub(super) fn new(spec: &'v Value) -> Self {
-        let claims = spec.list_at("resourceClaims").iter().map(|c| c.str_at("name")).filter(|n| !n.is_empty());
-        Self { spec, claims: claims.collect(), host_users: spec.bool_at("hostUsers") != Some(false) }
+        let claims = spec
+            .list_at("resourceClaims")
+            .iter()
+            .map(|c| c.str_at("name"))
+            .filter(|n| !n.is_empty());
+        Self {
+            spec,
+            claims: claims.collect(),
+            host_users: spec.bool_at("hostUsers") != Some(false),
+        }
     }
 
     /// The volume of a name.
     pub(super) fn volume(&self, name: &str) -> Option<&'v Value> {
-        self.spec.list_at("volumes").iter().find(|volume| volume.str_at("name") == name)
+        self.spec
+            .list_at("volumes")
+            .iter()
+            .find(|volume| volume.str_at("name") == name)
     }
 
     fn restart_policy(&self) -> &'v str {
@@ -36,7 +47,10 @@ impl<'v> Scope<'v> {
     }
 
     fn os(&self) -> Option<&'v str> {
-        self.spec.at("os").as_object().map(|_| self.spec.str_at("os.name"))
+        self.spec
+            .at("os")
+            .as_object()
+            .map(|_| self.spec.str_at("os.name"))
     }
 
     fn names(&self, list: &str) -> impl Iterator<Item = &'v str> {
@@ -54,7 +68,10 @@ pub(super) fn containers(at: &At<'_, '_>, scope: &Scope<'_>, errors: &mut ErrorL
     for container in at.items() {
         common(&container, scope, errors);
         if !names.insert(container.child("name").text()) {
-            errors.push(FieldError::duplicate(&container.child("name").path(), container.child("name").text()));
+            errors.push(FieldError::duplicate(
+                &container.child("name").path(),
+                container.child("name").text(),
+            ));
         }
         lifecycle_and_probes(&container, scope, errors);
         restart_policy(&container, errors);
@@ -105,12 +122,24 @@ pub(super) fn init_containers(at: &At<'_, '_>, scope: &Scope<'_>, errors: &mut E
     }
 }
 
-const NOT_FOR_EPHEMERAL: &[&str] =
-    &["ports", "resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resizePolicy", "restartPolicy", "restartPolicyRules"];
+const NOT_FOR_EPHEMERAL: &[&str] = &[
+    "ports",
+    "resources",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+];
 
 /// The ephemeral containers.
 pub(super) fn ephemeral_containers(at: &At<'_, '_>, scope: &Scope<'_>, errors: &mut ErrorList) {
-    let others: BTreeSet<&str> = scope.names("containers").chain(scope.names("initContainers")).collect();
+    let others: BTreeSet<&str> = scope
+        .names("containers")
+        .chain(scope.names("initContainers"))
+        .collect();
     let mut names = others.clone();
     for container in at.items() {
         common(&container, scope, errors);
@@ -124,13 +153,21 @@ pub(super) fn ephemeral_containers(at: &At<'_, '_>, scope: &Scope<'_>, errors: &
         }
         for field in NOT_FOR_EPHEMERAL {
             if !container.child(field).is_empty() {
-                errors.push(container.child(field).forbidden("cannot be set for an Ephemeral Container"));
+                errors.push(
+                    container
+                        .child(field)
+                        .forbidden("cannot be set for an Ephemeral Container"),
+                );
             }
         }
         for mount in container.child("volumeMounts").items() {
             for field in ["subPath", "subPathExpr"] {
                 if !mount.child(field).is_empty() {
-                    errors.push(mount.child(field).forbidden("cannot be set for an Ephemeral Container"));
+                    errors.push(
+                        mount
+                            .child(field)
+                            .forbidden("cannot be set for an Ephemeral Container"),
+                    );
                 }
             }
         }
@@ -164,7 +201,11 @@ fn common(container: &At<'_, '_>, scope: &Scope<'_>, errors: &mut ErrorList) {
     env::sources(&container.child("envFrom"), errors);
     volume::mounts(container, scope, errors);
     volume::devices(container, scope, errors);
-    required_enum(&container.child("imagePullPolicy"), &["Always", "IfNotPresent", "Never"], errors);
+    required_enum(
+        &container.child("imagePullPolicy"),
+        &["Always", "IfNotPresent", "Never"],
+        errors,
+    );
     resources::requirements(&container.child("resources"), &scope.claims, false, errors);
     resize_policy(&container.child("resizePolicy"), scope.restart_policy(), errors);
     security::container(&container.child("securityContext"), scope.host_users, errors);
@@ -208,7 +249,11 @@ fn host_port_conflicts<'a, 'v: 'a>(
             if number == 0 {
                 continue;
             }
-            let text = format!("{}/{}/{number}", port.child("protocol").text(), port.child("hostIP").text());
+            let text = format!(
+                "{}/{}/{number}",
+                port.child("protocol").text(),
+                port.child("hostIP").text()
+            );
             if !taken.insert(text.clone()) {
                 let path = list.path().index(i).child("ports").index(j).child("hostPort");
                 errors.push(FieldError::duplicate(&path, text));
@@ -227,7 +272,11 @@ fn resize_policy(at: &At<'_, '_>, pod_policy: &str, errors: &mut ErrorList) {
         match resource {
             "cpu" | "memory" => {}
             "" => errors.push(at.required("")),
-            _ => errors.push(FieldError::not_supported(&at.path(), resource, &["cpu", "memory"])),
+            _ => errors.push(FieldError::not_supported(
+                &at.path(),
+                resource,
+                &["cpu", "memory"],
+            )),
         }
         let restart = policy.child("restartPolicy").text();
         match restart {

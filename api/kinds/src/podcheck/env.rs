@@ -27,7 +27,9 @@ const RESOURCES: &[&str] = &[
     "requests.memory",
 ];
 
-const SIZES: &[&str] = &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+const SIZES: &[&str] = &[
+    "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
+];
 
 /// What the downward API tells in variables and files alike.
 const CONVERTIBLE: &[&str] = &[
@@ -81,7 +83,11 @@ fn value_from(variable: &At<'_, '_>, errors: &mut ErrorList) {
         if has(reference) {
             let reference = from.child(reference);
             let name = reference.child("name");
-            errors.extend(dns_subdomain(name.text()).into_iter().map(|e| name.invalid_as(name.text(), e)));
+            errors.extend(
+                dns_subdomain(name.text())
+                    .into_iter()
+                    .map(|e| name.invalid_as(name.text(), e)),
+            );
             key(&reference.child("key"), config_map_key, errors);
         }
     }
@@ -140,20 +146,29 @@ pub(super) fn field_ref(at: &At<'_, '_>, supported: &[&str], errors: &mut ErrorL
         match path {
             "metadata.annotations" => {
                 let key = subscript.to_lowercase();
-                errors.extend(qualified_name(&key).into_iter().map(|e| at.invalid_as(key.clone(), e)));
+                errors.extend(
+                    qualified_name(&key)
+                        .into_iter()
+                        .map(|e| at.invalid_as(key.clone(), e)),
+                );
             }
             "metadata.labels" => {
-                errors.extend(qualified_name(subscript).into_iter().map(|e| at.invalid_as(subscript, e)));
+                errors.extend(
+                    qualified_name(subscript)
+                        .into_iter()
+                        .map(|e| at.invalid_as(subscript, e)),
+                );
             }
             _ => {
-                let detail = format!(
-                    "error converting fieldPath: field label does not support subscript: {text}"
-                );
+                let detail =
+                    format!("error converting fieldPath: field label does not support subscript: {text}");
                 errors.push(field.invalid(detail));
             }
         }
     } else if text != "spec.host" && !CONVERTIBLE.contains(&text) {
-        errors.push(field.invalid(format!("error converting fieldPath: field label not supported: {text}")));
+        errors.push(field.invalid(format!(
+            "error converting fieldPath: field label not supported: {text}"
+        )));
     } else if text != "spec.host" && !supported.contains(&text) {
         errors.push(field.not_supported(supported));
     }
@@ -172,7 +187,9 @@ pub(super) fn resource_field_ref(at: &At<'_, '_>, volume: bool, errors: &mut Err
         errors.push(resource.not_supported(RESOURCES));
     }
     let divisor = at.child("divisor");
-    let Some(amount) = quantity(divisor.value) else { return };
+    let Some(amount) = quantity(divisor.value) else {
+        return;
+    };
     if amount == rutter_api::Quantity::ZERO {
         return;
     }
@@ -191,8 +208,10 @@ pub(super) fn resource_field_ref(at: &At<'_, '_>, volume: bool, errors: &mut Err
         _ => return,
     };
     if !SIZES.contains(&text.as_str()) {
-        let detail =
-            format!("only divisor's values {} are supported with the {what} resource", SIZES.join(", "));
+        let detail = format!(
+            "only divisor's values {} are supported with the {what} resource",
+            SIZES.join(", ")
+        );
         errors.push(divisor.invalid_as(name, detail));
     }
 }

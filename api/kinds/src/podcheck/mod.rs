@@ -35,7 +35,10 @@ pub(crate) struct Leniency {
 impl Leniency {
     /// For a template, given the object it replaces.
     pub(crate) fn of(old: Option<&Value>, spec_path: &str) -> Self {
-        Self { is_pod: false, selectors: old.is_some_and(|old| has_invalid_selectors(old.at(spec_path))) }
+        Self {
+            is_pod: false,
+            selectors: old.is_some_and(|old| has_invalid_selectors(old.at(spec_path))),
+        }
     }
 }
 
@@ -47,11 +50,19 @@ pub(crate) fn has_invalid_selectors(spec: &Value) -> bool {
         .any(|constraint| selector_has_invalid_value(constraint.at("labelSelector")));
     for affinity in ["podAffinity", "podAntiAffinity"] {
         let affinity = spec.at("affinity").at(affinity);
-        let required = affinity.list_at("requiredDuringSchedulingIgnoredDuringExecution").iter();
-        let preferred = affinity.list_at("preferredDuringSchedulingIgnoredDuringExecution").iter();
+        let required = affinity
+            .list_at("requiredDuringSchedulingIgnoredDuringExecution")
+            .iter();
+        let preferred = affinity
+            .list_at("preferredDuringSchedulingIgnoredDuringExecution")
+            .iter();
         found |= required
             .chain(preferred.map(|weighted| weighted.at("podAffinityTerm")))
-            .any(|term| ["labelSelector", "namespaceSelector"].iter().any(|s| selector_has_invalid_value(term.at(s))));
+            .any(|term| {
+                ["labelSelector", "namespaceSelector"]
+                    .iter()
+                    .any(|s| selector_has_invalid_value(term.at(s)))
+            });
     }
     found
 }
@@ -67,7 +78,10 @@ pub(crate) fn template(at: &At<'_, '_>, lenient: Leniency, errors: &mut ErrorLis
     pod_spec(&spec, None, lenient, errors);
     security::annotations_match(&metadata.child("annotations"), &spec, errors);
     if !spec.child("ephemeralContainers").is_empty() {
-        errors.push(spec.child("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template"));
+        errors.push(
+            spec.child("ephemeralContainers")
+                .forbidden("ephemeral containers not allowed in pod template"),
+        );
     }
 }
 
@@ -83,7 +97,10 @@ pub(crate) fn pod(root: &At<'_, '_>, lenient: Leniency, errors: &mut ErrorList) 
 pub(crate) fn new_pod(root: &At<'_, '_>, errors: &mut ErrorList) {
     let spec = root.child("spec");
     if !spec.child("ephemeralContainers").is_empty() {
-        errors.push(spec.child("ephemeralContainers").forbidden("cannot be set on create"));
+        errors.push(
+            spec.child("ephemeralContainers")
+                .forbidden("cannot be set on create"),
+        );
     }
     if !spec.child("nodeName").is_empty() && !spec.child("schedulingGates").is_empty() {
         let detail = "cannot be set until all schedulingGates have been cleared";
@@ -106,7 +123,11 @@ fn pod_spec(spec: &At<'_, '_>, pod: Option<&Value>, lenient: Leniency, errors: &
     container::ephemeral_containers(&spec.child("ephemeralContainers"), &scope, errors);
     resources::pod_level(spec, errors);
     host_network_ports(spec, lenient, errors);
-    required_enum(&spec.child("restartPolicy"), &["Always", "OnFailure", "Never"], errors);
+    required_enum(
+        &spec.child("restartPolicy"),
+        &["Always", "OnFailure", "Never"],
+        errors,
+    );
     required_enum(
         &spec.child("dnsPolicy"),
         &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
@@ -122,7 +143,11 @@ fn pod_spec(spec: &At<'_, '_>, pod: Option<&Value>, lenient: Leniency, errors: &
         kind.all(errors, qualified_name(kind.text()));
     }
     scheduling_gates(&spec.child("schedulingGates"), errors);
-    scheduling::spread(&spec.child("topologySpreadConstraints"), lenient.selectors, errors);
+    scheduling::spread(
+        &spec.child("topologySpreadConstraints"),
+        lenient.selectors,
+        errors,
+    );
     security::windows_host_process(spec, errors);
     host_users(spec, errors);
     host_name(spec, errors);
@@ -135,7 +160,11 @@ fn pod_spec(spec: &At<'_, '_>, pod: Option<&Value>, lenient: Leniency, errors: &
         }
     }
     if spec.child("preemptionPolicy").is_set() {
-        required_enum(&spec.child("preemptionPolicy"), &["PreemptLowerPriority", "Never"], errors);
+        required_enum(
+            &spec.child("preemptionPolicy"),
+            &["PreemptLowerPriority", "Never"],
+            errors,
+        );
     }
     resources::overhead(&spec.child("overhead"), errors);
     operating_system(spec, errors);
@@ -164,7 +193,12 @@ fn names(spec: &At<'_, '_>, errors: &mut ErrorList) {
         }
     }
     if spec.child("activeDeadlineSeconds").is_set() {
-        in_range(&spec.child("activeDeadlineSeconds"), 1, i64::from(i32::MAX), errors);
+        in_range(
+            &spec.child("activeDeadlineSeconds"),
+            1,
+            i64::from(i32::MAX),
+            errors,
+        );
     }
 }
 
@@ -232,12 +266,18 @@ fn dns_config(spec: &At<'_, '_>, errors: &mut ErrorList) {
     }
     let total: usize = searches.items().map(|s| s.text().len() + 1).sum();
     if total > 2049 {
-        errors.push(searches.invalid("must not have more than 2048 characters (including spaces) in the search list"));
+        errors.push(
+            searches.invalid("must not have more than 2048 characters (including spaces) in the search list"),
+        );
     }
     for search in searches.items() {
         if search.text() != "." {
             let text = search.text().strip_suffix('.').unwrap_or(search.text());
-            errors.extend(dns_subdomain_underscore(text).into_iter().map(|e| search.invalid_as(text, e)));
+            errors.extend(
+                dns_subdomain_underscore(text)
+                    .into_iter()
+                    .map(|e| search.invalid_as(text, e)),
+            );
         }
     }
     for option in config.child("options").items() {
@@ -251,7 +291,11 @@ fn host_users(spec: &At<'_, '_>, errors: &mut ErrorList) {
     if spec.child("hostUsers").value != &Value::Bool(false) {
         return;
     }
-    for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+    for (field, shown) in [
+        ("hostNetwork", "hostNetwork"),
+        ("hostPID", "HostPID"),
+        ("hostIPC", "HostIPC"),
+    ] {
         if spec.child(field).flag() {
             errors.push(spec.child(shown).forbidden("when `hostUsers` is false"));
         }
@@ -259,7 +303,11 @@ fn host_users(spec: &At<'_, '_>, errors: &mut ErrorList) {
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for container in spec.child(list).items() {
             if !container.child("volumeDevices").is_empty() {
-                errors.push(container.child("volumeDevices").forbidden("when `hostUsers` is false"));
+                errors.push(
+                    container
+                        .child("volumeDevices")
+                        .forbidden("when `hostUsers` is false"),
+                );
             }
         }
     }

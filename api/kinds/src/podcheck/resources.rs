@@ -2,21 +2,44 @@
 
 use crate::amount::{self, quantity};
 use crate::check::name_of;
+use rutter_api::object::ObjectExt;
 use rutter_api::validation::{At, dns_label, dns_subdomain, qualified_name};
 use rutter_api::{ErrorList, FieldError, Quantity, Value};
-use rutter_api::object::ObjectExt;
 use std::collections::BTreeSet;
 
 const STANDARD: &[&str] = &[
-    "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage", "limits.cpu",
-    "limits.memory", "limits.ephemeral-storage", "pods", "resourcequotas", "services", "replicationcontrollers",
-    "secrets", "configmaps", "persistentvolumeclaims", "storage", "requests.storage", "services.nodeports",
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "storage",
+    "requests.storage",
+    "services.nodeports",
     "services.loadbalancers",
 ];
 
 const INTEGERS: &[&str] = &[
-    "pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "configmaps", "persistentvolumeclaims",
-    "services.nodeports", "services.loadbalancers",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
 ];
 
 fn is_huge(name: &str) -> bool {
@@ -28,7 +51,9 @@ fn is_native(name: &str) -> bool {
 }
 
 fn is_extended(name: &str) -> bool {
-    !is_native(name) && !name.starts_with("requests.") && qualified_name(&format!("requests.{name}")).is_empty()
+    !is_native(name)
+        && !name.starts_with("requests.")
+        && qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn may_overcommit(name: &str) -> bool {
@@ -40,7 +65,11 @@ pub(crate) fn resource_name(at: &At<'_, '_>, name: &str, errors: &mut ErrorList)
     let wrong = qualified_name(name);
     if !wrong.is_empty() {
         errors.extend(wrong.into_iter().map(|e| at.invalid_as(name, e)));
-    } else if !name.contains('/') && !STANDARD.contains(&name) && !is_huge(name) && !name.starts_with("requests.hugepages-") {
+    } else if !name.contains('/')
+        && !STANDARD.contains(&name)
+        && !is_huge(name)
+        && !name.starts_with("requests.hugepages-")
+    {
         errors.push(at.invalid_as(name, "must be a standard resource type or fully qualified"));
     }
 }
@@ -70,7 +99,11 @@ pub(crate) fn quantity_value(at: &At<'_, '_>, name: &str, errors: &mut ErrorList
 }
 
 fn is_multiple_of_page(name: &str, amount: Quantity) -> bool {
-    match name.strip_prefix("hugepages-").and_then(|size| size.parse::<Quantity>().ok()).map(|q| q.value()) {
+    match name
+        .strip_prefix("hugepages-")
+        .and_then(|size| size.parse::<Quantity>().ok())
+        .map(|q| q.value())
+    {
         Some(page) if page > 0 => amount.value() % page == 0,
         _ => true,
     }
@@ -91,7 +124,9 @@ pub(super) fn requirements(at: &At<'_, '_>, claims: &BTreeSet<&str>, of_pod: boo
                 container_resource_name(&entry, name, errors);
             }
             quantity_value(&entry, name, errors);
-            let Some(amount) = quantity(entry.value) else { continue };
+            let Some(amount) = quantity(entry.value) else {
+                continue;
+            };
             if is_request {
                 against_limit(&requests, &limits, name, amount, errors);
             }
@@ -111,7 +146,13 @@ pub(super) fn requirements(at: &At<'_, '_>, claims: &BTreeSet<&str>, of_pod: boo
     claim_names(&at.child("claims"), claims, errors);
 }
 
-fn against_limit(requests: &At<'_, '_>, limits: &At<'_, '_>, name: &str, amount: Quantity, errors: &mut ErrorList) {
+fn against_limit(
+    requests: &At<'_, '_>,
+    limits: &At<'_, '_>,
+    name: &str,
+    amount: Quantity,
+    errors: &mut ErrorList,
+) {
     match quantity(limits.key(name).value) {
         Some(limit) if amount != limit && !may_overcommit(name) => {
             let detail = format!("must be equal to {name} limit of {limit}");
@@ -143,9 +184,15 @@ fn claim_names(at: &At<'_, '_>, known: &BTreeSet<&str>, errors: &mut ErrorList) 
             name_of(&request, dns_label, errors);
             key = format!("{name}/{}", request.text());
         }
-        let by_part = request.is_empty() && seen.iter().any(|k| k.split_once('/').is_some_and(|(n, _)| n == name));
+        let by_part = request.is_empty()
+            && seen
+                .iter()
+                .any(|k| k.split_once('/').is_some_and(|(n, _)| n == name));
         if seen.contains(name) || by_part || !seen.insert(key.clone()) {
-            errors.push(FieldError::duplicate(&claim.path(), if seen.contains(name) { name.to_owned() } else { key }));
+            errors.push(FieldError::duplicate(
+                &claim.path(),
+                if seen.contains(name) { name.to_owned() } else { key },
+            ));
         }
         if !known.contains(name) {
             let list = known.iter().copied().collect::<Vec<_>>().join(", ");
@@ -166,7 +213,10 @@ pub(super) fn claims(at: &At<'_, '_>, pod: Option<&Value>, errors: &mut ErrorLis
     let is_static = pod.is_some_and(|pod| pod.annotation(super::annotations::MIRROR).is_some());
     for claim in at.items() {
         if is_static {
-            errors.push(FieldError::forbidden(&"".into(), "static pods do not support resource claims"));
+            errors.push(FieldError::forbidden(
+                &"".into(),
+                "static pods do not support resource claims",
+            ));
             continue;
         }
         let name = claim.child("name");
@@ -177,7 +227,10 @@ pub(super) fn claims(at: &At<'_, '_>, pod: Option<&Value>, errors: &mut ErrorLis
         } else {
             name_of(&name, dns_label, errors);
         }
-        let (by_name, by_template) = (claim.child("resourceClaimName"), claim.child("resourceClaimTemplateName"));
+        let (by_name, by_template) = (
+            claim.child("resourceClaimName"),
+            claim.child("resourceClaimTemplateName"),
+        );
         if by_name.is_set() && by_template.is_set() {
             let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
             errors.push(claim.invalid(detail));
@@ -213,7 +266,10 @@ pub(super) fn pod_level(spec: &At<'_, '_>, errors: &mut ErrorList) {
         return;
     }
     if at.child("claims").is_set() {
-        errors.push(at.child("claims").forbidden("claims may not be set for Resources at pod-level"));
+        errors.push(
+            at.child("claims")
+                .forbidden("claims may not be set for Resources at pod-level"),
+        );
     }
     requirements(&at, &BTreeSet::new(), true, errors);
     let requests = at.child("requests");

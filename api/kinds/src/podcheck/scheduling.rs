@@ -12,16 +12,25 @@ pub(super) fn affinity(at: &At<'_, '_>, lenient: bool, errors: &mut ErrorList) {
     if required.is_set() {
         node_selector(&required, errors);
     }
-    for term in node.child("preferredDuringSchedulingIgnoredDuringExecution").items() {
+    for term in node
+        .child("preferredDuringSchedulingIgnoredDuringExecution")
+        .items()
+    {
         weight(&term.child("weight"), errors);
         requirements(&term.child("preference"), true, errors);
     }
     for pods in ["podAffinity", "podAntiAffinity"] {
         let pods = at.child(pods);
-        for term in pods.child("requiredDuringSchedulingIgnoredDuringExecution").items() {
+        for term in pods
+            .child("requiredDuringSchedulingIgnoredDuringExecution")
+            .items()
+        {
             pod_term(&term, lenient, errors);
         }
-        for term in pods.child("preferredDuringSchedulingIgnoredDuringExecution").items() {
+        for term in pods
+            .child("preferredDuringSchedulingIgnoredDuringExecution")
+            .items()
+        {
             weight(&term.child("weight"), errors);
             pod_term(&term.child("podAffinityTerm"), lenient, errors);
         }
@@ -76,7 +85,11 @@ fn requirements(term: &At<'_, '_>, lenient: bool, errors: &mut ErrorList) {
             other => errors.push(operator.invalid_as(other, "not a valid selector operator")),
         }
         let key = requirement.child("key");
-        errors.extend(qualified_name(key.text()).into_iter().map(|e| key.invalid_as(key.text(), e)));
+        errors.extend(
+            qualified_name(key.text())
+                .into_iter()
+                .map(|e| key.invalid_as(key.text(), e)),
+        );
         if !lenient {
             for value in values.items() {
                 value.all(errors, label_value(value.text()));
@@ -89,7 +102,8 @@ fn requirements(term: &At<'_, '_>, lenient: bool, errors: &mut ErrorList) {
         match operator.text() {
             "In" | "NotIn" => {
                 if values.len() != 1 {
-                    let detail = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+                    let detail =
+                        "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
                     errors.push(values.required(detail));
                 }
             }
@@ -118,7 +132,11 @@ fn pod_term(at: &At<'_, '_>, lenient: bool, errors: &mut ErrorList) {
     if key.is_empty() {
         errors.push(key.required("can not be empty"));
     }
-    errors.extend(qualified_name(key.text()).into_iter().map(|e| key.invalid_as(key.text(), e)));
+    errors.extend(
+        qualified_name(key.text())
+            .into_iter()
+            .map(|e| key.invalid_as(key.text(), e)),
+    );
 }
 
 /// `matchLabelKeys` and `mismatchLabelKeys`.
@@ -139,7 +157,11 @@ fn label_keys(at: &At<'_, '_>, errors: &mut ErrorList) {
     }
     let matching = at.child("matchLabelKeys");
     let position = |key: &str| matching.items().position(|k| k.text() == key);
-    let mut seen: BTreeSet<&str> = selector.child("matchLabels").entries().map(|(key, _)| key).collect();
+    let mut seen: BTreeSet<&str> = selector
+        .child("matchLabels")
+        .entries()
+        .map(|(key, _)| key)
+        .collect();
     for expression in selector.child("matchExpressions").items() {
         let key = expression.child("key").text();
         if let Some(i) = position(key)
@@ -215,7 +237,10 @@ pub(super) fn spread(at: &At<'_, '_>, lenient: bool, errors: &mut ErrorList) {
         };
         if all.iter().skip(i + 1).any(same) {
             let path = constraint.path().child("{topologyKey, whenUnsatisfiable}");
-            errors.push(FieldError::duplicate(&path, format!("{{{}, {}}}", topology.text(), when.text())));
+            errors.push(FieldError::duplicate(
+                &path,
+                format!("{{{}, {}}}", topology.text(), when.text()),
+            ));
         }
         let domains = constraint.child("minDomains");
         if domains.is_set() {

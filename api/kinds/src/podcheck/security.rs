@@ -39,10 +39,18 @@ pub(super) fn pod(spec: &At<'_, '_>, at: &At<'_, '_>, errors: &mut ErrorList) {
     windows_options(&at.child("windowsOptions"), errors);
     app_armor(&at.child("appArmorProfile"), errors);
     if at.child("supplementalGroupsPolicy").is_set() {
-        enumerated(&at.child("supplementalGroupsPolicy"), &["Merge", "Strict"], errors);
+        enumerated(
+            &at.child("supplementalGroupsPolicy"),
+            &["Merge", "Strict"],
+            errors,
+        );
     }
     if at.child("seLinuxChangePolicy").is_set() {
-        enumerated(&at.child("seLinuxChangePolicy"), &["MountOption", "Recursive"], errors);
+        enumerated(
+            &at.child("seLinuxChangePolicy"),
+            &["MountOption", "Recursive"],
+            errors,
+        );
     }
 }
 
@@ -67,8 +75,13 @@ pub(super) fn container(at: &At<'_, '_>, host_users: bool, errors: &mut ErrorLis
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
             errors.push(at.invalid(detail));
         }
-        if at.child("capabilities.add").items().any(|c| c.text() == "CAP_SYS_ADMIN") {
-            let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+        if at
+            .child("capabilities.add")
+            .items()
+            .any(|c| c.text() == "CAP_SYS_ADMIN")
+        {
+            let detail =
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
             errors.push(at.invalid(detail));
         }
     }
@@ -81,7 +94,9 @@ fn is_sysctl(name: &str) -> bool {
     let segment = |text: &str| {
         let bytes = text.as_bytes();
         let ends = |byte: Option<&u8>| byte.copied().is_some_and(word);
-        ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|&b| word(b) || matches!(b, b'-' | b'_'))
+        ends(bytes.first())
+            && ends(bytes.last())
+            && bytes.iter().all(|&b| word(b) || matches!(b, b'-' | b'_'))
     };
     name.len() <= 253 && name.split(['.', '/']).all(segment)
 }
@@ -101,7 +116,9 @@ fn sysctls(spec: &At<'_, '_>, at: &At<'_, '_>, errors: &mut ErrorList) {
             errors.push(name.duplicate());
         }
         let dotted = text.replace('/', ".");
-        let of_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|p| dotted.starts_with(p))
+        let of_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."]
+            .iter()
+            .any(|p| dotted.starts_with(p))
             || dotted == "kernel.sem";
         if dotted.starts_with("net.") && spec.child("hostNetwork").flag() {
             errors.push(name.invalid("may not be specified when 'hostNetwork' is true"));
@@ -156,8 +173,14 @@ fn app_armor(at: &At<'_, '_>, errors: &mut ErrorList) {
                 errors.push(profile.invalid("can only be set when AppArmor type is Localhost"));
             }
         }
-        "" => errors.push(at.child("type").required("type is required when appArmorProfile is set")),
-        _ => errors.push(at.child("type").not_supported(&["Localhost", "RuntimeDefault", "Unconfined"])),
+        "" => errors.push(
+            at.child("type")
+                .required("type is required when appArmorProfile is set"),
+        ),
+        _ => errors.push(
+            at.child("type")
+                .not_supported(&["Localhost", "RuntimeDefault", "Unconfined"]),
+        ),
     }
 }
 
@@ -180,16 +203,25 @@ fn windows_options(at: &At<'_, '_>, errors: &mut ErrorList) {
 
 /// Host process containers are all or none, and on the host's network.
 pub(super) fn windows_host_process(spec: &At<'_, '_>, errors: &mut ErrorList) {
-    let of_pod = spec.child("securityContext.windowsOptions.hostProcess").value.as_bool();
+    let of_pod = spec
+        .child("securityContext.windowsOptions.hostProcess")
+        .value
+        .as_bool();
     let mut all = Vec::new();
     for list in LISTS {
         for container in spec.child(list).items() {
-            let own = container.child("securityContext.windowsOptions.hostProcess").value.as_bool();
+            let own = container
+                .child("securityContext.windowsOptions.hostProcess")
+                .value
+                .as_bool();
             if let (Some(own), Some(pod)) = (own, of_pod)
                 && own != pod
             {
-                let path = container.path().child("securityContext.windowsOptions.hostProcess");
-                let detail = format!("pod hostProcess value must be identical if both are specified, was {pod}");
+                let path = container
+                    .path()
+                    .child("securityContext.windowsOptions.hostProcess");
+                let detail =
+                    format!("pod hostProcess value must be identical if both are specified, was {pod}");
                 errors.push(FieldError::invalid(&path, own, detail));
             }
             all.push(own.or(of_pod).unwrap_or_default());
@@ -199,12 +231,16 @@ pub(super) fn windows_host_process(spec: &At<'_, '_>, errors: &mut ErrorList) {
         return;
     }
     if all.contains(&false) {
-        let detail = "If pod contains any hostProcess containers then all containers must be HostProcess containers";
+        let detail =
+            "If pod contains any hostProcess containers then all containers must be HostProcess containers";
         errors.push(FieldError::invalid(&spec.path(), "", detail));
     }
     if !spec.child("hostNetwork").flag() {
         let network = spec.child("hostNetwork");
-        errors.push(network.invalid_as(false, "hostNetwork must be true if pod contains any hostProcess containers"));
+        errors.push(network.invalid_as(
+            false,
+            "hostNetwork must be true if pod contains any hostProcess containers",
+        ));
     }
 }
 
@@ -282,14 +318,24 @@ pub(super) fn windows(spec: &At<'_, '_>, errors: &mut ErrorList) {
 /// Old annotations and new fields that say the same must agree.
 pub(super) fn annotations_match(annotations: &At<'_, '_>, spec: &At<'_, '_>, errors: &mut ErrorList) {
     let context = spec.child("securityContext");
-    agree(&context.child("seccompProfile"), annotations.key(SECCOMP_POD).value, "seccomp", errors);
+    agree(
+        &context.child("seccompProfile"),
+        annotations.key(SECCOMP_POD).value,
+        "seccomp",
+        errors,
+    );
     let windows = spec.child("os.name").text() == "windows";
     for list in LISTS {
         for container in spec.child(list).items() {
             let name = container.child("name").text();
             let own = container.child("securityContext");
             let key = format!("{SECCOMP_CONTAINER}{name}");
-            agree(&own.child("seccompProfile"), annotations.value.get(&key).unwrap_or(&Value::Null), "seccomp", errors);
+            agree(
+                &own.child("seccompProfile"),
+                annotations.value.get(&key).unwrap_or(&Value::Null),
+                "seccomp",
+                errors,
+            );
             let key = format!("{APP_ARMOR}{name}");
             let annotation = annotations.value.get(&key).unwrap_or(&Value::Null);
             if windows || annotation.is_null() {
@@ -297,14 +343,25 @@ pub(super) fn annotations_match(annotations: &At<'_, '_>, spec: &At<'_, '_>, err
             }
             let of_pod = context.child("appArmorProfile");
             let profile = own.child("appArmorProfile");
-            let value = if profile.is_set() { profile.value } else { of_pod.value };
-            agree(&own.field("appArmorProfile", value), annotation, "apparmor", errors);
+            let value = if profile.is_set() {
+                profile.value
+            } else {
+                of_pod.value
+            };
+            agree(
+                &own.field("appArmorProfile", value),
+                annotation,
+                "apparmor",
+                errors,
+            );
         }
     }
 }
 
 fn agree(profile: &At<'_, '_>, annotation: &Value, what: &str, errors: &mut ErrorList) {
-    let Some(text) = annotation.as_str().filter(|_| profile.is_set()) else { return };
+    let Some(text) = annotation.as_str().filter(|_| profile.is_set()) else {
+        return;
+    };
     let kind = profile.child("type");
     let same = match kind.text() {
         "Unconfined" => text == "unconfined",
