@@ -1,0 +1,319 @@
+//! The types of a document: of each resource, and of all that they refer to.
+
+use super::Docs;
+use crate::meta::GroupVersionKind;
+use crate::resource::Resource;
+use crate::schema::{Field, List, ListKind, Scalar, Struct, Type, TypeId, Types};
+use serde_json::{Map, Value, json};
+
+/// Which OpenAPI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    V2,
+    V3,
+}
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
+
+pub(super) struct Schemas<'a> {
+    types: &'a Types,
+    docs: &'a dyn Docs,
+    pub(super) dialect: Dialect,
+    done: Map<String, Value>,
+    /// Names that are referred to and not yet described.
+    open: Vec<String>,
+}
+
+impl<'a> Schemas<'a> {
+    pub(super) fn new(types: &'a Types, docs: &'a dyn Docs, dialect: Dialect) -> Self {
+        Self {
+            types,
+            docs,
+            dialect,
+            done: Map::new(),
+            open: Vec::new(),
+        }
+    }
+
+    /// All that was added, and all that it refers to.
+    pub(super) fn finish(mut self) -> Map<String, Value> {
+        while let Some(name) = self.open.pop() {
+            if !self.done.contains_key(&name) {
+                // The place is taken first: types may refer to themselves.
+                self.done.insert(name.clone(), Value::Null);
+                let schema = self.named(&name);
+                self.done.insert(name, schema);
+            }
+        }
+        self.done
+    }
+
+    /// The name of a built-in kind's type.
+    pub(super) fn name_of_kind(&self, kind: &GroupVersionKind) -> Option<String> {
+        self.types
+            .name_of_kind(&kind.group, &kind.version, &kind.kind)
+            .map(str::to_owned)
+    }
+
+    /// A reference to the type called `name`.
+    pub(super) fn reference(&mut self, name: &str) -> Value {
+        if !self.done.contains_key(name) {
+            self.open.push(name.to_owned());
+        }
+        let prefix = match self.dialect {
+            Dialect::V2 => "#/definitions/",
+            Dialect::V3 => "#/components/schemas/",
+        };
+        json!({"$ref": format!("{prefix}{name}")})
+    }
+
+    /// Adds a resource's type and that of its lists, and gives its name.
+    pub(super) fn add_resource(&mut self, resource: &Resource, custom: Option<Value>) -> String {
+        let Some(schema) = custom else {
+            self.open.push(resource.schema.clone().into_owned());
+            return resource.schema.clone().into_owned();
+        };
+        let version = &resource.group_version;
+        let mut parts: Vec<&str> = version.group.split('.').collect();
+        parts.reverse();
+        let name = format!("{}.{}.{}", parts.join("."), version.version, resource.kind);
+        let list = format!("{}.{}.{}", parts.join("."), version.version, resource.list_kind);
+        let own = self.custom(resource, schema);
+        self.done.insert(name.clone(), own);
+        let items = self.reference(&name);
+        let mut body = json!({
+            "type": "object",
+            "description": format!("A list of {}.", resource.kind),
+            "required": ["items"],
+            "properties": {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "items": {"type": "array", "items": items},
+                "metadata": self.reference(&format!("{META}.ListMeta")),
+            },
+        });
+        set(
+            &mut body,
+            "x-kubernetes-group-version-kind",
+            kinds(&version.group, &version.version, &resource.list_kind),
+        );
+        self.done.insert(list, body);
+        name
+    }
+
+    fn custom(&mut self, resource: &Resource, mut schema: Value) -> Value {
+        let version = &resource.group_version;
+        if !schema.is_object() {
+            schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        }
+        set(
+            &mut schema,
+            "x-kubernetes-group-version-kind",
+            kinds(&version.group, &version.version, &resource.kind),
+        );
+        let metadata = self.reference(&format!("{META}.ObjectMeta"));
+        let describe = |field| {
+            self.docs
+                .describe(&format!("{META}.PartialObjectMetadata"), Some(field))
+        };
+        let text = |field| match describe(field) {
+            Some(description) => json!({"type": "string", "description": description}),
+            None => json!({"type": "string"}),
+        };
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        if let Some(properties) = schema
+            .as_object_mut()
+            .map(|s| s.entry("properties").or_insert_with(|| json!({})))
+            && let Some(properties) = properties.as_object_mut()
+        {
+            properties.insert("metadata".to_owned(), metadata);
+            properties.entry("apiVersion").or_insert(api_version);
+            properties.entry("kind").or_insert(kind);
+        }
+        if self.dialect == Dialect::V2 {
+            simplify(&mut schema);
+        }
+        schema
+    }
+
+    fn named(&mut self, name: &str) -> Value {
+        let mut schema = match self.types.find(name).map(|id| self.types.get(id)) {
+            Some(Type::Struct(definition)) => self.structure(definition),
+            _ => self.special(name),
+        };
+        if let Some(description) = self.docs.describe(name, None) {
+            set(&mut schema, "description", Value::from(description));
+        }
+        schema
+    }
+
+    fn structure(&mut self, definition: &Struct) -> Value {
+        let mut properties = Map::new();
+        for field in &definition.fields {
+            let schema = self.field(&definition.name, field);
+            properties.insert(field.name.to_string(), schema);
+        }
+        let mut schema = json!({"type": "object"});
+        if !properties.is_empty() {
+            set(&mut schema, "properties", Value::Object(properties));
+        }
+        let required: Vec<&str> = definition
+            .fields
+            .iter()
+            .filter(|f| f.required)
+            .map(|f| &*f.name)
+            .collect();
+        if !required.is_empty() {
+            set(&mut schema, "required", Value::from(required));
+        }
+        if definition.atomic {
+            set(&mut schema, "x-kubernetes-map-type", Value::from("atomic"));
+        }
+        if !definition.kinds.is_empty() {
+            let kinds = definition.kinds.iter();
+            let kinds =
+                kinds.map(|(group, version, kind)| json!({"group": group, "version": version, "kind": kind}));
+            set(&mut schema, "x-kubernetes-group-version-kind", kinds.collect());
+        }
+        schema
+    }
+
+    fn field(&mut self, owner: &str, field: &Field) -> Value {
+        let mut schema = self.of(field.ty);
+        let description = self.docs.describe(owner, Some(&field.name));
+        if schema.get("$ref").is_some()
+            && self.dialect == Dialect::V3
+            && (description.is_some() || field.default.is_some())
+        {
+            // Nothing may stand beside a reference.
+            schema = json!({"allOf": [schema]});
+        }
+        if let Some(description) = description {
+            set(&mut schema, "description", Value::from(description));
+        }
+        if let Some(default) = &field.default {
+            set(&mut schema, "default", (**default).clone());
+        }
+        let strategy = match (field.patch_merge, field.patch_retain_keys) {
+            (true, true) => Some("merge,retainKeys"),
+            (true, false) => Some("merge"),
+            (false, true) => Some("retainKeys"),
+            (false, false) => None,
+        };
+        if let Some(strategy) = strategy {
+            set(&mut schema, "x-kubernetes-patch-strategy", Value::from(strategy));
+        }
+        if let Some(key) = &field.patch_merge_key {
+            set(&mut schema, "x-kubernetes-patch-merge-key", Value::from(&**key));
+        }
+        schema
+    }
+
+    fn of(&mut self, id: TypeId) -> Value {
+        match self.types.get(id) {
+            Type::Struct(definition) if definition.name.is_empty() => self.structure(definition),
+            Type::Struct(definition) => {
+                let name = definition.name.to_string();
+                let mut schema = self.reference(&name);
+                // Merged here although it is atomic elsewhere.
+                if self.types.find(&name) != Some(id) {
+                    set(&mut schema, "x-kubernetes-map-type", Value::from("granular"));
+                }
+                schema
+            }
+            Type::List(list) => self.list(list),
+            Type::Map(map) => {
+                let mut schema = json!({"type": "object", "additionalProperties": self.of(map.value)});
+                if map.atomic {
+                    set(&mut schema, "x-kubernetes-map-type", Value::from("atomic"));
+                }
+                schema
+            }
+            Type::Scalar(scalar, _) => self.scalar(*scalar),
+        }
+    }
+
+    fn list(&mut self, list: &List) -> Value {
+        let mut schema = json!({"type": "array", "items": self.of(list.element)});
+        let kind = match list.kind {
+            ListKind::Atomic => "atomic",
+            ListKind::Set => "set",
+            ListKind::Map => "map",
+        };
+        set(&mut schema, "x-kubernetes-list-type", Value::from(kind));
+        if list.kind == ListKind::Map {
+            let keys: Vec<&str> = list.keys.iter().map(|k| &**k).collect();
+            set(&mut schema, "x-kubernetes-list-map-keys", Value::from(keys));
+        }
+        schema
+    }
+
+    fn scalar(&mut self, scalar: Scalar) -> Value {
+        let name = match scalar {
+            Scalar::String => return json!({"type": "string"}),
+            Scalar::Bool => return json!({"type": "boolean"}),
+            Scalar::Int32 => return json!({"type": "integer", "format": "int32"}),
+            Scalar::Int64 => return json!({"type": "integer", "format": "int64"}),
+            Scalar::Double => return json!({"type": "number", "format": "double"}),
+            Scalar::Bytes => return json!({"type": "string", "format": "byte"}),
+            Scalar::Time => format!("{META}.Time"),
+            Scalar::MicroTime => format!("{META}.MicroTime"),
+            Scalar::Duration => format!("{META}.Duration"),
+            Scalar::FieldsV1 => format!("{META}.FieldsV1"),
+            Scalar::Quantity => "io.k8s.apimachinery.pkg.api.resource.Quantity".to_owned(),
+            Scalar::IntOrString => "io.k8s.apimachinery.pkg.util.intstr.IntOrString".to_owned(),
+            Scalar::RawExtension => "io.k8s.apimachinery.pkg.runtime.RawExtension".to_owned(),
+            Scalar::Json => format!("{EXTENSIONS}.JSON"),
+            Scalar::SchemaOrBool => format!("{EXTENSIONS}.JSONSchemaPropsOrBool"),
+            Scalar::SchemaOrArray => format!("{EXTENSIONS}.JSONSchemaPropsOrArray"),
+            Scalar::SchemaOrStringArray => format!("{EXTENSIONS}.JSONSchemaPropsOrStringArray"),
+        };
+        self.reference(&name)
+    }
+
+    /// The types that aren't structs.
+    fn special(&self, name: &str) -> Value {
+        let v3 = self.dialect == Dialect::V3;
+        match name.rsplit('.').next().unwrap_or_default() {
+            "Time" | "MicroTime" => json!({"type": "string", "format": "date-time"}),
+            "Duration" => json!({"type": "string"}),
+            "Quantity" if v3 => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+            "Quantity" => json!({"type": "string"}),
+            "IntOrString" if v3 => {
+                json!({"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"})
+            }
+            "IntOrString" => json!({"type": "string", "format": "int-or-string"}),
+            "RawExtension" | "FieldsV1" => json!({"type": "object"}),
+            _ => json!({}),
+        }
+    }
+}
+
+/// OpenAPI v2 has no `oneOf`, `nullable` and the like; what it can't say is left out.
+fn simplify(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            let int_or_string = map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true));
+            for gone in ["oneOf", "anyOf", "allOf", "not", "nullable"] {
+                map.remove(gone);
+            }
+            if int_or_string {
+                map.remove("type");
+            }
+            map.values_mut().for_each(simplify);
+        }
+        Value::Array(items) => items.iter_mut().for_each(simplify),
+        _ => {}
+    }
+}
+
+pub(super) fn kinds(group: &str, version: &str, kind: &str) -> Value {
+    json!([{"group": group, "version": version, "kind": kind}])
+}
+
+fn set(schema: &mut Value, name: &str, value: Value) {
+    if let Some(map) = schema.as_object_mut() {
+        map.insert(name.to_owned(), value);
+    }
+}
