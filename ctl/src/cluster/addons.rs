@@ -54,7 +54,11 @@ fn access() -> Vec<Value> {
     let bootstrappers = [group("system:bootstrappers:rutter:default-node-token")];
     let nodes = [group("system:nodes")];
     vec![
-        binding("rutter:kubelet-bootstrap", "system:node-bootstrapper", &bootstrappers),
+        binding(
+            "rutter:kubelet-bootstrap",
+            "system:node-bootstrapper",
+            &bootstrappers,
+        ),
         binding(
             "rutter:node-autoapprove-bootstrap",
             "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
@@ -71,7 +75,11 @@ fn access() -> Vec<Value> {
             "metadata": {"name": "rutter:kubelet-api-admin"},
             "rules": [{"apiGroups": [""], "resources": ["nodes/proxy", "nodes/stats", "nodes/log", "nodes/spec", "nodes/metrics", "nodes/healthz", "nodes/configz", "nodes/pods", "nodes/checkpoint"], "verbs": ["*"]}],
         }),
-        binding("rutter:apiserver-kubelet-client", "rutter:kubelet-api-admin", &[user("kube-apiserver-kubelet-client")]),
+        binding(
+            "rutter:apiserver-kubelet-client",
+            "rutter:kubelet-api-admin",
+            &[user("kube-apiserver-kubelet-client")],
+        ),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
@@ -81,7 +89,11 @@ fn access() -> Vec<Value> {
                 {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["get", "list", "watch"]},
             ],
         }),
-        binding("rutter:node-network", "rutter:node-network", &[user("system:kube-proxy")]),
+        binding(
+            "rutter:node-network",
+            "rutter:node-network",
+            &[user("system:kube-proxy")],
+        ),
     ]
 }
 
@@ -182,7 +194,10 @@ mod tests {
         let service = objects.iter().find(|o| o["kind"] == "Service").unwrap();
         assert_eq!(service["spec"]["clusterIP"], "10.96.0.10");
         for object in &objects {
-            assert!(object["metadata"]["name"].is_string() && object["apiVersion"].is_string(), "{object}");
+            assert!(
+                object["metadata"]["name"].is_string() && object["apiVersion"].is_string(),
+                "{object}"
+            );
         }
     }
 }

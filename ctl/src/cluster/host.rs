@@ -24,7 +24,10 @@ pub(super) fn sh(command: &str) -> anyhow::Result<String> {
         .output()
         .with_context(|| format!("running {program}: is it installed?"))?;
     if !output.status.success() {
-        bail!("`{command}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "`{command}` failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -39,7 +42,8 @@ pub(super) fn make_bridge(cluster: &Cluster) -> anyhow::Result<()> {
     sh(&format!("ip addr replace {address} dev {bridge}"))?;
     sh(&format!("ip link set {bridge} up"))?;
     if cluster.egress {
-        fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("allowing this machine to forward packets")?;
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1")
+            .context("allowing this machine to forward packets")?;
         let rule = egress_rule(cluster);
         if sh(&format!("iptables -w -t nat -C {rule}")).is_err() {
             sh(&format!("iptables -w -t nat -A {rule}"))?;
@@ -49,7 +53,11 @@ pub(super) fn make_bridge(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 fn egress_rule(cluster: &Cluster) -> String {
-    format!("POSTROUTING -s {} ! -o {} -j MASQUERADE", cluster.subnet, cluster.bridge())
+    format!(
+        "POSTROUTING -s {} ! -o {} -j MASQUERADE",
+        cluster.subnet,
+        cluster.bridge()
+    )
 }
 
 /// Takes the bridge away.
@@ -72,7 +80,9 @@ pub(super) fn make_network(cluster: &Cluster, node: &Node) -> anyhow::Result<()>
         sh(&format!("ip netns add {netns}"))?;
     }
     if !Path::new("/sys/class/net").join(&veth).exists() {
-        sh(&format!("ip link add {veth} type veth peer name eth0 netns {netns}"))?;
+        sh(&format!(
+            "ip link add {veth} type veth peer name eth0 netns {netns}"
+        ))?;
     }
     sh(&format!("ip link set {veth} master {bridge} up"))?;
     let address = format!("{}/{}", node.address, cluster.subnet.prefix_len());
@@ -80,7 +90,10 @@ pub(super) fn make_network(cluster: &Cluster, node: &Node) -> anyhow::Result<()>
     sh(&format!("ip -n {netns} link set lo up"))?;
     sh(&format!("ip -n {netns} link set eth0 up"))?;
     // Even without a way out there must be a default route: packets to a ClusterIP are routed before they are rewritten.
-    sh(&format!("ip -n {netns} route replace default via {}", cluster.gateway()))?;
+    sh(&format!(
+        "ip -n {netns} route replace default via {}",
+        cluster.gateway()
+    ))?;
     Ok(())
 }
 
@@ -89,7 +102,9 @@ fn hierarchies() -> Vec<PathBuf> {
     if Path::new(CGROUP_ROOT).join("cgroup.controllers").exists() {
         return vec![PathBuf::from(CGROUP_ROOT)];
     }
-    let Ok(entries) = fs::read_dir(CGROUP_ROOT) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(CGROUP_ROOT) else {
+        return Vec::new();
+    };
     let mut all: Vec<_> = entries
         .flatten()
         .map(|entry| entry.path())
@@ -126,7 +141,8 @@ fn make_cgroups(cluster: &Cluster, node: &Node) -> anyhow::Result<Vec<PathBuf>> 
         let limit = (cluster.node_memory << 20).to_string();
         for file in ["memory.limit_in_bytes", "memory.max"] {
             if group.join(file).exists() {
-                fs::write(group.join(file), &limit).with_context(|| format!("limiting the memory of {}", node.name))?;
+                fs::write(group.join(file), &limit)
+                    .with_context(|| format!("limiting the memory of {}", node.name))?;
             }
         }
         made.push(group);
@@ -141,7 +157,13 @@ pub(super) fn start(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
     let log = fs::File::create(dir.join("init.log")).context("making the node's log")?;
     let program = std::env::current_exe()?;
     let child = Command::new(&program)
-        .args(["cluster", "node-enter", "--netns", &cluster.netns(node), "--config"])
+        .args([
+            "cluster",
+            "node-enter",
+            "--netns",
+            &cluster.netns(node),
+            "--config",
+        ])
         .arg(dir.join("init.json"))
         .args(groups.iter().flat_map(|g| [Path::new("--cgroup"), g]))
         .stdin(Stdio::null())
@@ -165,7 +187,16 @@ pub(super) fn enter(netns: &str, config: &Path, cgroups: &[PathBuf]) -> anyhow::
     };
     let error = Command::new("setsid")
         .args(["nsenter", &format!("--net=/run/netns/{netns}")])
-        .args(["unshare", "--mount", "--uts", "--ipc", "--cgroup", "--pid", "--fork", "--kill-child=SIGTERM"])
+        .args([
+            "unshare",
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--cgroup",
+            "--pid",
+            "--fork",
+            "--kill-child=SIGTERM",
+        ])
         .args(["--propagation", "private"])
         .arg(program)
         .args(["cluster", "node-init", "--config"])
@@ -177,25 +208,47 @@ pub(super) fn enter(netns: &str, config: &Path, cgroups: &[PathBuf]) -> anyhow::
 /// The process on this machine that waits for the node's init; none when the node is off.
 pub(super) fn outer_pid(cluster: &Cluster, node: &Node) -> Option<Pid> {
     let dir = cluster.node_dir(node);
-    let pid: i32 = fs::read_to_string(dir.join("init.pid")).ok()?.trim().parse().ok()?;
+    let pid: i32 = fs::read_to_string(dir.join("init.pid"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     // The number may be another's by now: its command line must be ours.
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let marker = dir.join("init.json").to_string_lossy().into_owned();
-    String::from_utf8_lossy(&command).contains(&marker).then(|| Pid::from_raw(pid))
+    String::from_utf8_lossy(&command)
+        .contains(&marker)
+        .then(|| Pid::from_raw(pid))
 }
 
 /// The node's init as this machine sees it.
 pub(super) fn init_pid(cluster: &Cluster, node: &Node) -> Option<Pid> {
     let outer = outer_pid(cluster, node)?;
     let children = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).ok()?;
-    children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+    children
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+        .map(Pid::from_raw)
 }
 
 /// A command that runs inside a node.
 pub(super) fn inside(cluster: &Cluster, node: &Node, program: &str) -> anyhow::Result<Command> {
     let pid = init_pid(cluster, node).with_context(|| format!("{} is not running", node.name))?;
     let mut command = Command::new("nsenter");
-    command.args(["--target", &pid.to_string(), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/"]);
+    command.args([
+        "--target",
+        &pid.to_string(),
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--net",
+        "--pid",
+        "--cgroup",
+        "--root",
+        "--wd=/",
+    ]);
     command.arg("--").arg(program);
     Ok(command)
 }
@@ -212,7 +265,10 @@ pub(super) fn stop(cluster: &Cluster, node: &Node, grace: Option<Duration>) -> V
             let _ = kill(init, Signal::SIGKILL);
         }
         if !wait_gone(outer, Duration::from_secs(10)) {
-            errors.push(anyhow::anyhow!("{} did not end: process {outer} is still there", node.name));
+            errors.push(anyhow::anyhow!(
+                "{} did not end: process {outer} is still there",
+                node.name
+            ));
         }
     }
     let veth = cluster.veth(node);
@@ -257,7 +313,9 @@ fn remove_cgroup(group: &Path) -> anyhow::Result<()> {
     }
     for _ in 0..200 {
         match fs::remove_dir(group) {
-            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => return other.with_context(|| format!("removing the cgroup {}", group.display())),
         }

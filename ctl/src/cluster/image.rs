@@ -67,7 +67,10 @@ pub(super) fn build(recipe: &Recipe<'_>, to: &Path) -> anyhow::Result<()> {
     add("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     add("index.json", &index)?;
     for blob in [&layer, &config, &manifest] {
-        add(&format!("blobs/sha256/{}", digest(blob).trim_start_matches("sha256:")), blob)?;
+        add(
+            &format!("blobs/sha256/{}", digest(blob).trim_start_matches("sha256:")),
+            blob,
+        )?;
     }
     archive.finish()?;
     Ok(())
@@ -86,11 +89,18 @@ fn digest(blob: &[u8]) -> String {
     text
 }
 
-fn put<W: std::io::Write>(archive: &mut tar::Builder<W>, path: &str, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+fn put<W: std::io::Write>(
+    archive: &mut tar::Builder<W>,
+    path: &str,
+    bytes: &[u8],
+    mode: u32,
+) -> anyhow::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes.len() as u64);
     header.set_mode(mode);
-    archive.append_data(&mut header, path, bytes).with_context(|| format!("adding {path} to the image"))
+    archive
+        .append_data(&mut header, path, bytes)
+        .with_context(|| format!("adding {path} to the image"))
 }
 
 fn layer(recipe: &Recipe<'_>) -> anyhow::Result<Vec<u8>> {
@@ -109,7 +119,12 @@ fn layer(recipe: &Recipe<'_>) -> anyhow::Result<Vec<u8>> {
     for fixed in ["tmp", "etc", "proc", "sys", "dev"] {
         folder(&mut archive, &mut folders, fixed)?;
     }
-    put(&mut archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", 0o644)?;
+    put(
+        &mut archive,
+        "etc/passwd",
+        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+        0o644,
+    )?;
     put(&mut archive, "etc/group", b"root:x:0:\nnobody:x:65534:\n", 0o644)?;
     for (from, to) in &files {
         let to = to.trim_start_matches('/');
@@ -133,7 +148,11 @@ fn layer(recipe: &Recipe<'_>) -> anyhow::Result<Vec<u8>> {
     Ok(archive.into_inner()?)
 }
 
-fn folder(archive: &mut tar::Builder<Vec<u8>>, made: &mut BTreeSet<String>, path: &str) -> anyhow::Result<()> {
+fn folder(
+    archive: &mut tar::Builder<Vec<u8>>,
+    made: &mut BTreeSet<String>,
+    path: &str,
+) -> anyhow::Result<()> {
     if !made.insert(path.to_owned()) {
         return Ok(());
     }
@@ -150,7 +169,11 @@ fn folder(archive: &mut tar::Builder<Vec<u8>>, made: &mut BTreeSet<String>, path
 
 /// The shared libraries and the loader that a program needs, by asking the loader; none for a static one.
 fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output().context("running ldd")?;
+    let output = Command::new("ldd")
+        .arg(program)
+        .env("LC_ALL", "C")
+        .output()
+        .context("running ldd")?;
     Ok(parse_ldd(&String::from_utf8_lossy(&output.stdout)))
 }
 
@@ -174,7 +197,10 @@ mod tests {
         let text = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f)\n\t/lib64/ld-linux-x86-64.so.2 (0x7f)\n";
         assert_eq!(
             parse_ldd(text),
-            [PathBuf::from("/lib/x86_64-linux-gnu/libc.so.6"), PathBuf::from("/lib64/ld-linux-x86-64.so.2")]
+            [
+                PathBuf::from("/lib/x86_64-linux-gnu/libc.so.6"),
+                PathBuf::from("/lib64/ld-linux-x86-64.so.2")
+            ]
         );
         assert!(parse_ldd("\tstatically linked\n").is_empty());
         assert!(parse_ldd("\tnot a dynamic executable\n").is_empty());
@@ -207,8 +233,14 @@ mod tests {
         }
         let index: serde_json::Value = serde_json::from_str(&index).unwrap();
         let manifest = &index["manifests"][0];
-        assert_eq!(manifest["annotations"]["io.containerd.image.name"], "example.test/hello:1");
-        let digest = manifest["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/");
+        assert_eq!(
+            manifest["annotations"]["io.containerd.image.name"],
+            "example.test/hello:1"
+        );
+        let digest = manifest["digest"]
+            .as_str()
+            .unwrap()
+            .replace("sha256:", "blobs/sha256/");
         assert!(names.contains(&digest));
         assert_eq!(names.iter().filter(|n| n.starts_with("blobs/")).count(), 3);
     }

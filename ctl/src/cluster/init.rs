@@ -59,7 +59,14 @@ fn bind(from: &Path, to: &Path, read_only: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn mount_at(root: &Path, at: &str, kind: &str, source: &str, flags: MsFlags, data: &str) -> anyhow::Result<()> {
+fn mount_at(
+    root: &Path,
+    at: &str,
+    kind: &str,
+    source: &str,
+    flags: MsFlags,
+    data: &str,
+) -> anyhow::Result<()> {
     let target = root.join(at);
     fs::create_dir_all(&target)?;
     let data = (!data.is_empty()).then_some(data);
@@ -85,9 +92,19 @@ fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
             if !at.starts_with("/sys/fs/cgroup") || !kind.starts_with("cgroup") {
                 return None;
             }
-            let options = options.split(',').filter(|o| !matches!(*o, "rw" | "ro" | "nsdelegate" | "memory_recursiveprot"));
-            let options = if kind == "cgroup" { options.collect::<Vec<_>>().join(",") } else { String::new() };
-            Some(Hierarchy { at, kind: kind.to_owned(), options })
+            let options = options
+                .split(',')
+                .filter(|o| !matches!(*o, "rw" | "ro" | "nsdelegate" | "memory_recursiveprot"));
+            let options = if kind == "cgroup" {
+                options.collect::<Vec<_>>().join(",")
+            } else {
+                String::new()
+            };
+            Some(Hierarchy {
+                at,
+                kind: kind.to_owned(),
+                options,
+            })
         })
         .collect()
 }
@@ -98,7 +115,13 @@ fn make_root(config: &InitConfig) -> anyhow::Result<()> {
     mount(none(), "/", none(), MsFlags::MS_REC | MsFlags::MS_PRIVATE, none())?;
     let root = dir.join("root");
     fs::create_dir_all(&root)?;
-    mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=64m"))?;
+    mount(
+        Some("tmpfs"),
+        &root,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=755,size=64m"),
+    )?;
 
     bind(Path::new("/usr"), &root.join("usr"), true)?;
     for link in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
@@ -141,8 +164,22 @@ fn make_root(config: &InitConfig) -> anyhow::Result<()> {
     mount_at(&root, "proc", "proc", "proc", quiet, "")?;
     mount_at(&root, "sys", "sysfs", "sysfs", quiet, "")?;
     mount_at(&root, "dev", "devtmpfs", "devtmpfs", MsFlags::MS_NOSUID, "")?;
-    mount_at(&root, "dev/pts", "devpts", "devpts", MsFlags::MS_NOSUID, "newinstance,ptmxmode=0666,mode=620,gid=5")?;
-    mount_at(&root, "dev/shm", "tmpfs", "tmpfs", MsFlags::MS_NOSUID, "mode=1777")?;
+    mount_at(
+        &root,
+        "dev/pts",
+        "devpts",
+        "devpts",
+        MsFlags::MS_NOSUID,
+        "newinstance,ptmxmode=0666,mode=620,gid=5",
+    )?;
+    mount_at(
+        &root,
+        "dev/shm",
+        "tmpfs",
+        "tmpfs",
+        MsFlags::MS_NOSUID,
+        "mode=1777",
+    )?;
     mount_at(&root, "dev/mqueue", "mqueue", "mqueue", quiet, "")?;
     mount_at(&root, "run", "tmpfs", "tmpfs", MsFlags::MS_NOSUID, "mode=755")?;
     mount_at(&root, "tmp", "tmpfs", "tmpfs", MsFlags::MS_NOSUID, "mode=1777")?;
@@ -158,13 +195,26 @@ fn make_root(config: &InitConfig) -> anyhow::Result<()> {
 }
 
 fn mount_cgroups(root: &Path, hierarchies: &[Hierarchy]) -> anyhow::Result<()> {
-    let unified = matches!(hierarchies, [only] if only.kind == "cgroup2" && only.at == Path::new("/sys/fs/cgroup"));
+    let unified =
+        matches!(hierarchies, [only] if only.kind == "cgroup2" && only.at == Path::new("/sys/fs/cgroup"));
     if !unified {
-        mount_at(root, "sys/fs/cgroup", "tmpfs", "tmpfs", MsFlags::empty(), "mode=755")?;
+        mount_at(
+            root,
+            "sys/fs/cgroup",
+            "tmpfs",
+            "tmpfs",
+            MsFlags::empty(),
+            "mode=755",
+        )?;
     }
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     for hierarchy in hierarchies {
-        let at = hierarchy.at.strip_prefix("/").unwrap_or(&hierarchy.at).to_string_lossy().into_owned();
+        let at = hierarchy
+            .at
+            .strip_prefix("/")
+            .unwrap_or(&hierarchy.at)
+            .to_string_lossy()
+            .into_owned();
         mount_at(root, &at, &hierarchy.kind, "cgroup", quiet, &hierarchy.options)?;
     }
     if unified {
@@ -188,29 +238,56 @@ fn delegate_controllers(cgroup: &Path) -> anyhow::Result<()> {
 fn make_etc(config: &InitConfig, root: &Path) -> anyhow::Result<()> {
     let etc = root.join("etc");
     fs::create_dir_all(etc.join("cni/net.d"))?;
-    for file in ["passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "protocols", "services", "localtime", "ethertypes"] {
+    for file in [
+        "passwd",
+        "group",
+        "nsswitch.conf",
+        "ld.so.cache",
+        "ld.so.conf",
+        "protocols",
+        "services",
+        "localtime",
+        "ethertypes",
+    ] {
         let from = Path::new("/etc").join(file);
         if from.exists() {
             fs::copy(&from, etc.join(file))?;
         }
     }
-    for folder in ["alternatives", "ssl", "ca-certificates", "ld.so.conf.d", "iproute2", "xtables"] {
+    for folder in [
+        "alternatives",
+        "ssl",
+        "ca-certificates",
+        "ld.so.conf.d",
+        "iproute2",
+        "xtables",
+    ] {
         let from = Path::new("/etc").join(folder);
         if from.is_dir() {
             bind(&from, &etc.join(folder), true)?;
         }
     }
     // The configuration is this node's, so it is copied and not bound.
-    copy_tree(&Path::new(&config.dir).join("etc-containerd"), &etc.join("containerd"))?;
+    copy_tree(
+        &Path::new(&config.dir).join("etc-containerd"),
+        &etc.join("containerd"),
+    )?;
     fs::write(etc.join("hostname"), format!("{}\n", config.hostname))?;
     let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (address, name) in &config.hosts {
         hosts.push_str(&format!("{address}\t{name}\n"));
     }
     fs::write(etc.join("hosts"), hosts)?;
-    let resolv: String = config.nameservers.iter().map(|n| format!("nameserver {n}\n")).collect();
+    let resolv: String = config
+        .nameservers
+        .iter()
+        .map(|n| format!("nameserver {n}\n"))
+        .collect();
     fs::write(etc.join("resolv.conf"), resolv)?;
-    fs::write(etc.join("machine-id"), format!("{:032x}\n", machine_id(&config.hostname, &config.dir)))?;
+    fs::write(
+        etc.join("machine-id"),
+        format!("{:032x}\n", machine_id(&config.hostname, &config.dir)),
+    )?;
     Ok(())
 }
 
@@ -274,7 +351,13 @@ impl Supervisor {
         let now = Instant::now();
         let services = services
             .into_iter()
-            .map(|service| Running { service, pid: None, started: now, failures: 0, start_at: Some(now) })
+            .map(|service| Running {
+                service,
+                pid: None,
+                started: now,
+                failures: 0,
+                start_at: Some(now),
+            })
             .collect();
         Self { services }
     }
@@ -285,15 +368,22 @@ impl Supervisor {
             self.start_due();
             let wait = self.services.iter().filter_map(|s| s.start_at).min();
             let wait = wait.map(|at| at.saturating_duration_since(Instant::now()));
-            let millis = wait.map_or(-1, |w| i32::try_from(w.as_millis()).unwrap_or(i32::MAX).saturating_add(1));
+            let millis = wait.map_or(-1, |w| {
+                i32::try_from(w.as_millis()).unwrap_or(i32::MAX).saturating_add(1)
+            });
             let timeout = nix::poll::PollTimeout::try_from(millis)?;
-            let mut polled = [nix::poll::PollFd::new(descriptor.as_fd(), nix::poll::PollFlags::POLLIN)];
+            let mut polled = [nix::poll::PollFd::new(
+                descriptor.as_fd(),
+                nix::poll::PollFlags::POLLIN,
+            )];
             match nix::poll::poll(&mut polled, timeout) {
                 Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
                 Ok(_) => {}
                 Err(error) => return Err(error.into()),
             }
-            let Some(signal) = descriptor.read_signal()? else { continue };
+            let Some(signal) = descriptor.read_signal()? else {
+                continue;
+            };
             if signal.ssi_signo == Signal::SIGCHLD as u32 {
                 self.reap();
             } else {
@@ -331,7 +421,11 @@ impl Supervisor {
             };
             if let Some(running) = self.services.iter_mut().find(|s| s.pid == Some(pid)) {
                 let (delay, failures) = pause(running.started.elapsed(), running.failures);
-                eprintln!("{} ended ({status:?}); it starts again in {} ms", running.service.name, delay.as_millis());
+                eprintln!(
+                    "{} ended ({status:?}); it starts again in {} ms",
+                    running.service.name,
+                    delay.as_millis()
+                );
                 running.pid = None;
                 running.failures = failures;
                 running.start_at = Some(Instant::now() + delay);
@@ -346,7 +440,9 @@ impl Supervisor {
             let deadline = Instant::now() + Duration::from_secs(5);
             loop {
                 match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-                    Ok(WaitStatus::StillAlive) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+                    Ok(WaitStatus::StillAlive) if Instant::now() < deadline => {
+                        std::thread::sleep(Duration::from_millis(10))
+                    }
                     Ok(WaitStatus::StillAlive) => {
                         let _ = kill(pid, Signal::SIGKILL);
                         break;
@@ -363,10 +459,20 @@ fn start(service: &Service) -> anyhow::Result<Pid> {
     if fs::metadata(&path).is_ok_and(|m| m.len() > LOG_LIMIT) {
         let _ = fs::rename(&path, path.with_extension("log.1"));
     }
-    let log = fs::OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("opening {}", path.display()))?;
-    let (program, arguments) = service.command.split_first().context("a service without a command")?;
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    let (program, arguments) = service
+        .command
+        .split_first()
+        .context("a service without a command")?;
     let env: HashMap<&str, &str> = [
-        ("PATH", "/opt/rutter/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        (
+            "PATH",
+            "/opt/rutter/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
         ("HOME", "/root"),
     ]
     .into();
@@ -396,14 +502,19 @@ mod tests {
                     40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd\n\
                     41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n\
                     50 23 0:40 / /mnt rw - ext4 /dev/sda rw\n";
-        let found: Vec<_> =
-            hierarchies(text).into_iter().map(|h| (h.at.to_string_lossy().into_owned(), h.kind, h.options)).collect();
+        let found: Vec<_> = hierarchies(text)
+            .into_iter()
+            .map(|h| (h.at.to_string_lossy().into_owned(), h.kind, h.options))
+            .collect();
         let want = [
             ("/sys/fs/cgroup/cpu", "cgroup", "cpu,cpuacct"),
             ("/sys/fs/cgroup/systemd", "cgroup", "name=systemd"),
             ("/sys/fs/cgroup/unified", "cgroup2", ""),
         ];
-        assert_eq!(found, want.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
+        assert_eq!(
+            found,
+            want.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
+        );
     }
 
     #[test]

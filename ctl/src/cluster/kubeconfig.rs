@@ -68,7 +68,8 @@ fn merge(file: &mut Mapping, name: &str, config: &str) -> anyhow::Result<()> {
     let new = parse(config)?;
     file.entry("apiVersion".into()).or_insert("v1".into());
     file.entry("kind".into()).or_insert("Config".into());
-    file.entry("preferences".into()).or_insert(Value::Mapping(Mapping::new()));
+    file.entry("preferences".into())
+        .or_insert(Value::Mapping(Mapping::new()));
     for list in LISTS {
         let entry = file.entry(list.into()).or_insert(Value::Sequence(Vec::new()));
         if entry.is_null() {
@@ -86,7 +87,8 @@ fn merge(file: &mut Mapping, name: &str, config: &str) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    const OTHERS: &str = "clusters:\n- name: work\n  cluster: {server: 'https://w'}\ncontexts: null\ncurrent-context: work\n";
+    const OTHERS: &str =
+        "clusters:\n- name: work\n  cluster: {server: 'https://w'}\ncontexts: null\ncurrent-context: work\n";
     const OURS: &str = "clusters:\n- name: rutter\n  cluster: {server: 'https://r'}\nusers:\n- name: rutter\ncontexts:\n- name: rutter\n";
 
     #[test]
@@ -96,7 +98,10 @@ mod tests {
         merge(&mut file, "rutter", OURS).unwrap();
         let clusters = file.get("clusters").and_then(Value::as_sequence).unwrap();
         assert_eq!(clusters.len(), 2);
-        assert_eq!(file.get("current-context").and_then(Value::as_str), Some("rutter"));
+        assert_eq!(
+            file.get("current-context").and_then(Value::as_str),
+            Some("rutter")
+        );
         take_out(&mut file, "rutter");
         let clusters = file.get("clusters").and_then(Value::as_sequence).unwrap();
         assert_eq!(clusters[0].get("name").and_then(Value::as_str), Some("work"));

@@ -64,9 +64,15 @@ impl Cluster {
         for index in first..count {
             // .1 is this machine's.
             let address = self.subnet.hosts().nth(index + 1).with_context(|| {
-                format!("{} has too few addresses for {count} nodes: pass a larger --subnet", self.subnet)
+                format!(
+                    "{} has too few addresses for {count} nodes: pass a larger --subnet",
+                    self.subnet
+                )
             })?;
-            self.nodes.push(Node { name: format!("node-{}", index + 1), address });
+            self.nodes.push(Node {
+                name: format!("node-{}", index + 1),
+                address,
+            });
         }
         Ok(())
     }
@@ -114,7 +120,11 @@ impl Cluster {
 
     /// A node's end of its cable, on this machine's side. At most 15 characters.
     pub(super) fn veth(&self, node: &Node) -> String {
-        let index = self.nodes.iter().position(|n| n.name == node.name).map_or(0, |i| i + 1);
+        let index = self
+            .nodes
+            .iter()
+            .position(|n| n.name == node.name)
+            .map_or(0, |i| i + 1);
         format!("{}-{index}", self.name)
     }
 
@@ -127,7 +137,11 @@ impl Cluster {
     pub(super) fn node(&self, name: &str) -> anyhow::Result<&Node> {
         self.nodes.iter().find(|n| n.name == name).with_context(|| {
             let names: Vec<_> = self.nodes.iter().map(|n| n.name.as_str()).collect();
-            format!("cluster {} has no node {name:?}; it has {}", self.name, names.join(", "))
+            format!(
+                "cluster {} has no node {name:?}; it has {}",
+                self.name,
+                names.join(", ")
+            )
         })
     }
 
@@ -135,9 +149,9 @@ impl Cluster {
     pub(super) fn load(name: &str) -> anyhow::Result<Option<Self>> {
         let path = dir(name).join("cluster.json");
         match std::fs::read(&path) {
-            Ok(bytes) => {
-                Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?))
-            }
+            Ok(bytes) => Ok(Some(
+                serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?,
+            )),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }
@@ -145,7 +159,11 @@ impl Cluster {
 
     /// Saves it.
     pub(super) fn save(&self) -> anyhow::Result<()> {
-        super::pki::write(&self.dir().join("cluster.json"), &serde_json::to_vec_pretty(self)?, 0o600)
+        super::pki::write(
+            &self.dir().join("cluster.json"),
+            &serde_json::to_vec_pretty(self)?,
+            0o600,
+        )
     }
 }
 
@@ -158,12 +176,16 @@ pub(super) fn dir(name: &str) -> PathBuf {
 pub(super) fn check_name(name: &str) -> Result<String, String> {
     let good = !name.is_empty()
         && name.len() <= 8
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && name.starts_with(|c: char| c.is_ascii_lowercase());
     if good {
         Ok(name.to_owned())
     } else {
-        Err(format!("{name:?} must be at most 8 lower-case letters, digits and dashes, and begin with a letter"))
+        Err(format!(
+            "{name:?} must be at most 8 lower-case letters, digits and dashes, and begin with a letter"
+        ))
     }
 }
 
@@ -200,7 +222,13 @@ mod tests {
         assert_eq!(cluster.api_service().to_string(), "10.96.0.1");
         assert_eq!(cluster.dns_service().to_string(), "10.96.0.10");
         cluster.subnet = "172.30.0.0/30".parse().unwrap();
-        assert!(cluster.grow(9).unwrap_err().to_string().contains("larger --subnet"));
+        assert!(
+            cluster
+                .grow(9)
+                .unwrap_err()
+                .to_string()
+                .contains("larger --subnet")
+        );
     }
 
     #[test]
@@ -210,7 +238,14 @@ mod tests {
         cluster.grow(99).unwrap();
         assert!(cluster.bridge().len() <= 15);
         assert!(cluster.nodes.iter().all(|n| cluster.veth(n).len() <= 15));
-        for (name, good) in [("rutter", true), ("a-1", true), ("", false), ("A", false), ("1a", false), ("toolong-name", false)] {
+        for (name, good) in [
+            ("rutter", true),
+            ("a-1", true),
+            ("", false),
+            ("A", false),
+            ("1a", false),
+            ("toolong-name", false),
+        ] {
             assert_eq!(check_name(name).is_ok(), good, "{name}");
         }
     }

@@ -75,7 +75,12 @@ enum Command {
         /// The node
         node: String,
         /// The command and its arguments
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        #[arg(
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "COMMAND"
+        )]
         command: Vec<String>,
     },
     /// Cut a node's power; its files stay
@@ -199,7 +204,12 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
             up::load_images(&cluster, &files, node.as_deref()).await
         }
         Command::BuildImage(args) => build_image(&args),
-        Command::Logs { which, node, service, tail } => logs(&load(&which.name)?, &node, service.as_deref(), tail),
+        Command::Logs {
+            which,
+            node,
+            service,
+            tail,
+        } => logs(&load(&which.name)?, &node, service.as_deref(), tail),
         Command::Exec { which, node, command } => exec(&load(&which.name)?, &node, &command),
         Command::PowerOff { which, node } => {
             let cluster = load(&which.name)?;
@@ -213,19 +223,28 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
             }
             up::start_node(&cluster, node)
         }
-        Command::NodeEnter { netns, config, cgroup } => Err(host::enter(&netns, &config, &cgroup)),
+        Command::NodeEnter {
+            netns,
+            config,
+            cgroup,
+        } => Err(host::enter(&netns, &config, &cgroup)),
         Command::NodeInit { config } => init::run(&config),
     }
 }
 
 fn load(name: &str) -> anyhow::Result<Cluster> {
-    Cluster::load(name)?.with_context(|| format!("there is no cluster {name:?}: bring it up with `rctl cluster up`"))
+    Cluster::load(name)?
+        .with_context(|| format!("there is no cluster {name:?}: bring it up with `rctl cluster up`"))
 }
 
 /// All errors of a tear-down as one.
 fn all_or_first(errors: Vec<anyhow::Error>) -> anyhow::Result<()> {
     let texts: Vec<String> = errors.iter().map(|e| format!("{e:#}")).collect();
-    if texts.is_empty() { Ok(()) } else { bail!("{}", texts.join("\n")) }
+    if texts.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", texts.join("\n"))
+    }
 }
 
 /// Prints a line of progress or news.
@@ -263,7 +282,11 @@ fn down(name: &str) -> anyhow::Result<()> {
     errors.extend(kubeconfig::remove(name).err());
     if errors.is_empty() {
         let dir = cluster.dir();
-        errors.extend(std::fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display())).err());
+        errors.extend(
+            std::fs::remove_dir_all(&dir)
+                .with_context(|| format!("removing {}", dir.display()))
+                .err(),
+        );
     }
     all_or_first(errors)?;
     say(&format!("Cluster {name:?} is gone."));
@@ -272,7 +295,11 @@ fn down(name: &str) -> anyhow::Result<()> {
 
 fn status(name: &str) -> anyhow::Result<()> {
     let cluster = load(name)?;
-    say(&format!("Cluster {name:?}: {} storage, apiserver {}", format!("{:?}", cluster.storage).to_lowercase(), cluster.server()));
+    say(&format!(
+        "Cluster {name:?}: {} storage, apiserver {}",
+        format!("{:?}", cluster.storage).to_lowercase(),
+        cluster.server()
+    ));
     for (index, node) in cluster.nodes.iter().enumerate() {
         let running = host::init_pid(&cluster, node);
         let state = running.map_or("off".to_owned(), |pid| format!("running, init is process {pid}"));
@@ -289,7 +316,9 @@ fn status(name: &str) -> anyhow::Result<()> {
 
 fn build_image(args: &BuildArgs) -> anyhow::Result<()> {
     let pair = |text: &String| {
-        text.split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())).with_context(|| format!("{text:?} is not FROM:TO"))
+        text.split_once(':')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .with_context(|| format!("{text:?} is not FROM:TO"))
     };
     let files: Vec<_> = args.files.iter().map(pair).collect::<anyhow::Result<_>>()?;
     let entrypoint = match (&args.entrypoint, files.first()) {
@@ -299,7 +328,10 @@ fn build_image(args: &BuildArgs) -> anyhow::Result<()> {
     };
     let recipe = image::Recipe {
         name: &args.name,
-        files: files.into_iter().map(|(from, to)| (PathBuf::from(from), to)).collect(),
+        files: files
+            .into_iter()
+            .map(|(from, to)| (PathBuf::from(from), to))
+            .collect(),
         links: args.links.iter().map(pair).collect::<anyhow::Result<_>>()?,
         entrypoint,
         command: args.command.clone(),
@@ -315,7 +347,11 @@ fn logs(cluster: &Cluster, node: &str, service: Option<&str>, tail: usize) -> an
         Some(service) => vec![dir.join(format!("{service}.log"))],
         None => {
             let entries = std::fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;
-            entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "log")).collect()
+            entries
+                .flatten()
+                .map(|e| e.path())
+                .filter(|p| p.extension().is_some_and(|e| e == "log"))
+                .collect()
         }
     };
     paths.sort();
@@ -323,7 +359,10 @@ fn logs(cluster: &Cluster, node: &str, service: Option<&str>, tail: usize) -> an
         let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         let text = String::from_utf8_lossy(&text);
         if paths.len() > 1 {
-            say(&format!("==> {} <==", path.file_stem().unwrap_or_default().to_string_lossy()));
+            say(&format!(
+                "==> {} <==",
+                path.file_stem().unwrap_or_default().to_string_lossy()
+            ));
         }
         let lines: Vec<_> = text.lines().collect();
         for line in lines.iter().skip(lines.len().saturating_sub(tail)) {
@@ -336,7 +375,14 @@ fn logs(cluster: &Cluster, node: &str, service: Option<&str>, tail: usize) -> an
 fn exec(cluster: &Cluster, node: &str, command: &[String]) -> anyhow::Result<()> {
     use std::os::unix::process::CommandExt as _;
     let (program, arguments) = command.split_first().context("which command?")?;
-    let path = format!("PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", services::BIN);
-    let error = host::inside(cluster, cluster.node(node)?, "/usr/bin/env")?.arg(path).arg(program).args(arguments).exec();
+    let path = format!(
+        "PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        services::BIN
+    );
+    let error = host::inside(cluster, cluster.node(node)?, "/usr/bin/env")?
+        .arg(path)
+        .arg(program)
+        .args(arguments)
+        .exec();
     Err(error).with_context(|| format!("running {program} in {node}"))
 }

@@ -5,8 +5,8 @@
 use anyhow::Context as _;
 use base64::Engine as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use std::fs;
 use std::io::Write as _;
@@ -44,8 +44,11 @@ impl Pki {
                 let key = KeyPair::generate()?;
                 let mut params = lasting(name, &[])?;
                 params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-                params.key_usages =
-                    vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+                params.key_usages = vec![
+                    KeyUsagePurpose::DigitalSignature,
+                    KeyUsagePurpose::KeyCertSign,
+                    KeyUsagePurpose::CrlSign,
+                ];
                 pki.write_pair(file, &params.self_signed(&key)?.pem(), &key)?;
             }
         }
@@ -78,7 +81,12 @@ impl Pki {
     }
 
     /// A kubeconfig text for a user, with a new client certificate in it.
-    pub(super) fn kubeconfig(&self, cluster: &str, server: &str, subject: &Subject<'_>) -> anyhow::Result<String> {
+    pub(super) fn kubeconfig(
+        &self,
+        cluster: &str,
+        server: &str,
+        subject: &Subject<'_>,
+    ) -> anyhow::Result<String> {
         let (certificate, key) = self.sign("ca", subject)?;
         let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let user = serde_json::json!({
@@ -113,16 +121,23 @@ impl Pki {
         let issuer = Issuer::from_ca_cert_pem(&self.read(&format!("{ca}.crt"))?, ca_key)?;
         let key = KeyPair::generate()?;
         let mut params = lasting(subject.name, subject.groups)?;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+        ];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         for name in &subject.names {
-            params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+            params
+                .subject_alt_names
+                .push(SanType::DnsName(name.as_str().try_into()?));
         }
         for address in &subject.addresses {
             params.subject_alt_names.push(SanType::IpAddress(*address));
         }
         if !params.subject_alt_names.is_empty() {
-            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+            params
+                .extended_key_usages
+                .push(ExtendedKeyUsagePurpose::ServerAuth);
         }
         Ok((params.signed_by(&key, &issuer)?.pem(), key))
     }
@@ -130,7 +145,11 @@ impl Pki {
     fn write_pair(&self, file: &str, certificate: &str, key: &KeyPair) -> anyhow::Result<()> {
         write(&self.path(&format!("{file}.crt")), certificate.as_bytes(), 0o644)?;
         // The key comes last: its presence says that the pair is complete.
-        write(&self.path(&format!("{file}.key")), key.serialize_pem().as_bytes(), 0o600)
+        write(
+            &self.path(&format!("{file}.key")),
+            key.serialize_pem().as_bytes(),
+            0o600,
+        )
     }
 }
 
@@ -144,7 +163,10 @@ fn lasting(name: &str, groups: &[&str]) -> anyhow::Result<CertificateParams> {
     params.distinguished_name = subject;
     let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
     // A day back, for clocks that are a little slow.
-    let (from, to) = (today.yesterday()?, today.checked_add(jiff::Span::new().years(YEARS))?);
+    let (from, to) = (
+        today.yesterday()?,
+        today.checked_add(jiff::Span::new().years(YEARS))?,
+    );
     let day = |d: jiff::civil::Date| {
         rcgen::date_time_ymd(d.year().into(), d.month().unsigned_abs(), d.day().unsigned_abs())
     };
@@ -162,8 +184,13 @@ pub(super) fn write(path: &Path, contents: &[u8], mode: u32) -> anyhow::Result<(
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     let mut options = fs::OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(mode).open(&temporary).with_context(describe)?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&temporary)
+        .with_context(describe)?;
     file.write_all(contents).with_context(describe)?;
     fs::rename(&temporary, path).with_context(describe)
 }
@@ -186,10 +213,17 @@ mod tests {
         pki.certificate("ca", "node", &subject).unwrap();
         let pem = pki.read("node.crt").unwrap();
         pki.certificate("ca", "node", &subject).unwrap();
-        assert_eq!(pki.read("node.crt").unwrap(), pem, "an existing certificate is kept");
+        assert_eq!(
+            pki.read("node.crt").unwrap(),
+            pem,
+            "an existing certificate is kept"
+        );
         let (_, pem) = parse_x509_pem(pem.as_bytes()).unwrap();
         let certificate = pem.parse_x509().unwrap();
-        assert_eq!(certificate.subject().to_string(), "O=system:nodes, CN=system:node:a");
+        assert_eq!(
+            certificate.subject().to_string(),
+            "O=system:nodes, CN=system:node:a"
+        );
         let names = certificate.subject_alternative_name().unwrap().unwrap();
         assert_eq!(names.value.general_names.len(), 2);
         let (_, ca) = parse_x509_pem(pki.read("ca.crt").unwrap().as_bytes()).unwrap();

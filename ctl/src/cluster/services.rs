@@ -38,7 +38,10 @@ pub(super) struct InitConfig {
 fn service(name: &str, program: &str, flags: &[String]) -> Service {
     let mut command = vec![program.to_owned()];
     command.extend_from_slice(flags);
-    Service { name: name.to_owned(), command }
+    Service {
+        name: name.to_owned(),
+        command,
+    }
 }
 
 fn ours(name: &str, flags: &[String]) -> Service {
@@ -47,7 +50,11 @@ fn ours(name: &str, flags: &[String]) -> Service {
 
 /// The services of a node; the first one's have the control plane among them.
 pub(super) fn services(cluster: &Cluster, node: &Node, control_plane: bool) -> Vec<Service> {
-    let mut all = vec![service("containerd", "containerd", &["-c".to_owned(), "/etc/containerd/config.toml".to_owned()])];
+    let mut all = vec![service(
+        "containerd",
+        "containerd",
+        &["-c".to_owned(), "/etc/containerd/config.toml".to_owned()],
+    )];
     if control_plane {
         if cluster.storage == Storage::Etcd {
             all.push(etcd());
@@ -56,7 +63,11 @@ pub(super) fn services(cluster: &Cluster, node: &Node, control_plane: bool) -> V
         all.push(controller_manager(cluster));
         all.push(ours(
             "scheduler",
-            &[format!("--kubeconfig={ETC}/scheduler.conf"), "--leader-elect=false".to_owned(), "--bind-address=127.0.0.1".to_owned()],
+            &[
+                format!("--kubeconfig={ETC}/scheduler.conf"),
+                "--leader-elect=false".to_owned(),
+                "--bind-address=127.0.0.1".to_owned(),
+            ],
         ));
     }
     all.push(ours(
@@ -67,7 +78,10 @@ pub(super) fn services(cluster: &Cluster, node: &Node, control_plane: bool) -> V
             format!("--bootstrap-kubeconfig={ETC}/bootstrap-kubelet.conf"),
             format!("--hostname-override={}", node.name),
             format!("--node-ip={}", node.address),
-            format!("--capacity=cpu={},memory={}Mi", cluster.node_cpus, cluster.node_memory),
+            format!(
+                "--capacity=cpu={},memory={}Mi",
+                cluster.node_cpus, cluster.node_memory
+            ),
         ],
     ));
     let network = |name: &str, more: &[String]| {
@@ -227,9 +241,20 @@ mod tests {
         let node = cluster.nodes[0].clone();
         assert_eq!(
             names(&services(&cluster, &node, true)),
-            ["containerd", "apiserver", "controller-manager", "scheduler", "kubelet", "network", "proxy"]
+            [
+                "containerd",
+                "apiserver",
+                "controller-manager",
+                "scheduler",
+                "kubelet",
+                "network",
+                "proxy"
+            ]
         );
-        assert_eq!(names(&services(&cluster, &node, false)), ["containerd", "kubelet", "network", "proxy"]);
+        assert_eq!(
+            names(&services(&cluster, &node, false)),
+            ["containerd", "kubelet", "network", "proxy"]
+        );
         cluster.storage = Storage::Etcd;
         assert!(names(&services(&cluster, &node, true)).contains(&"etcd"));
     }

@@ -32,7 +32,10 @@ pub(super) async fn up(args: UpArgs) -> anyhow::Result<()> {
     check_programs(&cluster)?;
     cluster.save()?;
     let pki = certificates(&cluster)?;
-    say(&format!("Cluster {name:?}: certificates are in {}", cluster.dir().join("pki").display()));
+    say(&format!(
+        "Cluster {name:?}: certificates are in {}",
+        cluster.dir().join("pki").display()
+    ));
     host::make_bridge(&cluster)?;
     let admin = admin_kubeconfig(&cluster, &pki)?;
     for node in &cluster.nodes {
@@ -44,12 +47,19 @@ pub(super) async fn up(args: UpArgs) -> anyhow::Result<()> {
     let mut images = args.images.clone();
     images.extend(own_images(&cluster)?);
     let wait = Duration::from_secs(args.wait);
-    let (loaded, ready) = tokio::join!(load_images_quietly(&cluster, &images), prepare(&cluster, &admin, began, wait));
+    let (loaded, ready) = tokio::join!(
+        load_images_quietly(&cluster, &images),
+        prepare(&cluster, &admin, began, wait)
+    );
     loaded?;
     let client = ready?;
     wait_ready(&cluster, &client, began, wait).await?;
     kubeconfig::add(&name, &fs::read_to_string(&admin)?)?;
-    say(&format!("Ready in {:.1} s. The context {name:?} is in {}. Try:", began.elapsed().as_secs_f64(), kubeconfig::path().display()));
+    say(&format!(
+        "Ready in {:.1} s. The context {name:?} is in {}. Try:",
+        began.elapsed().as_secs_f64(),
+        kubeconfig::path().display()
+    ));
     say("  rctl get nodes -o wide\n  rctl get pods -A\n  rctl cluster status\n  rctl cluster down");
     Ok(())
 }
@@ -59,12 +69,19 @@ fn plan(args: &UpArgs) -> anyhow::Result<Cluster> {
     let nodes = usize::from(args.nodes);
     if let Some(mut cluster) = Cluster::load(&args.which.name)? {
         if cluster.storage != args.storage {
-            bail!("cluster {:?} keeps its objects in {:?} storage: take it down first to change that", cluster.name, cluster.storage);
+            bail!(
+                "cluster {:?} keeps its objects in {:?} storage: take it down first to change that",
+                cluster.name,
+                cluster.storage
+            );
         }
         cluster.grow(nodes)?;
         return Ok(cluster);
     }
-    let total = fs::read_to_string("/proc/meminfo").ok().and_then(|t| memory_mib(&t)).unwrap_or(4096);
+    let total = fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|t| memory_mib(&t))
+        .unwrap_or(4096);
     let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
     let mut cluster = Cluster {
         name: args.which.name.clone(),
@@ -90,7 +107,9 @@ fn memory_mib(meminfo: &str) -> Option<u64> {
 
 fn random_text(length: usize) -> String {
     const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    (0..length).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
+    (0..length)
+        .map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]))
+        .collect()
 }
 
 fn on_path(program: &str) -> bool {
@@ -101,22 +120,43 @@ fn on_path(program: &str) -> bool {
 }
 
 fn check_programs(cluster: &Cluster) -> anyhow::Result<()> {
-    let mut missing: Vec<_> = NEEDED.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
+    let mut missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|(program, _)| !on_path(program))
+        .map(|(_, package)| *package)
+        .collect();
     if cluster.storage == super::Storage::Etcd && !on_path("etcd") {
         missing.push("etcd-server");
     }
-    if !["/opt/cni/bin", "/usr/lib/cni"].iter().any(|d| Path::new(d).join("bridge").exists()) {
+    if !["/opt/cni/bin", "/usr/lib/cni"]
+        .iter()
+        .any(|d| Path::new(d).join("bridge").exists())
+    {
         missing.push("containernetworking-plugins");
     }
     missing.dedup();
     if !missing.is_empty() {
-        bail!("programs are missing on this machine; on Debian: apt-get install {}", missing.join(" "));
+        bail!(
+            "programs are missing on this machine; on Debian: apt-get install {}",
+            missing.join(" ")
+        );
     }
     let bin = bin_dir()?;
-    for name in ["apiserver", "controller-manager", "scheduler", "kubelet", "proxy", "network", "dns"] {
+    for name in [
+        "apiserver",
+        "controller-manager",
+        "scheduler",
+        "kubelet",
+        "proxy",
+        "network",
+        "dns",
+    ] {
         let path = bin.join(format!("rutter-{name}"));
         if !path.exists() {
-            bail!("{} is missing: build the workspace (`make build`)", path.display());
+            bail!(
+                "{} is missing: build the workspace (`make build`)",
+                path.display()
+            );
         }
     }
     Ok(())
@@ -130,27 +170,63 @@ fn bin_dir() -> anyhow::Result<PathBuf> {
 fn certificates(cluster: &Cluster) -> anyhow::Result<Pki> {
     let pki = Pki::open(&cluster.dir().join("pki"))?;
     let first = cluster.nodes.first().context("a cluster without nodes")?;
-    let server_names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
-    let client = |name, groups| Subject { name, groups, names: Vec::new(), addresses: Vec::new() };
+    let server_names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+    ];
+    let client = |name, groups| Subject {
+        name,
+        groups,
+        names: Vec::new(),
+        addresses: Vec::new(),
+    };
     let serving = Subject {
         name: "kube-apiserver",
         groups: &[],
-        names: server_names.iter().map(|&n| n.to_owned()).chain([first.name.clone()]).collect(),
-        addresses: vec![first.address.into(), cluster.api_service().into(), std::net::Ipv4Addr::LOCALHOST.into()],
+        names: server_names
+            .iter()
+            .map(|&n| n.to_owned())
+            .chain([first.name.clone()])
+            .collect(),
+        addresses: vec![
+            first.address.into(),
+            cluster.api_service().into(),
+            std::net::Ipv4Addr::LOCALHOST.into(),
+        ],
     };
     pki.certificate("ca", "apiserver", &serving)?;
-    pki.certificate("ca", "apiserver-kubelet-client", &client("kube-apiserver-kubelet-client", &[]))?;
-    pki.certificate("front-proxy-ca", "front-proxy-client", &client("front-proxy-client", &[]))?;
+    pki.certificate(
+        "ca",
+        "apiserver-kubelet-client",
+        &client("kube-apiserver-kubelet-client", &[]),
+    )?;
+    pki.certificate(
+        "front-proxy-ca",
+        "front-proxy-client",
+        &client("front-proxy-client", &[]),
+    )?;
     Ok(pki)
 }
 
 fn admin_kubeconfig(cluster: &Cluster, pki: &Pki) -> anyhow::Result<PathBuf> {
     let path = cluster.dir().join("admin.conf");
     if !path.exists() {
-        let admin = Subject { name: "kubernetes-admin", groups: &["system:masters"], names: vec![], addresses: vec![] };
+        let admin = Subject {
+            name: "kubernetes-admin",
+            groups: &["system:masters"],
+            names: vec![],
+            addresses: vec![],
+        };
         let text = pki.kubeconfig(&cluster.name, &cluster.server(), &admin)?;
         // In the person's file the user is called as the context is.
-        super::pki::write(&path, text.replace("kubernetes-admin", &cluster.name).as_bytes(), 0o600)?;
+        super::pki::write(
+            &path,
+            text.replace("kubernetes-admin", &cluster.name).as_bytes(),
+            0o600,
+        )?;
     }
     Ok(path)
 }
@@ -164,17 +240,40 @@ pub(super) fn start_node(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
     let put = |path: PathBuf, text: &str, mode| super::pki::write(&path, text.as_bytes(), mode);
     let once = |name: &str, text: &dyn Fn() -> anyhow::Result<String>| {
         let path = etc.join(name);
-        if path.exists() { Ok(()) } else { put(path, &text()?, 0o600) }
+        if path.exists() {
+            Ok(())
+        } else {
+            put(path, &text()?, 0o600)
+        }
     };
     put(etc.join("pki/ca.crt"), &pki.read("ca.crt")?, 0o644)?;
     let user = |name: &'static str| {
         let (pki, cluster) = (&pki, &cluster);
-        move || pki.kubeconfig(&cluster.name, &cluster.server(), &Subject { name, groups: &[], names: vec![], addresses: vec![] })
+        move || {
+            pki.kubeconfig(
+                &cluster.name,
+                &cluster.server(),
+                &Subject {
+                    name,
+                    groups: &[],
+                    names: vec![],
+                    addresses: vec![],
+                },
+            )
+        }
     };
     if control_plane {
         for file in [
-            "ca.key", "apiserver.crt", "apiserver.key", "apiserver-kubelet-client.crt", "apiserver-kubelet-client.key", "sa.key",
-            "sa.pub", "front-proxy-ca.crt", "front-proxy-client.crt", "front-proxy-client.key",
+            "ca.key",
+            "apiserver.crt",
+            "apiserver.key",
+            "apiserver-kubelet-client.crt",
+            "apiserver-kubelet-client.key",
+            "sa.key",
+            "sa.pub",
+            "front-proxy-ca.crt",
+            "front-proxy-client.crt",
+            "front-proxy-client.key",
         ] {
             put(etc.join("pki").join(file), &pki.read(file)?, 0o600)?;
         }
@@ -183,17 +282,38 @@ pub(super) fn start_node(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
     }
     once("proxy.conf", &user("system:kube-proxy"))?;
     once("bootstrap-kubelet.conf", &|| {
-        pki.kubeconfig_with(&cluster.name, &cluster.server(), "bootstrap", &serde_json::json!({"token": cluster.join_token}))
+        pki.kubeconfig_with(
+            &cluster.name,
+            &cluster.server(),
+            "bootstrap",
+            &serde_json::json!({"token": cluster.join_token}),
+        )
     })?;
-    put(dir.join("kubelet/config.yaml"), &services::kubelet_config(cluster)?, 0o644)?;
-    put(dir.join("etc-containerd/config.toml"), &services::containerd_config(), 0o644)?;
-    let nameservers = if cluster.egress { host_nameservers() } else { Vec::new() };
+    put(
+        dir.join("kubelet/config.yaml"),
+        &services::kubelet_config(cluster)?,
+        0o644,
+    )?;
+    put(
+        dir.join("etc-containerd/config.toml"),
+        &services::containerd_config(),
+        0o644,
+    )?;
+    let nameservers = if cluster.egress {
+        host_nameservers()
+    } else {
+        Vec::new()
+    };
     let init = InitConfig {
         hostname: node.name.clone(),
         dir: dir.to_string_lossy().into_owned(),
         bin: bin_dir()?.to_string_lossy().into_owned(),
         nameservers,
-        hosts: cluster.nodes.iter().map(|n| (n.address.to_string(), n.name.clone())).collect(),
+        hosts: cluster
+            .nodes
+            .iter()
+            .map(|n| (n.address.to_string(), n.name.clone()))
+            .collect(),
         services: services::services(cluster, node, control_plane),
     };
     super::pki::write(&dir.join("init.json"), &serde_json::to_vec_pretty(&init)?, 0o600)?;
@@ -221,7 +341,10 @@ fn own_images(cluster: &Cluster) -> anyhow::Result<Vec<PathBuf>> {
     ] {
         let from = bin.join(program);
         if !from.exists() {
-            bail!("{} is missing: build the workspace (`make build`)", from.display());
+            bail!(
+                "{} is missing: build the workspace (`make build`)",
+                from.display()
+            );
         }
         let to = dir.join(format!("{program}.tar"));
         let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
@@ -243,7 +366,11 @@ fn own_images(cluster: &Cluster) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Loads archives into one node or all, and says so.
-pub(super) async fn load_images(cluster: &Cluster, files: &[PathBuf], node: Option<&str>) -> anyhow::Result<()> {
+pub(super) async fn load_images(
+    cluster: &Cluster,
+    files: &[PathBuf],
+    node: Option<&str>,
+) -> anyhow::Result<()> {
     match node {
         Some(node) => import(cluster, cluster.node(node)?, files).await?,
         None => load_images_quietly(cluster, files).await?,
@@ -255,7 +382,10 @@ pub(super) async fn load_images(cluster: &Cluster, files: &[PathBuf], node: Opti
 }
 
 async fn load_images_quietly(cluster: &Cluster, files: &[PathBuf]) -> anyhow::Result<()> {
-    let running = cluster.nodes.iter().filter(|n| host::outer_pid(cluster, n).is_some());
+    let running = cluster
+        .nodes
+        .iter()
+        .filter(|n| host::outer_pid(cluster, n).is_some());
     futures::future::try_join_all(running.map(|node| import(cluster, node, files))).await?;
     Ok(())
 }
@@ -269,8 +399,20 @@ async fn import(cluster: &Cluster, node: &Node, files: &[PathBuf]) -> anyhow::Re
             let outcome = match host::inside(cluster, node, "ctr") {
                 Ok(command) => {
                     let mut command = tokio::process::Command::from(command);
-                    command.args(["-a", "/run/containerd/containerd.sock", "-n", "k8s.io", "images", "import", "-"]);
-                    command.stdin(Stdio::from(archive)).output().await.context("running nsenter")
+                    command.args([
+                        "-a",
+                        "/run/containerd/containerd.sock",
+                        "-n",
+                        "k8s.io",
+                        "images",
+                        "import",
+                        "-",
+                    ]);
+                    command
+                        .stdin(Stdio::from(archive))
+                        .output()
+                        .await
+                        .context("running nsenter")
                 }
                 Err(error) => Err(error),
             };
@@ -289,7 +431,12 @@ async fn import(cluster: &Cluster, node: &Node, files: &[PathBuf]) -> anyhow::Re
 }
 
 /// Waits for the apiserver and applies the objects that the cluster needs.
-async fn prepare(cluster: &Cluster, admin: &Path, began: Instant, wait: Duration) -> anyhow::Result<kube::Client> {
+async fn prepare(
+    cluster: &Cluster,
+    admin: &Path,
+    began: Instant,
+    wait: Duration,
+) -> anyhow::Result<kube::Client> {
     let config = rutter_client::connect::from_file(admin).await?;
     let client = rutter_client::connect::client(config, "rctl")?;
     loop {
@@ -298,12 +445,18 @@ async fn prepare(cluster: &Cluster, admin: &Path, began: Instant, wait: Duration
             Ok(_) => break,
             Err(error) if began.elapsed() > wait => {
                 let why = format!("{error:#}");
-                bail!("the apiserver is not ready: {why}; see `rctl cluster logs {} --service apiserver`", cluster.nodes[0].name)
+                bail!(
+                    "the apiserver is not ready: {why}; see `rctl cluster logs {} --service apiserver`",
+                    cluster.nodes[0].name
+                )
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
-    say(&format!("The apiserver is ready ({} ms)", began.elapsed().as_millis()));
+    say(&format!(
+        "The apiserver is ready ({} ms)",
+        began.elapsed().as_millis()
+    ));
     for object in addons::objects(cluster) {
         apply(&client, &object).await?;
     }
@@ -325,7 +478,10 @@ async fn apply(client: &kube::Client, object: &serde_json::Value) -> anyhow::Res
         match api.patch(&name, &params, &Patch::Apply(&object)).await {
             Ok(_) => return Ok(()),
             // Namespaces and service accounts of a new cluster may be a moment away.
-            Err(error) if tries < 100 && !matches!(&error, kube::Error::Api(s) if s.code == 422 || s.code == 400) => {
+            Err(error)
+                if tries < 100
+                    && !matches!(&error, kube::Error::Api(s) if s.code == 422 || s.code == 400) =>
+            {
                 tries += 1;
                 tracing::debug!(%error, "applying {} {name}", types.kind);
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -335,23 +491,42 @@ async fn apply(client: &kube::Client, object: &serde_json::Value) -> anyhow::Res
     }
 }
 
-async fn wait_ready(cluster: &Cluster, client: &kube::Client, began: Instant, wait: Duration) -> anyhow::Result<()> {
+async fn wait_ready(
+    cluster: &Cluster,
+    client: &kube::Client,
+    began: Instant,
+    wait: Duration,
+) -> anyhow::Result<()> {
     let api: Api<ApiNode> = Api::all(client.clone());
     let mut said = std::collections::BTreeSet::new();
     loop {
-        let nodes = api.list(&ListParams::default()).await.map(|l| l.items).unwrap_or_default();
+        let nodes = api
+            .list(&ListParams::default())
+            .await
+            .map(|l| l.items)
+            .unwrap_or_default();
         for node in &nodes {
             let name = node.metadata.name.clone().unwrap_or_default();
             if ready(node) && said.insert(name.clone()) {
                 say(&format!("{name} is Ready ({} ms)", began.elapsed().as_millis()));
             }
         }
-        let waiting: Vec<_> = cluster.nodes.iter().filter(|n| !said.contains(&n.name)).map(|n| n.name.as_str()).collect();
+        let waiting: Vec<_> = cluster
+            .nodes
+            .iter()
+            .filter(|n| !said.contains(&n.name))
+            .map(|n| n.name.as_str())
+            .collect();
         if waiting.is_empty() {
             return Ok(());
         }
         if began.elapsed() > wait {
-            bail!("not Ready after {} s: {}; see `rctl cluster logs {}`", wait.as_secs(), waiting.join(", "), waiting[0]);
+            bail!(
+                "not Ready after {} s: {}; see `rctl cluster logs {}`",
+                wait.as_secs(),
+                waiting.join(", "),
+                waiting[0]
+            );
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -359,7 +534,9 @@ async fn wait_ready(cluster: &Cluster, client: &kube::Client, began: Instant, wa
 
 fn ready(node: &ApiNode) -> bool {
     let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 #[cfg(test)]
@@ -368,7 +545,10 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_mebibytes() {
-        assert_eq!(memory_mib("MemFree: 1 kB\nMemTotal:       24576000 kB\n"), Some(24000));
+        assert_eq!(
+            memory_mib("MemFree: 1 kB\nMemTotal:       24576000 kB\n"),
+            Some(24000)
+        );
         assert_eq!(memory_mib(""), None);
     }
 
