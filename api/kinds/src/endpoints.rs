@@ -1,10 +1,14 @@
 //! Endpoints.
 
+use crate::check::{name_of, required_enum};
 use crate::fill::{each, text};
+use crate::podcheck::legacy_ip;
 use crate::print::{self, AGE, NAME, NONE};
+use crate::service::endpoint_ip;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::{At, dns_label, dns_subdomain, port_number, qualified_name};
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// How many endpoints a row shows.
 const SHOWN: usize = 3;
@@ -25,6 +29,19 @@ impl Strategy for Endpoints {
     fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = cx;
+        if object.at("subsets") == old.at("subsets") {
+            ErrorList::new()
+        } else {
+            validate(object)
+        }
+    }
 
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
@@ -80,4 +97,44 @@ fn join_host_port(host: &str, port: i64) -> String {
     } else {
         format!("{host}:{port}")
     }
+}
+
+fn validate(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    for subset in root.child("subsets").items() {
+        if subset.child("addresses").is_empty() && subset.child("notReadyAddresses").is_empty() {
+            errors.push(subset.required("must specify `addresses` or `notReadyAddresses`"));
+        }
+        for list in ["addresses", "notReadyAddresses"] {
+            for address in subset.child(list).items() {
+                let ip = address.child("ip");
+                legacy_ip(&ip, &mut errors);
+                if !address.child("hostname").is_empty() {
+                    name_of(&address.child("hostname"), dns_label, &mut errors);
+                }
+                if address.child("nodeName").is_set() {
+                    name_of(&address.child("nodeName"), dns_subdomain, &mut errors);
+                }
+                endpoint_ip(&ip, &mut errors);
+            }
+        }
+        let ports = subset.child("ports");
+        for port in ports.items() {
+            let name = port.child("name");
+            if !name.is_empty() {
+                name_of(&name, dns_label, &mut errors);
+            } else if ports.len() > 1 {
+                errors.push(name.required(""));
+            }
+            let number = port.child("port");
+            let n = number.int().unwrap_or_default();
+            errors.extend(port_number(n).into_iter().map(|e| number.invalid_as(n, e)));
+            required_enum(&port.child("protocol"), &["SCTP", "TCP", "UDP"], &mut errors);
+            if port.child("appProtocol").is_set() {
+                name_of(&port.child("appProtocol"), qualified_name, &mut errors);
+            }
+        }
+    }
+    errors
 }

@@ -4,7 +4,9 @@ use crate::fill::{made, text};
 use crate::print::{self, AGE, NAME};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, NameRule};
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::{At, qualified_name};
+use rutter_api::{Context, ErrorList, Strategy, Value};
+
 use serde_json::json;
 
 /// The label by which a namespace can be selected by name.
@@ -66,6 +68,19 @@ impl Strategy for Namespace {
         vec![object.str_at("status.phase").to_owned(), object.name().to_owned()]
     }
 
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(object, false)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = old;
+        match cx.subresource {
+            "finalize" => validate(object, true),
+            "status" => validate_phase(object),
+            _ => validate(object, false),
+        }
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[NAME, print::text("Status", "Active or Terminating."), AGE];
         COLUMNS
@@ -95,5 +110,39 @@ fn label_with_name(object: &mut Value) {
         .and_then(|metadata| made(metadata, "labels"))
     {
         labels.insert(NAME_LABEL.to_owned(), Value::from(name));
+    }
+}
+
+fn validate(object: &Value, indexed: bool) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let spec = root.child("spec");
+    let list = spec.child("finalizers");
+    for finalizer in list.items() {
+        let name = finalizer.text();
+        let at = if indexed {
+            finalizer
+        } else {
+            spec.field("finalizers", finalizer.value)
+        };
+        errors.extend(qualified_name(name).into_iter().map(|e| at.invalid(e)));
+        let standard = matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+        if !name.contains('/') && !standard {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(at.invalid(detail));
+        }
+    }
+    errors
+}
+
+fn validate_phase(object: &Value) -> ErrorList {
+    let phase = object.str_at("status.phase");
+    let root = At::root(object);
+    let status = root.child("status");
+    let at = status.field("Phase", object.at("status.phase"));
+    match (object.is_deleting(), phase) {
+        (false, "Active") | (true, "Terminating") => ErrorList::new(),
+        (false, _) => vec![at.invalid("may only be 'Active' if `deletionTimestamp` is empty")],
+        (true, _) => vec![at.invalid("may only be 'Terminating' if `deletionTimestamp` is not empty")],
     }
 }

@@ -1,9 +1,14 @@
 //! Node.
 
+use crate::check::required_enum;
+use crate::podcheck::quantity_value;
 use crate::print::{self, AGE, NAME, NONE};
+use rutter_api::FieldError;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, prepare_plain_update};
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::{At, cidr, label_value, qualified_name};
+use rutter_api::{Context, ErrorList, Strategy, Value};
+
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -70,6 +75,20 @@ impl Strategy for Node {
                 .unwrap_or_default()
                 .to_string(),
         ]
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let mut errors = if cx.subresource.is_empty() {
+            validate(object)
+        } else {
+            ErrorList::new()
+        };
+        validate_change(object, old, &mut errors);
+        errors
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -161,4 +180,91 @@ fn address(node: &Value, kind: &str) -> Value {
         .iter()
         .find(|a| a.str_at("type") == kind);
     Value::from(address.map_or(NONE, |a| a.str_at("address")))
+}
+
+fn validate(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    taints(&root, &mut errors);
+    resources(&root, &mut errors);
+    let spec = root.child("spec");
+    let ranges = spec.child("podCIDRs");
+    let mut families = [0, 0];
+    for range in ranges.items() {
+        match cidr(range.text()) {
+            None => {
+                let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+                errors.push(range.invalid(detail));
+            }
+            Some((address, _)) => families[usize::from(address.is_ipv6())] += 1,
+        }
+    }
+    if families.iter().any(|count| *count > 1) {
+        errors.push(ranges.invalid("may specify no more than one CIDR for each IP family"));
+    }
+    errors
+}
+
+/// Taints are said to stand in the metadata, as they once did.
+fn taints(root: &At<'_, '_>, errors: &mut ErrorList) {
+    let metadata = root.child("metadata");
+    let taints = metadata.field("taints", root.value.at("spec.taints"));
+    let mut seen = BTreeSet::new();
+    for taint in taints.items() {
+        let key = taint.child("key");
+        errors.extend(
+            qualified_name(key.text())
+                .into_iter()
+                .map(|e| key.invalid_as(key.text(), e)),
+        );
+        let value = taint.child("value");
+        let wrong = label_value(value.text());
+        if !wrong.is_empty() {
+            errors.push(value.invalid(wrong.join(";")));
+        }
+        let effects = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        required_enum(&taint.child("effect"), effects, errors);
+        if !seen.insert((taint.child("effect").text(), key.text())) {
+            let mut error = FieldError::duplicate(&taint.path(), taint.value.clone());
+            "taints must be unique by key and effect pair".clone_into(&mut error.detail);
+            errors.push(error);
+        }
+    }
+}
+
+fn resources(root: &At<'_, '_>, errors: &mut ErrorList) {
+    let status = root.child("status");
+    for list in ["capacity", "allocatable"] {
+        let list = status.child(list);
+        for (name, value) in list.entries() {
+            quantity_value(&list.field(name, value), name, errors);
+        }
+    }
+}
+
+fn validate_change(object: &Value, old: &Value, errors: &mut ErrorList) {
+    let root = At::root(object);
+    resources(&root, errors);
+    let status = root.child("status");
+    let mut seen = BTreeSet::new();
+    for address in status.child("addresses").items() {
+        if !seen.insert((address.child("type").text(), address.child("address").text())) {
+            errors.push(address.duplicate());
+        }
+    }
+    let spec = root.child("spec");
+    let before = old.list_at("spec.podCIDRs");
+    if !before.is_empty() && before != object.list_at("spec.podCIDRs") {
+        let detail = "node updates may not change podCIDR except from \"\" to valid";
+        errors.push(spec.child("podCIDRs").forbidden(detail));
+    }
+    let provider = old.str_at("spec.providerID");
+    if !provider.is_empty() && provider != object.str_at("spec.providerID") {
+        let detail = "node updates may not change providerID except from \"\" to valid";
+        errors.push(spec.child("providerID").forbidden(detail));
+    }
+    taints(&root, errors);
+    if old.str_at("spec.externalID") != object.str_at("spec.externalID") {
+        errors.push(spec.child("externalID").forbidden("may not be updated"));
+    }
 }

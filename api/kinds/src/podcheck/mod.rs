@@ -12,14 +12,14 @@ mod volume;
 pub(crate) use container::Scope;
 pub(crate) use resources::{quantity_value, resource_name};
 pub(crate) use scheduling::{node_selector, node_selector_term, tolerations};
-pub(crate) use volume::{backsteps, host_path, local_non_reserved_path};
+pub(crate) use volume::{backsteps, csi_driver_name, local_non_reserved_path, shared_source};
 
 use crate::check::{enumerated, in_range, name_of, required_enum};
 use annotations::pod_annotations;
 use rutter_api::ErrorList;
 use rutter_api::object::ObjectExt;
 use rutter_api::validation::{At, annotations, dns_label, dns_subdomain, labels, qualified_name};
-use rutter_api::validation::{dns_subdomain_underscore, ip, label_selector, selector_has_invalid_value};
+use rutter_api::validation::{dns_subdomain_underscore, ip, selector_has_invalid_value};
 use rutter_api::{FieldError, Value};
 use std::collections::BTreeSet;
 
@@ -346,9 +346,4 @@ fn operating_system(spec: &At<'_, '_>, errors: &mut ErrorList) {
         "windows" => security::windows(spec, errors),
         _ => {}
     }
-}
-
-/// A label selector with the leniency of pods.
-pub(crate) fn selector(at: &At<'_, '_>, lenient: bool, errors: &mut ErrorList) {
-    label_selector(at, lenient, errors);
 }

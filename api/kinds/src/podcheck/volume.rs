@@ -237,7 +237,7 @@ pub(crate) fn shared_source(kind: &str, at: &At<'_, '_>, errors: &mut ErrorList)
 }
 
 /// `hostPath`
-pub(crate) fn host_path(at: &At<'_, '_>, errors: &mut ErrorList) {
+fn host_path(at: &At<'_, '_>, errors: &mut ErrorList) {
     let path = at.child("path");
     if path.is_empty() {
         errors.push(path.required(""));

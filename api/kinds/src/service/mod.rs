@@ -1,10 +1,15 @@
 //! Service.
 
+mod check;
+
+pub(crate) use check::endpoint_ip;
+
 use crate::fill::{Fields, absent, each, empty, spec, text, text_of};
 use crate::print::{self, AGE, NAME, NONE};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, NameRule, prepare_plain_update};
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::{Context, ErrorList, Strategy, Value};
+
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -81,6 +86,18 @@ impl Strategy for Service {
             object.str_at("spec.clusterIP").to_owned(),
             object.str_at("spec.type").to_owned(),
         ]
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        check::service(object, None)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        if cx.subresource == "status" {
+            check::status(object)
+        } else {
+            check::service(object, Some(old))
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
