@@ -1,1 +1,0 @@
-//! End-to-end tests and benchmarks on a real cluster.
