@@ -91,3 +91,11 @@ fn differences(path: &str, old: &rutter_api::Value, new: &rutter_api::Value, lin
         }
     }
 }
+
+/// Something is invalid here, without showing what.
+pub(crate) fn plain(at: &At<'_, '_>, detail: impl Into<String>) -> rutter_api::FieldError {
+    rutter_api::FieldError {
+        value: None,
+        ..at.invalid_as(rutter_api::Value::Null, detail)
+    }
+}

@@ -3,7 +3,8 @@
 use crate::print::{self, AGE, NAME};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::At;
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// Lease.
 pub(crate) struct Lease;
@@ -12,6 +13,15 @@ impl Strategy for Lease {
     fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = (old, cx);
+        validate(object)
+    }
 
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[NAME, print::text("Holder", "Who holds it."), AGE];
@@ -37,4 +47,20 @@ impl Strategy for Lease {
     fn allow_unconditional_update(&self) -> bool {
         false
     }
+}
+
+fn validate(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let spec = root.child("spec");
+    let duration = spec.child("leaseDurationSeconds");
+    if duration.int().is_some_and(|n| n <= 0) {
+        errors.push(duration.invalid("must be greater than 0"));
+    }
+    crate::check::not_negative(&spec.child("leaseTransitions"), &mut errors);
+    if !spec.child("preferredHolder").is_empty() && spec.child("strategy").is_empty() {
+        let detail = "may only be specified if `strategy` is defined";
+        errors.push(spec.child("preferredHolder").forbidden(detail));
+    }
+    errors
 }

@@ -1,9 +1,12 @@
 //! PodDisruptionBudget.
 
+use crate::check::enumerated;
 use crate::print::{self, AGE, NAME};
+use crate::workload::{at_most_all, int_or_percent};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::{At, label_selector};
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// PodDisruptionBudget.
 pub(crate) struct PodDisruptionBudget;
@@ -11,6 +14,19 @@ pub(crate) struct PodDisruptionBudget;
 impl Strategy for PodDisruptionBudget {
     fn allow_unconditional_update(&self) -> bool {
         false
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = old;
+        if cx.subresource == "status" {
+            ErrorList::new()
+        } else {
+            validate(object)
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -37,4 +53,26 @@ impl Strategy for PodDisruptionBudget {
             print::age(object, cx),
         ]
     }
+}
+
+fn validate(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let spec = root.child("spec");
+    let (least, most) = (spec.child("minAvailable"), spec.child("maxUnavailable"));
+    if least.is_set() && most.is_set() {
+        errors.push(spec.invalid("minAvailable and maxUnavailable cannot be both set"));
+    }
+    for bound in [least, most] {
+        if bound.is_set() {
+            int_or_percent(&bound, &mut errors);
+            at_most_all(&bound, &mut errors);
+        }
+    }
+    let eviction = spec.child("unhealthyPodEvictionPolicy");
+    if eviction.is_set() {
+        enumerated(&eviction, &["AlwaysAllow", "IfHealthyBudget"], &mut errors);
+    }
+    label_selector(&spec.child("selector"), false, &mut errors);
+    errors
 }

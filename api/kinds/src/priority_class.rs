@@ -1,10 +1,12 @@
 //! PriorityClass.
 
+use crate::check::required_enum;
 use crate::fill::absent;
 use crate::print::{self, AGE, NAME};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::At;
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// PriorityClass.
 pub(crate) struct PriorityClass;
@@ -19,6 +21,25 @@ impl Strategy for PriorityClass {
     fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = cx;
+        let mut errors = ErrorList::new();
+        let root = At::root(object);
+        if object.int_at("value").unwrap_or_default() != old.int_at("value").unwrap_or_default() {
+            errors.push(root.child("value").forbidden("may not be changed in an update."));
+        }
+        crate::check::immutable(
+            &root.child("preemptionPolicy"),
+            old.at("preemptionPolicy"),
+            &mut errors,
+        );
+        errors
+    }
 
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
@@ -40,4 +61,49 @@ impl Strategy for PriorityClass {
             Value::from(object.str_at("preemptionPolicy")),
         ]
     }
+}
+
+/// The highest priority that people can give.
+const HIGHEST: i64 = 1_000_000_000;
+
+/// The classes that every cluster has.
+const SYSTEM: [(&str, i64); 2] = [
+    ("system-node-critical", 2_000_001_000),
+    ("system-cluster-critical", 2_000_000_000),
+];
+
+fn validate(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let value = object.int_at("value").unwrap_or_default();
+    let name = object.name();
+    if name.starts_with("system-") {
+        let wrong = match SYSTEM.iter().find(|(known, _)| *known == name) {
+            None => Some(format!("{name} is not a known system priority class")),
+            Some((_, want)) if *want != value => {
+                Some(format!("value of {name} PriorityClass must be {want}"))
+            }
+            Some(_) if object.bool_at("globalDefault") == Some(true) => {
+                Some(format!("globalDefault of {name} PriorityClass must be false"))
+            }
+            Some(_) => None,
+        };
+        if let Some(wrong) = wrong {
+            let metadata = root.child("metadata");
+            errors.push(metadata.child("name").forbidden(format!(
+                "priority class names with 'system-' prefix are reserved for system use only. error: {wrong}"
+            )));
+        }
+    } else if value > HIGHEST {
+        let detail = format!("maximum allowed value of a user defined priority is {HIGHEST}");
+        errors.push(root.child("value").forbidden(detail));
+    }
+    if root.child("preemptionPolicy").is_set() {
+        required_enum(
+            &root.child("preemptionPolicy"),
+            &["PreemptLowerPriority", "Never"],
+            &mut errors,
+        );
+    }
+    errors
 }

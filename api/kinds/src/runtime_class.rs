@@ -1,9 +1,12 @@
 //! RuntimeClass.
 
+use crate::check::{name_of, required_text};
+use crate::podcheck::tolerations;
 use crate::print::{self, AGE, NAME};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::{At, dns_label, labels};
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// RuntimeClass.
 pub(crate) struct RuntimeClass;
@@ -12,6 +15,17 @@ impl Strategy for RuntimeClass {
     fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = cx;
+        let mut errors = ErrorList::new();
+        crate::check::immutable(&At::root(object).child("handler"), old.at("handler"), &mut errors);
+        errors
+    }
 
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
@@ -41,4 +55,19 @@ impl Strategy for RuntimeClass {
     fn allow_unconditional_update(&self) -> bool {
         false
     }
+}
+
+fn validate(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let handler = root.child("handler");
+    if handler.is_empty() {
+        required_text(&handler, &mut errors);
+    } else {
+        name_of(&handler, dns_label, &mut errors);
+    }
+    let scheduling = root.child("scheduling");
+    labels(&scheduling.child("nodeSelector"), &mut errors);
+    tolerations(&scheduling.child("tolerations"), &mut errors);
+    errors
 }

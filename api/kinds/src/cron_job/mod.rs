@@ -1,11 +1,13 @@
 //! CronJob.
 
+mod check;
+
 use crate::fill::{absent, inside, made, spec, text};
 use crate::job::default_job_template_spec;
 use crate::print::{self, AGE, CONTAINERS, IMAGES, NAME, NONE, SELECTOR};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// CronJob.
 pub(crate) struct CronJob;
@@ -19,6 +21,18 @@ impl Strategy for CronJob {
         absent(spec, "failedJobsHistoryLimit", 1);
         if let Some(job) = inside(spec, "jobTemplate").and_then(|template| made(template, "spec")) {
             default_job_template_spec(job);
+        }
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        check::cron_job(object, None)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        if cx.subresource == "status" {
+            ErrorList::new()
+        } else {
+            check::cron_job(object, Some(old))
         }
     }
 

@@ -1,11 +1,15 @@
 //! Job.
 
+mod check;
+
+pub(crate) use check::job_spec;
+
 use crate::fill::{Fields, absent, each, inside, made, spec, text};
 use crate::podspec::default_template;
 use crate::print::{self, AGE, CONTAINERS, IMAGES, NAME, SELECTOR};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value, duration};
+use rutter_api::{Context, ErrorList, Strategy, Value, duration};
 
 pub(crate) const NAME_LABELS: [&str; 2] = ["job-name", "batch.kubernetes.io/job-name"];
 pub(crate) const UID_LABELS: [&str; 2] = ["controller-uid", "batch.kubernetes.io/controller-uid"];
@@ -103,6 +107,18 @@ impl Strategy for Job {
 
     fn field_values(&self, object: &Value) -> Vec<String> {
         vec![object.int_at("status.succeeded").unwrap_or_default().to_string()]
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        check::create(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        if cx.subresource == "status" {
+            check::status(object, old)
+        } else {
+            check::update(object, old)
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
