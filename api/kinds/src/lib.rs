@@ -41,6 +41,7 @@ mod podspec;
 mod print;
 mod priority_class;
 mod rbac;
+pub mod removed;
 mod replica_set;
 mod replication_controller;
 mod resource_quota;
@@ -412,4 +413,27 @@ fn extensions(scheme: &mut Scheme) {
         flow_control::PriorityLevelConfiguration,
     )
     .status();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_resource_is_complete() {
+        let scheme = builtin();
+        let types = rutter_api::schema::builtin();
+        assert_eq!(scheme.iter().count(), 66);
+        for resource in scheme.iter() {
+            assert!(types.struct_named(&resource.schema).is_some(), "{resource:?} has no schema {}", resource.schema);
+            let is_question = resource.verbs == ["create"];
+            assert!(is_question || !resource.strategy.columns().is_empty(), "{resource:?} has no columns");
+            let strategy = &resource.strategy;
+            let empty = rutter_api::Value::Object(rutter_api::Map::new());
+            assert_eq!(strategy.field_values(&empty).len(), strategy.selectable_fields().len(), "{resource:?}");
+            let now = jiff::Timestamp::UNIX_EPOCH;
+            let cx = rutter_api::Context { now, user: "", subresource: "", dry_run: false };
+            assert_eq!(strategy.row(&empty, &cx).len(), strategy.columns().len(), "{resource:?}");
+        }
+    }
 }

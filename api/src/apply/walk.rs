@@ -480,10 +480,7 @@ impl<'a> Walker<'a> {
     }
 
     fn named(self, ty: Ty, set: &FieldSet) -> FieldSet {
-        let shape = match ty {
-            Some(id) => Some(self.types.get(id)),
-            None => None,
-        };
+        let shape = ty.map(|id| self.types.get(id));
         let mut all = FieldSet::default();
         for (step, node) in set.nodes() {
             let name = step.strip_prefix("f:");

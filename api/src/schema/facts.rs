@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
             None => (line, None),
         };
         let mut words = line.split(' ');
-        let name = words.next()?.into();
+        let name = words.next()?;
         let number = words.next()?.parse().ok()?;
         let (ty, _) = self.parse_type(words.next()?);
         let mut field = Field {
