@@ -2,7 +2,10 @@
 
 use crate::frame::Context;
 use crate::options::Options;
-use crate::{deployment, endpoints, endpointslice, garbage_collector, identity, namespace, replicaset, root_ca, serviceaccount};
+use crate::{
+    certificates, cronjob, daemonset, deployment, endpoints, endpointslice, garbage_collector, identity, job, namespace, node_ipam, node_lifecycle, pod_gc, replicaset, root_ca,
+    serviceaccount, statefulset, taint_eviction, ttl_after_finished,
+};
 use anyhow::Context as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -65,6 +68,33 @@ pub fn controllers() -> Vec<Registration> {
             "generic-garbage-collector",
             "garbage-collector-controller",
             garbage_collector::run
+        ),
+        controller!("job-controller", "job-controller", "job-controller", job::run),
+        controller!("cronjob-controller", "cronjob-controller", "cronjob-controller", cronjob::run),
+        controller!("statefulset-controller", "statefulset-controller", "statefulset-controller", statefulset::run),
+        controller!("ttl-after-finished-controller", "ttl-after-finished-controller", "ttl-after-finished-controller", ttl_after_finished::run),
+        controller!("daemonset-controller", "daemon-set-controller", "daemonset-controller", daemonset::run),
+        controller!("node-ipam-controller", "node-controller", "cidrAllocator", node_ipam::run),
+        controller!("node-lifecycle-controller", "node-controller", "node-controller", node_lifecycle::run),
+        controller!("taint-eviction-controller", "node-controller", "taint-eviction-controller", taint_eviction::run),
+        controller!("pod-garbage-collector-controller", "pod-garbage-collector", "pod-garbage-collector-controller", pod_gc::run),
+        controller!(
+            "certificatesigningrequest-approving-controller",
+            "certificate-controller",
+            "certificate-controller",
+            certificates::run_approver
+        ),
+        controller!(
+            "certificatesigningrequest-signing-controller",
+            "certificate-controller",
+            "certificate-controller",
+            certificates::run_signer
+        ),
+        controller!(
+            "certificatesigningrequest-cleaner-controller",
+            "certificate-controller",
+            "certificate-controller",
+            certificates::run_cleaner
         ),
     ]
 }
