@@ -7,6 +7,7 @@
 mod admission;
 mod backoff;
 mod cgroups;
+mod certs;
 mod claims;
 mod config;
 mod credentials;
@@ -26,6 +27,8 @@ mod quantity;
 mod resources;
 mod run;
 mod runtime;
+mod server;
+mod serving;
 mod shared;
 mod status;
 mod tokens;

@@ -1,6 +1,7 @@
 //! Wiring: from flags to a running kubelet.
 
 use crate::backoff::Backoff;
+use crate::certs;
 use crate::cgroups::{Cgroups, Driver};
 use crate::config::{FileConfig, Flags, amounts, duration};
 use crate::images::Images;
@@ -18,6 +19,7 @@ use crate::shared::{Settings, Shared};
 use crate::tokens::Tokens;
 use crate::volumes::Volumes;
 use crate::worker::pool::Pool;
+use crate::serving::Serving;
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::{Node, NodeSystemInfo, Pod, Service, Taint};
@@ -48,8 +50,32 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let stop = shutdown_signal();
     let kubeconfig = flags.kubeconfig.clone().context("--kubeconfig is needed: how to reach the apiserver")?;
-    let client = connect::client(connect::from_file(&kubeconfig).await?, "rutter-kubelet")?;
-    Kubelet::start(&flags, &file, client).await?.run(stop).await
+    let name = node_name(&flags)?;
+    let cert_dir = cert_dir(&flags);
+    if let Some(first) = &flags.bootstrap_kubeconfig {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            done = certs::bootstrap(first, &kubeconfig, &cert_dir, &name) => done?,
+        }
+    }
+    let credentials = certs::Exchangeable::new(&kubeconfig).await?;
+    let kubelet = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        started = Kubelet::start(&flags, &file, credentials.client()) => started?,
+    };
+    if flags.rotate_certificates.or(file.rotate_certificates).unwrap_or(true) {
+        tokio::spawn(credentials.keep(cert_dir, name));
+    }
+    kubelet.run(stop).await
+}
+
+fn node_name(flags: &Flags) -> anyhow::Result<String> {
+    let hostname = nix::unistd::gethostname()?.to_string_lossy().into_owned();
+    Ok(flags.hostname_override.clone().unwrap_or(hostname).trim().to_lowercase())
+}
+
+pub(crate) fn cert_dir(flags: &Flags) -> PathBuf {
+    flags.cert_dir.clone().unwrap_or_else(|| flags.root_dir.join("pki"))
 }
 
 struct Kubelet {
@@ -61,6 +87,7 @@ struct Kubelet {
     object_changes: tokio::sync::mpsc::UnboundedReceiver<Uid>,
     node: Arc<ArcSwap<Node>>,
     allocatable: quantity::ResourceList,
+    serving: Serving,
 }
 
 fn socket(endpoint: &str) -> anyhow::Result<PathBuf> {
@@ -148,8 +175,7 @@ impl Kubelet {
         let cri = Cri::new(socket(&endpoint)?, images_at.as_deref().map(socket).transpose()?, timeout);
         let runtime = wait_for_runtime(&cri).await;
 
-        let hostname = nix::unistd::gethostname()?.to_string_lossy().to_lowercase();
-        let node_name = flags.hostname_override.clone().unwrap_or(hostname).to_lowercase();
+        let node_name = node_name(flags)?;
         let max_pods = flags.max_pods.or(file.max_pods).unwrap_or(110);
         std::fs::create_dir_all(flags.root_dir.join("pods"))?;
         let capacity = capacity::capacity(&flags.root_dir, max_pods, &amounts("capacity", &flags.capacity)?)?;
@@ -256,12 +282,14 @@ impl Kubelet {
             Api::<Pod>::all(client.clone()),
             watcher::Config::default().fields(&format!("spec.nodeName={node_name}")),
         );
-        Ok(Self { pool, agent, pleg, pods, services, object_changes, node, allocatable })
+        let serving = Serving::prepare(flags, file, &pool, &agent, &client).await?;
+        Ok(Self { pool, agent, pleg, pods, services, object_changes, node, allocatable, serving })
     }
 
     async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { pool, agent, pleg, pods, services, mut object_changes, node, allocatable } = self;
+        let Self { pool, agent, pleg, pods, services, mut object_changes, node, allocatable, serving } = self;
         let mut tasks = tokio::task::JoinSet::new();
+        serving.start(&mut tasks, &stop);
         tasks.spawn(agent.run(stop.clone()));
         tasks.spawn(pleg.run(stop.clone()));
         tasks.spawn({

@@ -1,0 +1,245 @@
+//! Commands and attachments over WebSockets, carried on to the runtime over SPDY/3.1, which alone can tell it that standard input has ended.
+//!
+//! A WebSocket message is `channel(8) bytes`: 0 standard input, 1 output, 2 error, 3 the final status, 4 window sizes, and in v5
+//! 255 followed by the channel that the sender closes.
+
+use super::api::{Body, empty};
+use super::spdy;
+use super::upgrade::{UpgradeError, connect, offered};
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::io::AsyncWrite;
+use tokio::sync::{Mutex, mpsc};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+
+const STDIN: u8 = 0;
+const RESIZE: u8 = 4;
+const CLOSE: u8 = 255;
+const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+/// Which streams a command has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+    pub(crate) tty: bool,
+}
+
+/// The head of the answer that makes a connection a WebSocket.
+pub(crate) fn accept(headers: &HeaderMap, protocol: &str) -> Option<Response<Body>> {
+    let key = headers.get("sec-websocket-key")?;
+    let mut response = Response::new(empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let out = response.headers_mut();
+    out.insert(header::CONNECTION, "Upgrade".parse().ok()?);
+    out.insert(header::UPGRADE, "websocket".parse().ok()?);
+    out.insert("sec-websocket-accept", derive_accept_key(key.as_bytes()).parse().ok()?);
+    out.insert("sec-websocket-protocol", protocol.parse().ok()?);
+    Some(response)
+}
+
+/// Takes a caller's WebSocket and carries it to the runtime.
+pub(crate) async fn serve(
+    request: Request<Incoming>,
+    url: &str,
+    wanted: Wanted,
+) -> Result<Option<Response<Body>>, UpgradeError> {
+    let offers = offered(request.headers());
+    let Some(protocol) = PROTOCOLS.into_iter().find(|p| offers.iter().any(|o| o == p)) else { return Ok(None) };
+    let Some(response) = accept(request.headers(), protocol) else { return Ok(None) };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, header::HeaderValue::from_static("SPDY/3.1"));
+    headers.insert("x-stream-protocol-version", header::HeaderValue::from_static("v4.channel.k8s.io"));
+    let runtime = connect(url, &headers).await?;
+    tokio::spawn(async move {
+        let caller = match hyper::upgrade::on(request).await {
+            Ok(caller) => caller,
+            Err(error) => {
+                tracing::debug!(%error, "a caller went before its connection became a WebSocket");
+                return;
+            }
+        };
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(caller), Role::Server, None).await;
+        if let Err(error) = carry(socket, runtime.io, wanted).await {
+            tracing::debug!(%error, "carrying a command's streams ended");
+        }
+    });
+    Ok(Some(response))
+}
+
+type Runtime = TokioIo<hyper::upgrade::Upgraded>;
+
+async fn carry<S>(socket: WebSocketStream<S>, runtime: Runtime, wanted: Wanted) -> std::io::Result<()>
+where
+    S: tokio::io::AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (reader, writer) = tokio::io::split(runtime);
+    let mut sender = spdy::Sender::new(writer);
+    let mut inputs = HashMap::new();
+    let mut outputs: HashMap<u32, mpsc::Sender<Bytes>> = HashMap::new();
+    let (to_caller, mut from_runtime) = mpsc::channel::<(u8, Bytes)>(16);
+    let mut forwards = Vec::new();
+    // The error stream comes first: the runtime reads it even of commands without any other.
+    let streams = [
+        ("error", 3, true),
+        ("stdin", STDIN, wanted.stdin),
+        ("stdout", 1, wanted.stdout),
+        ("stderr", 2, wanted.stderr && !wanted.tty),
+        ("resize", RESIZE, wanted.tty),
+    ];
+    for (name, channel, _) in streams.into_iter().filter(|s| s.2) {
+        let id = sender.open(&[("streamType", name)]).await?;
+        if channel == STDIN || channel == RESIZE {
+            inputs.insert(channel, id);
+            continue;
+        }
+        let (stream, mut receiver) = mpsc::channel::<Bytes>(4);
+        outputs.insert(id, stream);
+        let to_caller = to_caller.clone();
+        forwards.push(tokio::spawn(async move {
+            let mut status = Vec::new();
+            while let Some(bytes) = receiver.recv().await {
+                if channel == 3 {
+                    // The final status is one message.
+                    status.extend_from_slice(&bytes);
+                } else if to_caller.send((channel, bytes)).await.is_err() {
+                    return None;
+                }
+            }
+            (channel == 3).then_some(status)
+        }));
+    }
+    drop(to_caller);
+    let sender = Arc::new(Mutex::new(sender));
+    let (pings, mut pinged) = mpsc::channel(4);
+    let reading = tokio::spawn(spdy::dispatch(reader, outputs, pings));
+    let (mut to_socket, mut from_socket) = socket.split();
+    let answering = tokio::spawn({
+        let sender = sender.clone();
+        async move {
+            while let Some(id) = pinged.recv().await {
+                let _ = sender.lock().await.pong(id).await;
+            }
+        }
+    });
+    let feeding = tokio::spawn({
+        let sender = sender.clone();
+        async move {
+            // A command may end without reading its input: the caller is still to get the rest of its output.
+            let mut deaf = false;
+            while let Some(Ok(message)) = from_socket.next().await {
+                let bytes = match message {
+                    Message::Close(_) => break,
+                    _ if deaf => continue,
+                    Message::Binary(bytes) => bytes,
+                    Message::Text(text) => Bytes::from(text.to_string()),
+                    _ => continue,
+                };
+                let Some((channel, rest)) = bytes.split_first() else { continue };
+                let mut sender = sender.lock().await;
+                let done = match (*channel, inputs.get(channel)) {
+                    (CLOSE, _) => match rest.first().and_then(|c| inputs.get(c)) {
+                        Some(stream) => sender.end(*stream).await,
+                        None => Ok(()),
+                    },
+                    (_, Some(stream)) if !rest.is_empty() => sender.send(*stream, rest).await,
+                    _ => Ok(()),
+                };
+                deaf = done.is_err();
+            }
+        }
+    });
+    let mut gone = false;
+    tokio::pin!(feeding);
+    loop {
+        tokio::select! {
+            item = from_runtime.recv() => match item {
+                Some((channel, bytes)) => {
+                    let mut message = Vec::with_capacity(bytes.len() + 1);
+                    message.push(channel);
+                    message.extend_from_slice(&bytes);
+                    if to_socket.send(Message::Binary(message.into())).await.is_err() {
+                        gone = true;
+                        break;
+                    }
+                }
+                None => break,
+            },
+            // A caller that has gone away takes its command's streams along.
+            _ = &mut feeding => { gone = true; break; }
+        }
+    }
+    if !gone {
+        for forward in forwards {
+            if let Ok(Some(status)) = forward.await {
+                let status = if status.is_empty() { br#"{"metadata":{},"status":"Success"}"#.to_vec() } else { status };
+                let mut message = vec![3];
+                message.extend_from_slice(&status);
+                let _ = to_socket.send(Message::Binary(message.into())).await;
+            }
+        }
+        let _ = to_socket.send(Message::Close(None)).await;
+        let _ = to_socket.close().await;
+        feeding.abort();
+    }
+    let _ = sender.lock().await.close().await;
+    answering.abort();
+    reading.abort();
+    Ok(())
+}
+
+/// Carries a protocol that is itself bytes in WebSocket messages (SPDY tunnelled for port forwarding) to the runtime.
+pub(crate) async fn tunnel(
+    request: Request<Incoming>,
+    url: &str,
+    protocol: &'static str,
+) -> Result<Option<Response<Body>>, UpgradeError> {
+    let Some(response) = accept(request.headers(), protocol) else { return Ok(None) };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, header::HeaderValue::from_static("SPDY/3.1"));
+    headers.insert("x-stream-protocol-version", header::HeaderValue::from_static("portforward.k8s.io"));
+    let runtime = connect(url, &headers).await?;
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let Ok(caller) = hyper::upgrade::on(request).await else { return };
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(caller), Role::Server, None).await;
+        let (mut to_socket, mut from_socket) = socket.split();
+        let (mut reader, mut writer) = tokio::io::split(runtime.io);
+        let out = async {
+            let mut buffer = vec![0; 32 << 10];
+            while let Ok(n) = reader.read(&mut buffer).await {
+                let Some(bytes) = buffer.get(..n).filter(|b| !b.is_empty()) else { break };
+                if to_socket.send(Message::Binary(Bytes::copy_from_slice(bytes))).await.is_err() {
+                    break;
+                }
+            }
+            let _ = to_socket.close().await;
+        };
+        let inward = async {
+            while let Some(Ok(message)) = from_socket.next().await {
+                match message {
+                    Message::Binary(bytes) => {
+                        if writer.write_all(&bytes).await.is_err() {
+                            break;
+                        }
+                    }
+                    Message::Close(_) => break,
+                    _ => {}
+                }
+            }
+            let _ = writer.shutdown().await;
+        };
+        tokio::select! { () = out => {}, () = inward => {} }
+    });
+    Ok(Some(response))
+}
