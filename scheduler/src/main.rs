@@ -1,3 +1,8 @@
 //! The Kubernetes scheduler.
 
-fn main() {}
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    rutter_scheduler::run(rutter_scheduler::Args::parse()).await
+}
