@@ -267,8 +267,27 @@ impl Discovery {
 
     /// What an argument means: plural, singular, short name or kind, with a version and a group behind dots.
     pub fn resolve(&self, argument: &str) -> Result<Rc<Mapping>> {
-        self.find(argument)
-            .ok_or_else(|| Error::new(format!("the server doesn't have a resource type \"{argument}\"")))
+        let found = self.find(argument);
+        if let Some(m) = &found {
+            self.warn_ambiguous(argument, m);
+        }
+        found.ok_or_else(|| Error::new(format!("the server doesn't have a resource type \"{argument}\"")))
+    }
+
+    /// Says which other resources a short name could have meant.
+    fn warn_ambiguous(&self, argument: &str, found: &Mapping) {
+        let lower = argument.to_lowercase();
+        if !found.short.contains(&lower) {
+            return;
+        }
+        for other in self.preferred() {
+            if other.short.contains(&lower) && (other.group != found.group || other.plural != found.plural) {
+                crate::errln!(
+                    "Warning: short name {argument:?} could also match lower priority resource {}",
+                    other.group_resource()
+                );
+            }
+        }
     }
 
     /// As [`Discovery::resolve`], None if there is no such resource.

@@ -227,6 +227,8 @@ pub struct Effective {
     pub cluster: Value,
     /// The user's entry.
     pub user: Value,
+    /// The user's name in the kubeconfig.
+    pub user_name: String,
     /// The namespace; `default` if nothing names one.
     pub namespace: String,
     /// Use the pod's own service account.
@@ -239,7 +241,7 @@ pub fn effective(config: &Kubeconfig, overrides: &Overrides) -> Result<Effective
     let context = match config.get("contexts", name) {
         Some(entry) => entry.value.clone(),
         None if !overrides.context.is_empty() => {
-            return Err(Error::new(format!("context \"{name}\" does not exist")));
+            return Err(Error::Raw(format!("Error in configuration: context was not found for specified context: {name}")));
         }
         None if !name.is_empty() && config.found => {
             return Err(Error::new(format!("current-context: context \"{name}\" does not exist")));
@@ -254,7 +256,7 @@ pub fn effective(config: &Kubeconfig, overrides: &Overrides) -> Result<Effective
         match config.get(list, name) {
             Some(entry) => Ok(resolve_paths(entry)),
             None if list == "users" => Err(Error::new(format!("auth info \"{name}\" does not exist"))),
-            None => Err(Error::new(format!("cluster \"{name}\" does not exist"))),
+            None => Err(Error::new(format!("no server found for cluster \"{name}\""))),
         }
     };
     let mut cluster = pick("clusters", &overrides.cluster, "cluster")?;
@@ -269,8 +271,7 @@ pub fn effective(config: &Kubeconfig, overrides: &Overrides) -> Result<Effective
     if overrides.user_fields.contains_key("token") {
         remove(
             &mut user,
-            &["tokenFile", "username", "password", "exec", "auth-provider", "client-certificate",
-              "client-certificate-data", "client-key", "client-key-data"],
+            &["tokenFile", "exec", "auth-provider"],
         );
     }
     apply_fields(
@@ -283,9 +284,11 @@ pub fn effective(config: &Kubeconfig, overrides: &Overrides) -> Result<Effective
         .find(|n| !n.is_empty())
         .unwrap_or("default")
         .to_owned();
+    let user_name = if overrides.user.is_empty() { context["user"].as_str().unwrap_or("") } else { &overrides.user };
     let mut out = Effective {
         cluster,
         user,
+        user_name: user_name.to_owned(),
         namespace,
         in_cluster: false,
     };
@@ -352,7 +355,7 @@ mod tests {
         };
         Kubeconfig {
             clusters: vec![entry("c", json!({"server": "https://h:6443", "certificate-authority": "ca.crt"}))],
-            users: vec![entry("u", json!({"client-certificate-data": "x", "client-key-data": "y"}))],
+            users: vec![entry("u", json!({"client-certificate-data": "x", "tokenFile": "t"}))],
             contexts: vec![entry("x", json!({"cluster": "c", "user": "u", "namespace": "team"}))],
             current: "x".to_owned(),
             found: true,
@@ -372,7 +375,8 @@ mod tests {
         let mut o = Overrides::default();
         o.user_fields.insert("token".into(), json!("t"));
         let e = effective(&config(), &o).unwrap();
-        assert_eq!(e.user, json!({"token": "t"}));
+        assert_eq!(e.user["token"], json!("t"));
+        assert_eq!(e.user["tokenFile"], Value::Null);
     }
 
     #[test]
@@ -381,7 +385,7 @@ mod tests {
         o.context = "nope".into();
         assert_eq!(
             effective(&config(), &o).unwrap_err().report(),
-            "error: context \"nope\" does not exist"
+            "Error in configuration: context was not found for specified context: nope"
         );
     }
 }

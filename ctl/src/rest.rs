@@ -389,7 +389,10 @@ async fn from_kubeconfig(effective: &Effective) -> Result<kube::Config> {
         }
     }
     if headers.iter().any(|(k, _)| k != "impersonate-user") && headers.iter().all(|(k, _)| k != "impersonate-user") {
-        return Err(Error::new("requesting uid, groups or user-extra for nil user without impersonating a user"));
+        return Err(Error::new(format!(
+            "requesting uid, groups or user-extra for {} without impersonating a user",
+            effective.user_name
+        )));
     }
     let mut cluster = effective.cluster.clone();
     if cluster["insecure-skip-tls-verify"] == json!(true)

@@ -188,7 +188,6 @@ pub(super) fn kubelet_config(cluster: &Cluster) -> anyhow::Result<String> {
         "clusterDNS": [cluster.dns_service().to_string()],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        "failSwapOn": false,
         "rotateCertificates": true,
         "serverTLSBootstrap": true,
         "staticPodPath": format!("{ETC}/manifests"),

@@ -71,12 +71,8 @@ async fn resources(call: Call) -> Result<()> {
     });
     match output {
         "name" => {
-            let mut names: Vec<String> = list.iter().map(|m| m.group_resource()).collect();
-            if sort_by.is_empty() {
-                names.sort();
-            }
-            for name in names {
-                crate::outln!("{name}");
+            for m in &list {
+                crate::outln!("{}", m.group_resource());
             }
         }
         "json" | "yaml" | "kyaml" => {

@@ -93,7 +93,7 @@ async fn run(call: Call) -> Result<()> {
         return Err(call.usage("must specify one of -f and -k, or a resource to edit").clone());
     }
     let mut query = query;
-    query.all = true;
+    query.list_types = true;
     let (infos, errors) = query.latest(&call.ctx).await?;
     Error::collect(errors)?;
     if infos.is_empty() {

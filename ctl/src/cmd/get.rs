@@ -6,7 +6,7 @@ use crate::discovery::Mapping;
 use crate::error::{Error, Result};
 use crate::print::{Format, Printer, list_of, sort, table};
 use crate::resource::Info;
-use crate::resource::builder::{Query, Target, Targets, list};
+use crate::resource::builder::{Query, Target, Targets, list, unlisted};
 use crate::rest::{Rest, TABLE, with_query};
 use serde_json::Value;
 use std::rc::Rc;
@@ -76,7 +76,7 @@ async fn run(call: Call) -> Result<()> {
         return raw_get(&call).await;
     }
     let mut query = Query::from_call(&call);
-    query.all = true;
+    query.list_types = true;
     if call.bool("show-labels") && call.str("output").split('=').next().is_some_and(|o| !o.is_empty() && o != "wide") {
         return Err(call.usage("--show-labels option cannot be used with -o printing, except for -o wide".replace("-o printing, except for -o wide", &format!("{} printer", call.str("output").split('=').next().unwrap_or("")))));
     }
@@ -85,7 +85,7 @@ async fn run(call: Call) -> Result<()> {
     }
     if query.args.is_empty() && !query.has_files() {
         return Err(Error::Raw(format!(
-            "You must specify the type of resource to get. Use \"{p} api-resources\" for a complete list of supported resources.\n\nerror: Required resource not specified.\nSee '{p} get -h' for help and examples",
+            "You must specify the type of resource to get. Use \"{p} api-resources\" for a complete list of supported resources.\n\nerror: Required resource not specified.\nUse \"{p} explain <resource>\" for a detailed description of that resource (e.g. {p} explain pods).\nSee '{p} get -h' for help and examples",
             p = crate::cli::PROGRAM
         )));
     }
@@ -147,7 +147,10 @@ async fn tables(rest: &Rest, query: &Query, target: &Target, include: &str) -> R
                 if !token.is_empty() {
                     params.push(("continue", token));
                 }
-                let page = rest.get_as(&with_query(&mapping.collection(namespace), &params), TABLE).await?;
+                let page = rest
+                    .get_as(&with_query(&mapping.collection(namespace), &params), TABLE)
+                    .await
+                    .map_err(|e| unlisted(e, mapping, &query.params()))?;
                 token = page["metadata"]["continue"].as_str().unwrap_or("").to_owned();
                 out.push(as_table(page));
                 if token.is_empty() {

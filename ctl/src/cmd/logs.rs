@@ -185,7 +185,14 @@ async fn find(call: &Call, rest: &Rc<Rest>, selector: &str, all_pods: bool) -> R
         ..Query::default()
     }
     .one(&call.ctx)
-    .await?;
+    .await
+    .map_err(|e| match e {
+        Error::Status(s) if s.reason == "NotFound" => {
+            let namespace = call.ctx.namespace().unwrap_or_default();
+            Error::new(format!("error from server (NotFound): {} in namespace {namespace:?}", s.message))
+        }
+        other => other,
+    })?;
     let timeout = call.flags.duration("pod-running-timeout");
     let deadline = tokio::time::Instant::now() + timeout;
     loop {

@@ -17,5 +17,6 @@ pub mod options;
 pub mod plugin;
 pub mod pods;
 pub mod prune;
+pub mod rollout;
 pub mod scale;
 pub mod version;

@@ -33,14 +33,14 @@ async fn run(call: Call) -> Result<()> {
     }
     let output = call.str("output");
     if !matches!(output, "" | "yaml" | "json" | "kyaml") {
-        return Err(Error::new("--output must be 'yaml', 'json' or 'kyaml'"));
+        return Err(Error::new("--output must be 'yaml' or 'json'"));
     }
     let (major, minor, version) = COMPATIBLE;
     let mut out = json!({"clientVersion": {
         "major": major, "minor": minor, "gitVersion": version, "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, if cfg!(target_arch = "x86_64") { "amd64" } else { std::env::consts::ARCH }),
     }});
-    let kustomize = "v5.7.1";
+    let kustomize = "v5.8.1";
     out["kustomizeVersion"] = json!(kustomize);
     let mut problem = None;
     if !call.bool("client") {

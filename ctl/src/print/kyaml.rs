@@ -16,20 +16,11 @@ fn indent(level: usize, out: &mut String) {
     }
 }
 
-/// Keys in the order a reader expects: what the object is, its metadata, the rest.
-fn rank(key: &str) -> usize {
-    ["apiVersion", "kind", "metadata"].iter().position(|k| *k == key).unwrap_or(3)
-}
-
 fn node(value: &Value, level: usize, out: &mut String) {
     match value {
         Value::Object(map) if !map.is_empty() => {
             let mut keys: Vec<&String> = map.keys().collect();
-            if level == 0 {
-                keys.sort_by(|a, b| rank(a).cmp(&rank(b)).then(a.cmp(b)));
-            } else {
-                keys.sort();
-            }
+            keys.sort();
             out.push_str("{\n");
             for key in keys {
                 indent(level + 1, out);

@@ -31,6 +31,8 @@ pub struct Query {
     pub all_namespaces: bool,
     /// Types without names mean all objects.
     pub all: bool,
+    /// Types may stand without names and then mean all objects, names being allowed too.
+    pub list_types: bool,
     /// Manifests may name any namespace.
     pub any_namespace: bool,
     /// Page size; 0 is everything at once.
@@ -90,6 +92,7 @@ impl Query {
             field_selector: text("field-selector"),
             all_namespaces: f.opt_bool("all-namespaces"),
             all: f.opt_bool("all"),
+            list_types: false,
             any_namespace: false,
             chunk: f.opt("chunk-size").and_then(|c| c.parse().ok()).unwrap_or(500),
             subresource: text("subresource"),
@@ -167,7 +170,7 @@ impl Query {
         let discovery = ctx.discovery().await?;
         let mappings = resolve_types(&discovery, types)?;
         if names.is_empty() {
-            if selecting || self.all {
+            if selecting || self.all || self.list_types {
                 for mapping in mappings {
                     out.items.push(Target::List {
                         namespace: if mapping.namespaced { list_namespace.clone() } else { String::new() },
@@ -364,6 +367,29 @@ pub fn info(discovery: &Discovery, document: files::Document, namespace: &str, e
     })
 }
 
+/// Says which selectors a list was asked with, if they may be why it failed.
+pub fn unlisted(e: Error, mapping: &Mapping, params: &[(&'static str, String)]) -> Error {
+    let Error::Status(mut s) = e else { return e };
+    if !matches!(s.reason.as_str(), "BadRequest" | "NotFound") {
+        return Error::Status(s);
+    }
+    let param = |key: &str| params.iter().find(|(k, _)| *k == key).map_or("", |(_, v)| v.as_str());
+    let (labels, fields) = (param("labelSelector"), param("fieldSelector"));
+    let version = if mapping.group.is_empty() { format!("/{}", mapping.version) } else { mapping.api_version() };
+    let resource = go_quote(&format!("{version}, Resource={}", mapping.plural));
+    s.message = if labels.is_empty() && fields.is_empty() {
+        format!("Unable to list {resource}: {}", s.message)
+    } else {
+        format!(
+            "Unable to find {resource} that match label selector {}, field selector {}: {}",
+            go_quote(labels),
+            go_quote(fields),
+            s.message
+        )
+    };
+    Error::Status(s)
+}
+
 /// All objects of a collection, page by page, each with its kind and version.
 pub async fn list(
     rest: &Rest,
@@ -394,7 +420,10 @@ pub async fn list_whole(
         if !token.is_empty() {
             query.push(("continue", token.clone()));
         }
-        let mut page = rest.get(&with_query(&mapping.collection(namespace), &query)).await?;
+        let mut page = rest
+            .get(&with_query(&mapping.collection(namespace), &query))
+            .await
+            .map_err(|e| unlisted(e, mapping, params))?;
         if let Value::Array(items) = page["items"].take() {
             for mut item in items {
                 if item["kind"].is_null() {

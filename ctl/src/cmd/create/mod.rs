@@ -72,17 +72,10 @@ pub static COMMAND: Command = Command {
 async fn run(call: Call) -> Result<()> {
     let query = Query::from_call(&call);
     if let Some(arg) = call.args.first() {
-        if !query.has_files() {
-            return Err(Error::new(format!(
-                "unknown command {:?}\nSee '{} create -h' for help and examples",
-                call.args.join(" "),
-                crate::cli::PROGRAM
-            )));
-        }
         return Err(call.usage(format!("Unexpected args: [{arg}]")));
     }
     if !query.has_files() {
-        return Err(Error::Raw(format!("error: must specify one of -f and -k\n\n{}", crate::cli::help::page(call.command, &call.path))));
+        return Err(Error::new("must specify one of -f and -k\n"));
     }
     let rest_raw = call.str("raw");
     if !rest_raw.is_empty() {
