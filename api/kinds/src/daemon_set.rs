@@ -138,9 +138,6 @@ fn validate_spec(spec: &At<'_, '_>, lenient: Leniency, errors: &mut ErrorList) {
     {
         errors.push(selector.invalid("empty selector is invalid for daemonset"));
     }
-    if selector.is_null() {
-        errors.push(selector.required(""));
-    }
     workload::template(spec, lenient, "DaemonSet", errors);
     not_negative(&spec.child("minReadySeconds"), errors);
     let strategy = spec.child("updateStrategy");

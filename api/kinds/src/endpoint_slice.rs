@@ -149,13 +149,13 @@ fn endpoints(at: &At<'_, '_>, kind: &str, errors: &mut ErrorList) {
                 "FQDN" => errors.extend(fully_qualified_domain(&address.path(), address.text())),
                 "IPv4" | "IPv6" => {
                     let wrong = strict_ip(address.text());
-                    if !wrong.is_empty() {
-                        address.all(errors, wrong);
-                    } else if ip(address.text()).is_some_and(|a| a.is_ipv4() != (kind == "IPv4")) {
-                        errors.push(address.invalid(format!("must be an {kind} address")));
-                    } else {
+                    if wrong.is_empty() {
+                        if ip(address.text()).is_some_and(|a| a.is_ipv4() != (kind == "IPv4")) {
+                            errors.push(addresses.invalid_as(address.text(), format!("must be an {kind} address")));
+                        }
                         endpoint_ip(&address, errors);
                     }
+                    address.all(errors, wrong);
                 }
                 _ => {}
             }

@@ -43,6 +43,10 @@ impl Strategy for Endpoints {
         }
     }
 
+    fn warnings(&self, _object: &Value, _old: Option<&Value>) -> Vec<String> {
+        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,

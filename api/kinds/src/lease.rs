@@ -10,9 +10,19 @@ use rutter_api::{Context, ErrorList, Strategy, Value};
 pub(crate) struct Lease;
 
 impl Strategy for Lease {
-    fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
+    /// Coordinated election is not enabled: its fields are dropped.
+    fn prepare_create(&self, object: &mut Value, _cx: &Context<'_>) {
+        object.take_at("spec.strategy");
+        object.take_at("spec.preferredHolder");
+    }
 
-    fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+    fn prepare_update(&self, object: &mut Value, old: &Value, _cx: &Context<'_>) {
+        for field in ["spec.strategy", "spec.preferredHolder"] {
+            if old.at(field).is_null() {
+                object.take_at(field);
+            }
+        }
+    }
 
     fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
         validate(object)

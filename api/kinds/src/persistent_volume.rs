@@ -195,12 +195,7 @@ fn validate(object: &Value) -> ErrorList {
         errors.push(capacity.required(""));
     }
     if capacity.key("storage").is_null() || capacity.len() > 1 {
-        let shown = if capacity.is_null() {
-            json!({})
-        } else {
-            capacity.value.clone()
-        };
-        errors.push(FieldError::not_supported(&capacity.path(), shown, &["storage"]));
+        errors.push(FieldError::not_supported(&capacity.path(), capacity.value.clone(), &["storage"]));
     }
     for (name, value) in capacity.entries() {
         if let Some(amount) = quantity(value)
@@ -279,7 +274,7 @@ fn source(spec: &At<'_, '_>, errors: &mut ErrorList) {
                 crate::podcheck::backsteps(&path, path.text(), errors);
                 if spec.child("nodeAffinity").is_null() {
                     let detail = "Local volume requires node affinity";
-                    errors.push(FieldError::required(&"metadata.annotations".into(), detail));
+                    errors.push(spec.child("nodeAffinity").required(detail));
                 }
             }
             "azureFile" => {

@@ -118,12 +118,24 @@ impl Strategy for PersistentVolumeClaim {
 fn same_data_sources(object: &mut Value) {
     let source = object.at("spec.dataSource").clone();
     let reference = object.at("spec.dataSourceRef").clone();
-    if !source.is_null() && reference.is_null() {
+    if !source.is_null() && reference.is_null() && !is_known_source(&source) {
+        object.take_at("spec.dataSource");
+    } else if !source.is_null() && reference.is_null() {
         object.set("spec.dataSourceRef", source);
     } else if source.is_null() && !reference.is_null() && reference.str_at("namespace").is_empty() {
         let mut source = reference;
         source.take_at("namespace");
         object.set("spec.dataSource", source);
+    }
+}
+
+/// What the old field may refer to: a claim or a snapshot.
+fn is_known_source(source: &Value) -> bool {
+    let group = source.str_at("apiGroup");
+    match source.str_at("kind") {
+        "PersistentVolumeClaim" => group.is_empty(),
+        "VolumeSnapshot" => group == "snapshot.storage.k8s.io",
+        _ => false,
     }
 }
 
@@ -188,7 +200,7 @@ pub(crate) fn claim_spec(at: &At<'_, '_>, errors: &mut ErrorList) {
 
 /// Access modes, of claims and volumes.
 pub(crate) fn access_mode_list(at: &At<'_, '_>, errors: &mut ErrorList) {
-    let mut once_per_pod = false;
+    let (mut once_per_pod, mut other) = (false, false);
     for mode in at.items() {
         let supported = &[
             "ReadOnlyMany",
@@ -199,9 +211,12 @@ pub(crate) fn access_mode_list(at: &At<'_, '_>, errors: &mut ErrorList) {
         if !supported.contains(&mode.text()) {
             errors.push(FieldError::not_supported(&at.path(), mode.text(), supported));
         }
-        once_per_pod |= mode.text() == "ReadWriteOncePod";
+        match mode.text() {
+            "ReadWriteOncePod" => once_per_pod = true,
+            mode => other |= supported.contains(&mode),
+        }
     }
-    if once_per_pod && at.len() > 1 {
+    if once_per_pod && other {
         errors.push(at.forbidden("may not use ReadWriteOncePod with other access modes"));
     }
 }

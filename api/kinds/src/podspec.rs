@@ -91,6 +91,7 @@ fn default_container(container: &mut Fields) {
         }
     }
     if let Some(lifecycle) = inside(container, "lifecycle") {
+        lifecycle.remove("stopSignal");
         for hook in ["postStart", "preStop"] {
             if let Some(hook) = inside(lifecycle, hook) {
                 default_http_get(hook);

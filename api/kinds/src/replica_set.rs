@@ -80,7 +80,7 @@ impl Strategy for ReplicaSet {
 fn validate_spec(spec: &At<'_, '_>, lenient: Leniency, errors: &mut ErrorList) {
     not_negative(&spec.child("replicas"), errors);
     not_negative(&spec.child("minReadySeconds"), errors);
-    workload::selector(spec, "replicaset", errors);
+    workload::selector(spec, "deployment", errors);
     workload::template(spec, lenient, "ReplicaSet", errors);
 }
 

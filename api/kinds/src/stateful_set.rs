@@ -31,7 +31,7 @@ impl Strategy for StatefulSet {
                 && let Some(rolling) = inside(strategy, "rollingUpdate")
             {
                 absent(rolling, "partition", 0);
-                absent(rolling, "maxUnavailable", 1);
+                rolling.remove("maxUnavailable");
             }
         }
         if let Some(policy) = made(spec, "persistentVolumeClaimRetentionPolicy") {

@@ -32,21 +32,17 @@ pub(crate) fn selected(spec: &At<'_, '_>, errors: &mut ErrorList) {
     let at = spec.child("selector");
     let template = spec.child("template");
     let labels = template.child("metadata").value.at("labels");
-    match LabelSelector::from_object(at.value) {
-        Ok(selector) if !selector.is_everything() && at.is_set() => {
-            if !selector.matches(|key| labels.get(key).and_then(Value::as_str)) {
-                let metadata = template.child("metadata");
-                let shown = if labels.is_null() {
-                    Value::Object(rutter_api::Map::new())
-                } else {
-                    labels.clone()
-                };
-                let detail = "`selector` does not match template `labels`";
-                errors.push(metadata.field("labels", labels).invalid_as(shown, detail));
-            }
+    let matches = match LabelSelector::from_object(at.value) {
+        _ if at.is_null() => false,
+        Ok(selector) => selector.matches(|key| labels.get(key).and_then(Value::as_str)),
+        Err(_) => {
+            errors.push(at.invalid("invalid label selector"));
+            return;
         }
-        Ok(_) => {}
-        Err(_) => errors.push(at.invalid("invalid label selector")),
+    };
+    if !matches {
+        let metadata = template.child("metadata");
+        errors.push(metadata.field("labels", labels).invalid("`selector` does not match template `labels`"));
     }
 }
 

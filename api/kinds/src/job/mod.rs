@@ -78,6 +78,8 @@ impl Strategy for Job {
         if object.bool_at("spec.manualSelector") == Some(true) {
             return;
         }
+        let shared = object.at("metadata.labels") == object.at("spec.template.metadata.labels")
+            || object.map_at("metadata.labels").is_none_or(|labels| labels.is_empty());
         let name = Value::from(object.name());
         let uid = Value::from(object.uid());
         let Some(spec) = spec(object) else { return };
@@ -94,6 +96,9 @@ impl Strategy for Job {
         }
         if let Some(labels) = made(spec, "selector").and_then(|selector| made(selector, "matchLabels")) {
             labels.entry(UID_LABELS[1]).or_insert(uid);
+        }
+        if shared {
+            object.set("metadata.labels", object.at("spec.template.metadata.labels").clone());
         }
     }
 

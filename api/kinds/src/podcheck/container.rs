@@ -46,13 +46,6 @@ impl<'v> Scope<'v> {
         self.spec.int_at("terminationGracePeriodSeconds")
     }
 
-    fn os(&self) -> Option<&'v str> {
-        self.spec
-            .at("os")
-            .as_object()
-            .map(|_| self.spec.str_at("os.name"))
-    }
-
     fn names(&self, list: &str) -> impl Iterator<Item = &'v str> {
         self.spec.list_at(list).iter().map(|c| c.str_at("name"))
     }
@@ -90,9 +83,6 @@ pub(super) fn init_containers(at: &At<'_, '_>, scope: &Scope<'_>, errors: &mut E
             if !rules.is_empty() {
                 errors.push(policy.required("must specify restartPolicy when restart rules are used"));
             }
-        } else if policy.text() == "Always" && !rules.is_empty() {
-            let detail = "restartPolicyRules are not allowed for init containers with restart policy Always";
-            errors.push(rules.forbidden(detail));
         } else {
             restart_policy(&container, errors);
         }
@@ -175,7 +165,7 @@ pub(super) fn ephemeral_containers(at: &At<'_, '_>, scope: &Scope<'_>, errors: &
 }
 
 fn lifecycle_and_probes(container: &At<'_, '_>, scope: &Scope<'_>, errors: &mut ErrorList) {
-    handler::lifecycle(&container.child("lifecycle"), scope.grace(), scope.os(), errors);
+    handler::lifecycle(&container.child("lifecycle"), scope.grace(), errors);
     handler::liveness(&container.child("livenessProbe"), scope.grace(), errors);
     handler::readiness(&container.child("readinessProbe"), scope.grace(), errors);
     handler::liveness(&container.child("startupProbe"), scope.grace(), errors);
@@ -308,7 +298,7 @@ fn restart_policy(container: &At<'_, '_>, errors: &mut ErrorList) {
         errors.push(FieldError::too_many(&rules.path(), rules.len(), 20));
     }
     for rule in rules.items() {
-        enumerated(&rule.child("action"), &["Restart"], errors);
+        enumerated(&rule.child("action"), &["Restart", "RestartAllContainers"], errors);
         let codes = rule.child("exitCodes");
         if codes.is_null() {
             errors.push(codes.required("must be specified"));

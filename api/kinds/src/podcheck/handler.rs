@@ -47,90 +47,12 @@ fn probe(at: &At<'_, '_>, grace: Option<i64>, errors: &mut ErrorList) {
     }
 }
 
-const SIGNALS: &[&str] = &[
-    "SIGABRT",
-    "SIGALRM",
-    "SIGBUS",
-    "SIGCHLD",
-    "SIGCLD",
-    "SIGCONT",
-    "SIGFPE",
-    "SIGHUP",
-    "SIGILL",
-    "SIGINT",
-    "SIGIO",
-    "SIGIOT",
-    "SIGKILL",
-    "SIGPIPE",
-    "SIGPOLL",
-    "SIGPROF",
-    "SIGPWR",
-    "SIGQUIT",
-    "SIGRTMAX",
-    "SIGRTMAX-1",
-    "SIGRTMAX-10",
-    "SIGRTMAX-11",
-    "SIGRTMAX-12",
-    "SIGRTMAX-13",
-    "SIGRTMAX-14",
-    "SIGRTMAX-2",
-    "SIGRTMAX-3",
-    "SIGRTMAX-4",
-    "SIGRTMAX-5",
-    "SIGRTMAX-6",
-    "SIGRTMAX-7",
-    "SIGRTMAX-8",
-    "SIGRTMAX-9",
-    "SIGRTMIN",
-    "SIGRTMIN+1",
-    "SIGRTMIN+10",
-    "SIGRTMIN+11",
-    "SIGRTMIN+12",
-    "SIGRTMIN+13",
-    "SIGRTMIN+14",
-    "SIGRTMIN+15",
-    "SIGRTMIN+2",
-    "SIGRTMIN+3",
-    "SIGRTMIN+4",
-    "SIGRTMIN+5",
-    "SIGRTMIN+6",
-    "SIGRTMIN+7",
-    "SIGRTMIN+8",
-    "SIGRTMIN+9",
-    "SIGSEGV",
-    "SIGSTKFLT",
-    "SIGSTOP",
-    "SIGSYS",
-    "SIGTERM",
-    "SIGTRAP",
-    "SIGTSTP",
-    "SIGTTIN",
-    "SIGTTOU",
-    "SIGURG",
-    "SIGUSR1",
-    "SIGUSR2",
-    "SIGVTALRM",
-    "SIGWINCH",
-    "SIGXCPU",
-    "SIGXFSZ",
-];
-
-/// Hooks and the stop signal.
-pub(super) fn lifecycle(at: &At<'_, '_>, grace: Option<i64>, os: Option<&str>, errors: &mut ErrorList) {
+/// Hooks.
+pub(super) fn lifecycle(at: &At<'_, '_>, grace: Option<i64>, errors: &mut ErrorList) {
     for hook in ["postStart", "preStop"] {
         if at.child(hook).is_set() {
             handler(&at.child(hook), grace, errors);
         }
-    }
-    let signal = at.child("stopSignal");
-    if signal.is_null() {
-        return;
-    }
-    match os {
-        None => errors.push(signal.forbidden("may not be set for containers with empty `spec.os.name`")),
-        Some("windows") => enumerated(&signal, &["SIGKILL", "SIGTERM"], errors),
-        Some("linux") => enumerated(&signal, SIGNALS, errors),
-        Some(_) => {}
     }
 }
 

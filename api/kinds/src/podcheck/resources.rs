@@ -94,7 +94,7 @@ pub(crate) fn quantity_value(at: &At<'_, '_>, name: &str, errors: &mut ErrorList
     }
     let whole = INTEGERS.contains(&name) || is_extended(name);
     if whole && amount.milli_value() % 1000 != 0 {
-        errors.push(at.invalid("must be an integer"));
+        errors.push(at.invalid_as(amount.to_string(), "must be an integer"));
     }
 }
 

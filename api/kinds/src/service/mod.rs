@@ -70,7 +70,7 @@ impl Strategy for Service {
     }
 
     fn name_rule(&self) -> NameRule {
-        NameRule::Label1035
+        NameRule::Label
     }
 
     fn allow_create_on_update(&self) -> bool {

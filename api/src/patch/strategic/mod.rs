@@ -131,7 +131,10 @@ impl Merger<'_> {
                         Value::Array(change)
                     }
                 }
-                (_, change) => drop_directives(change)?,
+                (_, change) => match drop_directives(change) {
+                    Some(value) => value,
+                    None => continue,
+                },
             };
             original.insert(key, merged);
         }
@@ -182,10 +185,7 @@ impl Merger<'_> {
             let merged = match (old, change) {
                 (None, None) => continue,
                 (Some(old), None) => old,
-                (None, Some(change)) => match drop_directives(Value::Array(change))? {
-                    Value::Array(items) => items,
-                    _ => Vec::new(),
-                },
+                (None, Some(change)) => change.into_iter().filter_map(drop_directives).collect(),
                 (Some(old), Some(change)) if meta.merge => self.list(old, change, &meta)?,
                 (Some(_), Some(change)) => change,
             };
@@ -235,7 +235,7 @@ impl Merger<'_> {
                     };
                     *slot = Value::Object(self.map(old, change, element(self.types, meta.ty))?);
                 }
-                None => merged.push(drop_directives(change)?),
+                None => merged.extend(drop_directives(change)),
             }
         }
         let (ordered, server_only) = lists::partition(merged, &patch_order, meta.key);
@@ -278,46 +278,28 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
     Ok(())
 }
 
-/// What a patch's value is where the original has nothing: without nulls and directives.
-fn drop_directives(patch: Value) -> Result<Value, PatchError> {
-    Ok(match patch {
-        Value::Object(mut map) => {
-            match map
-                .remove(DIRECTIVE)
-                .as_ref()
-                .map(|d| d.as_str().unwrap_or_default())
-            {
-                None | Some("replace" | "merge") => {}
-                Some("delete") => return Ok(Value::Object(Object::new())),
-                Some(other) => return Err(unknown_directive(other, &map)),
-            }
-            let mut kept = Object::new();
-            for (key, value) in map {
-                let directive = key == RETAIN_KEYS
-                    || key.starts_with(ELEMENT_ORDER)
-                    || key.starts_with(DELETE_PRIMITIVES);
-                if !directive && !value.is_null() {
-                    kept.insert(key, drop_directives(value)?);
-                }
-            }
-            Value::Object(kept)
-        }
-        Value::Array(items) => {
-            let alone = |item: &Value| match item.get(DIRECTIVE).and_then(Value::as_str) {
-                Some("delete") => false,
-                Some("replace") => item.as_object().is_some_and(|map| map.len() > 1),
-                _ => true,
+/// What a patch's value is where the original has nothing to merge it with: without nulls and directives. An object
+/// with a `$patch` directive is about something that isn't there, and so is nothing.
+fn drop_directives(patch: Value) -> Option<Value> {
+    match patch {
+        Value::Object(map) if map.contains_key(DIRECTIVE) => None,
+        Value::Object(map) => {
+            let directive = |key: &str| {
+                key == RETAIN_KEYS || key.starts_with(ELEMENT_ORDER) || key.starts_with(DELETE_PRIMITIVES)
             };
-            Value::Array(
-                items
-                    .into_iter()
-                    .filter(alone)
-                    .map(drop_directives)
-                    .collect::<Result<_, _>>()?,
-            )
+            let kept = map
+                .into_iter()
+                .filter(|(key, value)| !directive(key) && !value.is_null());
+            Some(Value::Object(
+                kept.filter_map(|(key, value)| Some((key, drop_directives(value)?)))
+                    .collect(),
+            ))
         }
-        other => other,
-    })
+        Value::Array(items) => Some(Value::Array(
+            items.into_iter().filter_map(drop_directives).collect(),
+        )),
+        other => Some(other),
+    }
 }
 
 #[cfg(test)]
