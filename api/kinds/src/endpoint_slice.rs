@@ -151,7 +151,9 @@ fn endpoints(at: &At<'_, '_>, kind: &str, errors: &mut ErrorList) {
                     let wrong = strict_ip(address.text());
                     if wrong.is_empty() {
                         if ip(address.text()).is_some_and(|a| a.is_ipv4() != (kind == "IPv4")) {
-                            errors.push(addresses.invalid_as(address.text(), format!("must be an {kind} address")));
+                            errors.push(
+                                addresses.invalid_as(address.text(), format!("must be an {kind} address")),
+                            );
                         }
                         endpoint_ip(&address, errors);
                     }

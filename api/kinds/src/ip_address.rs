@@ -1,10 +1,10 @@
 //! IPAddress and ServiceCIDR.
 
 use crate::print::{self, AGE, NAME, NONE};
-use rutter_api::validation::{At, dns_subdomain, path_segment, strict_cidr};
 use rutter_api::FieldError;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, NameRule};
+use rutter_api::validation::{At, dns_subdomain, path_segment, strict_cidr};
 use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// IPAddress.
@@ -70,7 +70,11 @@ impl Strategy for ServiceCidr {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
-        if cx.subresource == "status" { ErrorList::new() } else { validate_cidr_change(object, old) }
+        if cx.subresource == "status" {
+            ErrorList::new()
+        } else {
+            validate_cidr_change(object, old)
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -124,7 +128,9 @@ fn validate_cidrs(object: &Value) -> ErrorList {
     }
     let families: Vec<bool> = list.items().map(|c| c.text().contains(':')).collect();
     if matches!(families.as_slice(), [a, b] if a == b) {
-        errors.push(list.invalid("may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"));
+        errors.push(list.invalid(
+            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+        ));
     }
     for range in list.items() {
         range.all(&mut errors, strict_cidr(range.text()));
@@ -135,7 +141,8 @@ fn validate_cidrs(object: &Value) -> ErrorList {
 fn validate_cidr_change(object: &Value, old: &Value) -> ErrorList {
     let (new, before) = (object.list_at("spec.cidrs"), old.list_at("spec.cidrs"));
     let path = rutter_api::Path::new("spec").child("cidrs");
-    let immutable = |i: usize, value: &Value| FieldError::invalid(&path.index(i), value.clone(), "field is immutable");
+    let immutable =
+        |i: usize, value: &Value| FieldError::invalid(&path.index(i), value.clone(), "field is immutable");
     if new.len() == before.len() {
         let changed = new.iter().zip(before).enumerate().filter(|(_, (a, b))| a != b);
         return changed.map(|(i, (a, _))| immutable(i, a)).collect();
@@ -147,5 +154,9 @@ fn validate_cidr_change(object: &Value, old: &Value) -> ErrorList {
         }
         return errors;
     }
-    vec![FieldError::invalid(&path, Value::from(new.to_vec()), "field is immutable")]
+    vec![FieldError::invalid(
+        &path,
+        Value::from(new.to_vec()),
+        "field is immutable",
+    )]
 }

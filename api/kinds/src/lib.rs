@@ -425,15 +425,35 @@ mod tests {
         let types = rutter_api::schema::builtin();
         assert_eq!(scheme.iter().count(), 66);
         for resource in scheme.iter() {
-            assert!(types.struct_named(&resource.schema).is_some(), "{resource:?} has no schema {}", resource.schema);
+            assert!(
+                types.struct_named(&resource.schema).is_some(),
+                "{resource:?} has no schema {}",
+                resource.schema
+            );
             let is_question = resource.verbs == ["create"];
-            assert!(is_question || !resource.strategy.columns().is_empty(), "{resource:?} has no columns");
+            assert!(
+                is_question || !resource.strategy.columns().is_empty(),
+                "{resource:?} has no columns"
+            );
             let strategy = &resource.strategy;
             let empty = rutter_api::Value::Object(rutter_api::Map::new());
-            assert_eq!(strategy.field_values(&empty).len(), strategy.selectable_fields().len(), "{resource:?}");
+            assert_eq!(
+                strategy.field_values(&empty).len(),
+                strategy.selectable_fields().len(),
+                "{resource:?}"
+            );
             let now = jiff::Timestamp::UNIX_EPOCH;
-            let cx = rutter_api::Context { now, user: "", subresource: "", dry_run: false };
-            assert_eq!(strategy.row(&empty, &cx).len(), strategy.columns().len(), "{resource:?}");
+            let cx = rutter_api::Context {
+                now,
+                user: "",
+                subresource: "",
+                dry_run: false,
+            };
+            assert_eq!(
+                strategy.row(&empty, &cx).len(),
+                strategy.columns().len(),
+                "{resource:?}"
+            );
         }
     }
 }

@@ -1,13 +1,13 @@
 //! LimitRange.
 
-use crate::fill::{each, made, spec, text_of};
-use rutter_api::validation::{At, qualified_name};
-use rutter_api::Quantity;
 use crate::amount::amounts;
+use crate::fill::{each, made, spec, text_of};
 use crate::podcheck::resource_name;
-use std::collections::BTreeSet;
+use rutter_api::Quantity;
 use rutter_api::strategy::Column;
+use rutter_api::validation::{At, qualified_name};
 use rutter_api::{Context, ErrorList, Map, Strategy, Value};
+use std::collections::BTreeSet;
 
 /// LimitRange.
 pub(crate) struct LimitRange;
@@ -84,7 +84,9 @@ fn validate(object: &Value) -> ErrorList {
         let wrong = qualified_name(kind.text());
         if !wrong.is_empty() {
             errors.extend(wrong.into_iter().map(|e| kind.invalid_as(kind.text(), e)));
-        } else if !kind.text().contains('/') && !matches!(kind.text(), "Pod" | "Container" | "PersistentVolumeClaim") {
+        } else if !kind.text().contains('/')
+            && !matches!(kind.text(), "Pod" | "Container" | "PersistentVolumeClaim")
+        {
             errors.push(kind.invalid("must be a standard limit type or fully qualified"));
         }
         if !kinds.insert(kind.text()) {
@@ -109,44 +111,73 @@ fn item(limit: &At<'_, '_>, errors: &mut ErrorList) {
             let before = errors.len();
             resource_name(&at.key(name), name, errors);
             let of_containers = matches!(kind, "Pod" | "Container");
-            let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+            let standard =
+                matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
             if before == errors.len() && of_containers && !name.contains('/') && !standard {
-                errors.push(at.key(name).invalid_as(name, "must be a standard resource for containers"));
+                errors.push(
+                    at.key(name)
+                        .invalid_as(name, "must be a standard resource for containers"),
+                );
             }
         }
     }
     let of = |list: &str| amounts(limit.child(list).value);
-    let (min, max, default, request, ratio) =
-        (of("min"), of("max"), of("default"), of("defaultRequest"), of("maxLimitRequestRatio"));
+    let (min, max, default, request, ratio) = (
+        of("min"),
+        of("max"),
+        of("default"),
+        of("defaultRequest"),
+        of("maxLimitRequestRatio"),
+    );
     if kind == "PersistentVolumeClaim" && !min.contains_key("storage") && !max.contains_key("storage") {
         let detail = "either minimum or maximum storage value is required, but neither was provided";
         errors.push(limit.child("limits").required(detail));
     }
-    let names: BTreeSet<&String> =
-        [&min, &max, &default, &request, &ratio].into_iter().flat_map(|map| map.keys()).collect();
+    let names: BTreeSet<&String> = [&min, &max, &default, &request, &ratio]
+        .into_iter()
+        .flat_map(|map| map.keys())
+        .collect();
     for name in names {
         let get = |map: &crate::amount::Amounts| map.get(name).copied();
         let (min, max, default, request) = (get(&min), get(&max), get(&default), get(&request));
-        let mut over = |list: &str, shown: Option<Quantity>, a: Option<Quantity>, b: Option<Quantity>, a_is: &str, b_is: &str| {
+        let mut over = |list: &str,
+                        shown: Option<Quantity>,
+                        a: Option<Quantity>,
+                        b: Option<Quantity>,
+                        a_is: &str,
+                        b_is: &str| {
             if let (Some(a), Some(b)) = (a, b)
                 && a > b
             {
                 let at = limit.child(list);
                 let shown = shown.unwrap_or(a).to_string();
-                errors.push(at.key(name).invalid_as(shown, format!("{a_is} value {a} is greater than {b_is} value {b}")));
+                errors.push(at.key(name).invalid_as(
+                    shown,
+                    format!("{a_is} value {a} is greater than {b_is} value {b}"),
+                ));
             }
         };
         over("min", min, min, max, "min", "max");
         over("defaultRequest", request, min, request, "min", "default request");
         over("defaultRequest", request, request, max, "default request", "max");
-        over("defaultRequest", request, request, default, "default request", "default limit");
+        over(
+            "defaultRequest",
+            request,
+            request,
+            default,
+            "default request",
+            "default limit",
+        );
         over("default", min, min, default, "min", "default");
         over("default", max, default, max, "default", "max");
         if let Some(ratio) = get(&ratio)
             && ratio < Quantity::new(1, rutter_api::quantity::Format::DecimalSi)
         {
             let at = limit.child("maxLimitRequestRatio");
-            errors.push(at.key(name).invalid_as(ratio.to_string(), format!("ratio {ratio} is less than 1")));
+            errors.push(
+                at.key(name)
+                    .invalid_as(ratio.to_string(), format!("ratio {ratio} is less than 1")),
+            );
         }
     }
 }

@@ -195,7 +195,11 @@ fn validate(object: &Value) -> ErrorList {
         errors.push(capacity.required(""));
     }
     if capacity.key("storage").is_null() || capacity.len() > 1 {
-        errors.push(FieldError::not_supported(&capacity.path(), capacity.value.clone(), &["storage"]));
+        errors.push(FieldError::not_supported(
+            &capacity.path(),
+            capacity.value.clone(),
+            &["storage"],
+        ));
     }
     for (name, value) in capacity.entries() {
         if let Some(amount) = quantity(value)

@@ -23,7 +23,14 @@ const fn gone(
     since: &'static str,
     replacement: &'static str,
 ) -> Removed {
-    Removed { group, version, kind, resource, since, replacement }
+    Removed {
+        group,
+        version,
+        kind,
+        resource,
+        since,
+        replacement,
+    }
 }
 
 const EXTENSIONS: (&str, &str) = ("extensions", "v1beta1");
@@ -41,37 +48,132 @@ pub const REMOVED: &[Removed] = &[
     gone(EXTENSIONS, ("Deployment", "deployments"), "1.16", "apps/v1"),
     gone(EXTENSIONS, ("DaemonSet", "daemonsets"), "1.16", "apps/v1"),
     gone(EXTENSIONS, ("ReplicaSet", "replicasets"), "1.16", "apps/v1"),
-    gone(EXTENSIONS, ("NetworkPolicy", "networkpolicies"), "1.16", "networking.k8s.io/v1"),
-    gone(EXTENSIONS, ("PodSecurityPolicy", "podsecuritypolicies"), "1.16", ""),
-    gone(EXTENSIONS, ("Ingress", "ingresses"), "1.22", "networking.k8s.io/v1"),
+    gone(
+        EXTENSIONS,
+        ("NetworkPolicy", "networkpolicies"),
+        "1.16",
+        "networking.k8s.io/v1",
+    ),
+    gone(
+        EXTENSIONS,
+        ("PodSecurityPolicy", "podsecuritypolicies"),
+        "1.16",
+        "",
+    ),
+    gone(
+        EXTENSIONS,
+        ("Ingress", "ingresses"),
+        "1.22",
+        "networking.k8s.io/v1",
+    ),
     gone(APPS_BETA1, ("Deployment", "deployments"), "1.16", "apps/v1"),
     gone(APPS_BETA1, ("StatefulSet", "statefulsets"), "1.16", "apps/v1"),
-    gone(APPS_BETA1, ("ControllerRevision", "controllerrevisions"), "1.16", "apps/v1"),
+    gone(
+        APPS_BETA1,
+        ("ControllerRevision", "controllerrevisions"),
+        "1.16",
+        "apps/v1",
+    ),
     gone(APPS_BETA2, ("Deployment", "deployments"), "1.16", "apps/v1"),
     gone(APPS_BETA2, ("StatefulSet", "statefulsets"), "1.16", "apps/v1"),
     gone(APPS_BETA2, ("DaemonSet", "daemonsets"), "1.16", "apps/v1"),
     gone(APPS_BETA2, ("ReplicaSet", "replicasets"), "1.16", "apps/v1"),
-    gone(APPS_BETA2, ("ControllerRevision", "controllerrevisions"), "1.16", "apps/v1"),
-    gone(NETWORKING, ("Ingress", "ingresses"), "1.22", "networking.k8s.io/v1"),
-    gone(NETWORKING, ("IngressClass", "ingressclasses"), "1.22", "networking.k8s.io/v1"),
+    gone(
+        APPS_BETA2,
+        ("ControllerRevision", "controllerrevisions"),
+        "1.16",
+        "apps/v1",
+    ),
+    gone(
+        NETWORKING,
+        ("Ingress", "ingresses"),
+        "1.22",
+        "networking.k8s.io/v1",
+    ),
+    gone(
+        NETWORKING,
+        ("IngressClass", "ingressclasses"),
+        "1.22",
+        "networking.k8s.io/v1",
+    ),
     gone(("batch", "v1beta1"), ("CronJob", "cronjobs"), "1.25", "batch/v1"),
     gone(("batch", "v2alpha1"), ("CronJob", "cronjobs"), "1.21", "batch/v1"),
-    gone(POLICY, ("PodDisruptionBudget", "poddisruptionbudgets"), "1.25", "policy/v1"),
+    gone(
+        POLICY,
+        ("PodDisruptionBudget", "poddisruptionbudgets"),
+        "1.25",
+        "policy/v1",
+    ),
     gone(POLICY, ("Eviction", "evictions"), "1.25", "policy/v1"),
     gone(POLICY, ("PodSecurityPolicy", "podsecuritypolicies"), "1.25", ""),
-    gone(RBAC_ALPHA, ("ClusterRole", "clusterroles"), "1.22", "rbac.authorization.k8s.io/v1"),
-    gone(RBAC_ALPHA, ("ClusterRoleBinding", "clusterrolebindings"), "1.22", "rbac.authorization.k8s.io/v1"),
-    gone(RBAC_ALPHA, ("Role", "roles"), "1.22", "rbac.authorization.k8s.io/v1"),
-    gone(RBAC_ALPHA, ("RoleBinding", "rolebindings"), "1.22", "rbac.authorization.k8s.io/v1"),
-    gone(RBAC_BETA, ("ClusterRole", "clusterroles"), "1.22", "rbac.authorization.k8s.io/v1"),
-    gone(RBAC_BETA, ("ClusterRoleBinding", "clusterrolebindings"), "1.22", "rbac.authorization.k8s.io/v1"),
-    gone(RBAC_BETA, ("Role", "roles"), "1.22", "rbac.authorization.k8s.io/v1"),
-    gone(RBAC_BETA, ("RoleBinding", "rolebindings"), "1.22", "rbac.authorization.k8s.io/v1"),
+    gone(
+        RBAC_ALPHA,
+        ("ClusterRole", "clusterroles"),
+        "1.22",
+        "rbac.authorization.k8s.io/v1",
+    ),
+    gone(
+        RBAC_ALPHA,
+        ("ClusterRoleBinding", "clusterrolebindings"),
+        "1.22",
+        "rbac.authorization.k8s.io/v1",
+    ),
+    gone(
+        RBAC_ALPHA,
+        ("Role", "roles"),
+        "1.22",
+        "rbac.authorization.k8s.io/v1",
+    ),
+    gone(
+        RBAC_ALPHA,
+        ("RoleBinding", "rolebindings"),
+        "1.22",
+        "rbac.authorization.k8s.io/v1",
+    ),
+    gone(
+        RBAC_BETA,
+        ("ClusterRole", "clusterroles"),
+        "1.22",
+        "rbac.authorization.k8s.io/v1",
+    ),
+    gone(
+        RBAC_BETA,
+        ("ClusterRoleBinding", "clusterrolebindings"),
+        "1.22",
+        "rbac.authorization.k8s.io/v1",
+    ),
+    gone(
+        RBAC_BETA,
+        ("Role", "roles"),
+        "1.22",
+        "rbac.authorization.k8s.io/v1",
+    ),
+    gone(
+        RBAC_BETA,
+        ("RoleBinding", "rolebindings"),
+        "1.22",
+        "rbac.authorization.k8s.io/v1",
+    ),
     gone(STORAGE, ("CSIDriver", "csidrivers"), "1.22", "storage.k8s.io/v1"),
     gone(STORAGE, ("CSINode", "csinodes"), "1.22", "storage.k8s.io/v1"),
-    gone(STORAGE, ("StorageClass", "storageclasses"), "1.22", "storage.k8s.io/v1"),
-    gone(STORAGE, ("VolumeAttachment", "volumeattachments"), "1.22", "storage.k8s.io/v1"),
-    gone(STORAGE, ("CSIStorageCapacity", "csistoragecapacities"), "1.27", "storage.k8s.io/v1"),
+    gone(
+        STORAGE,
+        ("StorageClass", "storageclasses"),
+        "1.22",
+        "storage.k8s.io/v1",
+    ),
+    gone(
+        STORAGE,
+        ("VolumeAttachment", "volumeattachments"),
+        "1.22",
+        "storage.k8s.io/v1",
+    ),
+    gone(
+        STORAGE,
+        ("CSIStorageCapacity", "csistoragecapacities"),
+        "1.27",
+        "storage.k8s.io/v1",
+    ),
     gone(
         ADMISSION,
         ("MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
@@ -80,7 +182,10 @@ pub const REMOVED: &[Removed] = &[
     ),
     gone(
         ADMISSION,
-        ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
+        (
+            "ValidatingWebhookConfiguration",
+            "validatingwebhookconfigurations",
+        ),
         "1.22",
         "admissionregistration.k8s.io/v1",
     ),
@@ -92,7 +197,10 @@ pub const REMOVED: &[Removed] = &[
     ),
     gone(
         ADMISSION,
-        ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
+        (
+            "ValidatingAdmissionPolicyBinding",
+            "validatingadmissionpolicybindings",
+        ),
         "1.34",
         "admissionregistration.k8s.io/v1",
     ),
@@ -102,9 +210,24 @@ pub const REMOVED: &[Removed] = &[
         "1.22",
         "apiextensions.k8s.io/v1",
     ),
-    gone(("apiregistration.k8s.io", "v1beta1"), ("APIService", "apiservices"), "1.22", "apiregistration.k8s.io/v1"),
-    gone(("authentication.k8s.io", "v1beta1"), ("TokenReview", "tokenreviews"), "1.22", "authentication.k8s.io/v1"),
-    gone(("authorization.k8s.io", "v1beta1"), ("", ""), "1.22", "authorization.k8s.io/v1"),
+    gone(
+        ("apiregistration.k8s.io", "v1beta1"),
+        ("APIService", "apiservices"),
+        "1.22",
+        "apiregistration.k8s.io/v1",
+    ),
+    gone(
+        ("authentication.k8s.io", "v1beta1"),
+        ("TokenReview", "tokenreviews"),
+        "1.22",
+        "authentication.k8s.io/v1",
+    ),
+    gone(
+        ("authorization.k8s.io", "v1beta1"),
+        ("", ""),
+        "1.22",
+        "authorization.k8s.io/v1",
+    ),
     gone(
         ("autoscaling", "v2beta1"),
         ("HorizontalPodAutoscaler", "horizontalpodautoscalers"),
@@ -123,30 +246,86 @@ pub const REMOVED: &[Removed] = &[
         "1.22",
         "certificates.k8s.io/v1",
     ),
-    gone(("coordination.k8s.io", "v1beta1"), ("Lease", "leases"), "1.22", "coordination.k8s.io/v1"),
-    gone(("discovery.k8s.io", "v1beta1"), ("EndpointSlice", "endpointslices"), "1.25", "discovery.k8s.io/v1"),
-    gone(("events.k8s.io", "v1beta1"), ("Event", "events"), "1.25", "events.k8s.io/v1"),
-    gone(("flowcontrol.apiserver.k8s.io", "v1beta1"), ("", ""), "1.26", "flowcontrol.apiserver.k8s.io/v1"),
-    gone(("flowcontrol.apiserver.k8s.io", "v1beta2"), ("", ""), "1.29", "flowcontrol.apiserver.k8s.io/v1"),
-    gone(("flowcontrol.apiserver.k8s.io", "v1beta3"), ("", ""), "1.32", "flowcontrol.apiserver.k8s.io/v1"),
-    gone(("node.k8s.io", "v1alpha1"), ("RuntimeClass", "runtimeclasses"), "1.22", "node.k8s.io/v1"),
-    gone(("node.k8s.io", "v1beta1"), ("RuntimeClass", "runtimeclasses"), "1.25", "node.k8s.io/v1"),
-    gone(("scheduling.k8s.io", "v1alpha1"), ("PriorityClass", "priorityclasses"), "1.22", "scheduling.k8s.io/v1"),
-    gone(("scheduling.k8s.io", "v1beta1"), ("PriorityClass", "priorityclasses"), "1.22", "scheduling.k8s.io/v1"),
+    gone(
+        ("coordination.k8s.io", "v1beta1"),
+        ("Lease", "leases"),
+        "1.22",
+        "coordination.k8s.io/v1",
+    ),
+    gone(
+        ("discovery.k8s.io", "v1beta1"),
+        ("EndpointSlice", "endpointslices"),
+        "1.25",
+        "discovery.k8s.io/v1",
+    ),
+    gone(
+        ("events.k8s.io", "v1beta1"),
+        ("Event", "events"),
+        "1.25",
+        "events.k8s.io/v1",
+    ),
+    gone(
+        ("flowcontrol.apiserver.k8s.io", "v1beta1"),
+        ("", ""),
+        "1.26",
+        "flowcontrol.apiserver.k8s.io/v1",
+    ),
+    gone(
+        ("flowcontrol.apiserver.k8s.io", "v1beta2"),
+        ("", ""),
+        "1.29",
+        "flowcontrol.apiserver.k8s.io/v1",
+    ),
+    gone(
+        ("flowcontrol.apiserver.k8s.io", "v1beta3"),
+        ("", ""),
+        "1.32",
+        "flowcontrol.apiserver.k8s.io/v1",
+    ),
+    gone(
+        ("node.k8s.io", "v1alpha1"),
+        ("RuntimeClass", "runtimeclasses"),
+        "1.22",
+        "node.k8s.io/v1",
+    ),
+    gone(
+        ("node.k8s.io", "v1beta1"),
+        ("RuntimeClass", "runtimeclasses"),
+        "1.25",
+        "node.k8s.io/v1",
+    ),
+    gone(
+        ("scheduling.k8s.io", "v1alpha1"),
+        ("PriorityClass", "priorityclasses"),
+        "1.22",
+        "scheduling.k8s.io/v1",
+    ),
+    gone(
+        ("scheduling.k8s.io", "v1beta1"),
+        ("PriorityClass", "priorityclasses"),
+        "1.22",
+        "scheduling.k8s.io/v1",
+    ),
 ];
 
 /// What became of a kind in a version, by the kind's name.
 pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static Removed> {
-    find(group, version, |removed| removed.kind.is_empty() || removed.kind == kind)
+    find(group, version, |removed| {
+        removed.kind.is_empty() || removed.kind == kind
+    })
 }
 
 /// What became of a resource in a version, by its plural.
 pub fn by_resource(group: &str, version: &str, resource: &str) -> Option<&'static Removed> {
-    find(group, version, |removed| removed.resource.is_empty() || removed.resource == resource)
+    find(group, version, |removed| {
+        removed.resource.is_empty() || removed.resource == resource
+    })
 }
 
 fn find(group: &str, version: &str, which: impl Fn(&Removed) -> bool) -> Option<&'static Removed> {
-    REMOVED.iter().find(|removed| removed.group == group && removed.version == version && which(removed))
+    REMOVED
+        .iter()
+        .find(|removed| removed.group == group && removed.version == version && which(removed))
 }
 
 impl Removed {
@@ -157,11 +336,21 @@ impl Removed {
         } else {
             format!("{}/{}", self.group, self.version)
         };
-        let kind = if self.kind.is_empty() { "this kind" } else { self.kind };
+        let kind = if self.kind.is_empty() {
+            "this kind"
+        } else {
+            self.kind
+        };
         if self.replacement.is_empty() {
-            return format!("{what} {kind} is not served since Kubernetes {}, and nothing replaces it", self.since);
+            return format!(
+                "{what} {kind} is not served since Kubernetes {}, and nothing replaces it",
+                self.since
+            );
         }
-        format!("{what} {kind} is not served since Kubernetes {}; use apiVersion: {}", self.since, self.replacement)
+        format!(
+            "{what} {kind} is not served since Kubernetes {}; use apiVersion: {}",
+            self.since, self.replacement
+        )
     }
 }
 
@@ -176,10 +365,19 @@ mod tests {
             ("extensions", "v1beta1", "Deployment", Some("apps/v1")),
             ("batch", "v1beta1", "CronJob", Some("batch/v1")),
             ("policy", "v1beta1", "PodSecurityPolicy", Some("")),
-            ("authorization.k8s.io", "v1beta1", "SubjectAccessReview", Some("authorization.k8s.io/v1")),
+            (
+                "authorization.k8s.io",
+                "v1beta1",
+                "SubjectAccessReview",
+                Some("authorization.k8s.io/v1"),
+            ),
             ("apps", "v1", "Deployment", None),
         ] {
-            assert_eq!(by_kind(group, version, kind).map(|r| r.replacement), want, "{group} {kind}");
+            assert_eq!(
+                by_kind(group, version, kind).map(|r| r.replacement),
+                want,
+                "{group} {kind}"
+            );
         }
         let scheme = crate::builtin();
         for removed in REMOVED.iter().filter(|r| !r.replacement.is_empty()) {

@@ -1,10 +1,10 @@
 //! ResourceQuota.
 
-use crate::print::{self, AGE, NAME};
-use rutter_api::validation::At;
 use crate::podcheck::{quantity_value, resource_name};
+use crate::print::{self, AGE, NAME};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
+use rutter_api::validation::At;
 use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// ResourceQuota.
@@ -26,7 +26,11 @@ impl Strategy for ResourceQuota {
         }
         let mut errors = validate(object);
         let set = |value: &Value| -> std::collections::BTreeSet<String> {
-            value.list_at("spec.scopes").iter().filter_map(|s| s.as_str().map(str::to_owned)).collect()
+            value
+                .list_at("spec.scopes")
+                .iter()
+                .filter_map(|s| s.as_str().map(str::to_owned))
+                .collect()
         };
         if set(object) != set(old) {
             let root = At::root(object);
@@ -106,7 +110,9 @@ const SCOPES: &[&str] = &[
 ];
 
 fn is_quota_resource(name: &str) -> bool {
-    QUOTA_RESOURCES.contains(&name) || name.starts_with("hugepages-") || name.starts_with("requests.hugepages-")
+    QUOTA_RESOURCES.contains(&name)
+        || name.starts_with("hugepages-")
+        || name.starts_with("requests.hugepages-")
 }
 
 fn amounts(at: &At<'_, '_>, errors: &mut ErrorList) {
@@ -138,7 +144,11 @@ fn applies(scope: &str, resource: &str) -> bool {
     );
     match scope {
         "BestEffort" => resource == "pods",
-        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => of_pods,
+        "Terminating"
+        | "NotTerminating"
+        | "NotBestEffort"
+        | "PriorityClass"
+        | "CrossNamespacePodAffinity" => of_pods,
         "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
         _ => true,
     }
@@ -170,25 +180,37 @@ fn validate(object: &Value) -> ErrorList {
     for expression in expressions.items() {
         let scope = expression.child("scopeName").text();
         if !SCOPES.contains(&scope) {
-            errors.push(expressions.field("scopeName", expression.child("scopeName").value).invalid("unsupported scope"));
+            errors.push(
+                expressions
+                    .field("scopeName", expression.child("scopeName").value)
+                    .invalid("unsupported scope"),
+            );
         }
         for (name, _) in hard.entries() {
             if is_quota_resource(name) && !applies(scope, name) {
-                errors.push(expressions.invalid_as(selector.value.clone(), "unsupported scope applied to resource"));
+                errors.push(
+                    expressions.invalid_as(selector.value.clone(), "unsupported scope applied to resource"),
+                );
             }
         }
         let operator = expressions.field("operator", expression.child("operator").value);
         let values = expressions.field("values", expression.child("values").value);
-        if scope != "PriorityClass" && scope != "VolumeAttributesClass" && SCOPES.contains(&scope) && operator.text() != "Exists" {
+        if scope != "PriorityClass"
+            && scope != "VolumeAttributesClass"
+            && SCOPES.contains(&scope)
+            && operator.text() != "Exists"
+        {
             errors.push(operator.invalid("must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"));
         }
         match operator.text() {
             "In" | "NotIn" if values.is_empty() => {
-                let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                let detail =
+                    "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
                 errors.push(values.required(detail));
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
-                let detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                let detail =
+                    "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
                 errors.push(values.invalid(detail));
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}

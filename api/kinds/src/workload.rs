@@ -42,7 +42,11 @@ pub(crate) fn selected(spec: &At<'_, '_>, errors: &mut ErrorList) {
     };
     if !matches {
         let metadata = template.child("metadata");
-        errors.push(metadata.field("labels", labels).invalid("`selector` does not match template `labels`"));
+        errors.push(
+            metadata
+                .field("labels", labels)
+                .invalid("`selector` does not match template `labels`"),
+        );
     }
 }
 

@@ -1,13 +1,15 @@
 //! Ingress and IngressClass.
 
+use crate::check::{enumerated, name_of};
 use crate::fill::{absent, inside, spec};
 use crate::print::{self, AGE, NAME, NONE};
 use crate::service::load_balancer_addresses;
-use rutter_api::validation::{At, dns_label, dns_subdomain, ip, path_segment, port_name, port_number, wildcard_subdomain};
 use rutter_api::FieldError;
-use crate::check::{enumerated, name_of};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
+use rutter_api::validation::{
+    At, dns_label, dns_subdomain, ip, path_segment, port_name, port_number, wildcard_subdomain,
+};
 use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// Hosts that a row shows.
@@ -29,14 +31,22 @@ impl Strategy for Ingress {
             && class != note
         {
             let path = "annotations.kubernetes.io/ingress.class".into();
-            errors.push(FieldError::invalid(&path, note, "must match `ingressClassName` when both are specified"));
+            errors.push(FieldError::invalid(
+                &path,
+                note,
+                "must match `ingressClassName` when both are specified",
+            ));
         }
         errors
     }
 
     fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
         let _ = old;
-        if cx.subresource == "status" { validate_ingress_status(object) } else { validate_ingress(object) }
+        if cx.subresource == "status" {
+            validate_ingress_status(object)
+        } else {
+            validate_ingress(object)
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -154,7 +164,10 @@ fn validate_ingress(object: &Value) -> ErrorList {
     let root = At::root(object);
     let spec = root.child("spec");
     if spec.child("rules").is_empty() && spec.child("defaultBackend").is_null() {
-        errors.push(spec.invalid_as(spec.child("rules").value.clone(), "either `defaultBackend` or `rules` must be specified"));
+        errors.push(spec.invalid_as(
+            spec.child("rules").value.clone(),
+            "either `defaultBackend` or `rules` must be specified",
+        ));
     }
     if spec.child("defaultBackend").is_set() {
         backend(&spec.child("defaultBackend"), &mut errors);
@@ -165,7 +178,11 @@ fn validate_ingress(object: &Value) -> ErrorList {
             if ip(host.text()).is_some() {
                 errors.push(host.invalid("must be a DNS name, not an IP address"));
             }
-            let check = if host.text().contains('*') { wildcard_subdomain } else { dns_subdomain };
+            let check = if host.text().contains('*') {
+                wildcard_subdomain
+            } else {
+                dns_subdomain
+            };
             name_of(&host, check, &mut errors);
         }
         let http = rule.child("http");
@@ -181,7 +198,11 @@ fn validate_ingress(object: &Value) -> ErrorList {
     }
     for tls in spec.child("tls").items() {
         for host in tls.child("hosts").items() {
-            let check = if host.text().contains('*') { wildcard_subdomain } else { dns_subdomain };
+            let check = if host.text().contains('*') {
+                wildcard_subdomain
+            } else {
+                dns_subdomain
+            };
             host.all(&mut errors, check(host.text()));
         }
         let secret = tls.child("secretName");
@@ -312,7 +333,10 @@ fn domain_path(at: &At<'_, '_>, errors: &mut ErrorList) {
             errors.extend(dns_subdomain(host).into_iter().map(|e| at.invalid_as(host, e)));
             let legal = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
             if !path.bytes().all(legal) {
-                errors.push(at.invalid_as(path, r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')"));
+                errors.push(at.invalid_as(
+                    path,
+                    r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')",
+                ));
             }
         }
         _ => errors.push(at.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")")),

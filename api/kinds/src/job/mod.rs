@@ -79,7 +79,9 @@ impl Strategy for Job {
             return;
         }
         let shared = object.at("metadata.labels") == object.at("spec.template.metadata.labels")
-            || object.map_at("metadata.labels").is_none_or(|labels| labels.is_empty());
+            || object
+                .map_at("metadata.labels")
+                .is_none_or(|labels| labels.is_empty());
         let name = Value::from(object.name());
         let uid = Value::from(object.uid());
         let Some(spec) = spec(object) else { return };
@@ -98,7 +100,10 @@ impl Strategy for Job {
             labels.entry(UID_LABELS[1]).or_insert(uid);
         }
         if shared {
-            object.set("metadata.labels", object.at("spec.template.metadata.labels").clone());
+            object.set(
+                "metadata.labels",
+                object.at("spec.template.metadata.labels").clone(),
+            );
         }
     }
 

@@ -1,11 +1,11 @@
 //! NetworkPolicy.
 
+use crate::check::enumerated;
 use crate::fill::{absent, each, empty, spec};
 use crate::print::{self, AGE, NAME};
-use rutter_api::validation::{At, cidr, label_selector, port_name, port_number};
-use crate::check::enumerated;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
+use rutter_api::validation::{At, cidr, label_selector, port_name, port_number};
 use rutter_api::{Context, ErrorList, Strategy, Value};
 use serde_json::json;
 

@@ -298,7 +298,11 @@ fn restart_policy(container: &At<'_, '_>, errors: &mut ErrorList) {
         errors.push(FieldError::too_many(&rules.path(), rules.len(), 20));
     }
     for rule in rules.items() {
-        enumerated(&rule.child("action"), &["Restart", "RestartAllContainers"], errors);
+        enumerated(
+            &rule.child("action"),
+            &["Restart", "RestartAllContainers"],
+            errors,
+        );
         let codes = rule.child("exitCodes");
         if codes.is_null() {
             errors.push(codes.required("must be specified"));
