@@ -1,6 +1,9 @@
 //! Wiring: from flags to a running kubelet.
 
 use crate::backoff::Backoff;
+use crate::eviction;
+use crate::housekeeping;
+use crate::static_pods::StaticPods;
 use crate::certs;
 use crate::cgroups::{Cgroups, Driver};
 use crate::config::{FileConfig, Flags, amounts, duration};
@@ -88,6 +91,17 @@ struct Kubelet {
     node: Arc<ArcSwap<Node>>,
     allocatable: quantity::ResourceList,
     serving: Serving,
+    chores: Chores,
+    pressure: Arc<ArcSwap<eviction::Pressure>>,
+}
+
+/// What is done beside running pods.
+struct Chores {
+    static_dir: Option<PathBuf>,
+    check_every: Duration,
+    thresholds: eviction::Thresholds,
+    images: housekeeping::ImageRules,
+    logs: housekeeping::LogRules,
 }
 
 fn socket(endpoint: &str) -> anyhow::Result<PathBuf> {
@@ -95,6 +109,17 @@ fn socket(endpoint: &str) -> anyhow::Result<PathBuf> {
         Some(path) => Ok(PathBuf::from(path)),
         None if endpoint.starts_with('/') => Ok(PathBuf::from(endpoint)),
         None => bail!("{endpoint:?} is not the address of a unix socket such as unix:///run/containerd/containerd.sock"),
+    }
+}
+
+/// What the runtime says about one of its handlers, for the node's status.
+fn handler(handler: &rutter_proto::cri::RuntimeHandler) -> k8s_openapi::api::core::v1::NodeRuntimeHandler {
+    k8s_openapi::api::core::v1::NodeRuntimeHandler {
+        name: Some(handler.name.clone()),
+        features: handler.features.as_ref().map(|f| k8s_openapi::api::core::v1::NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(f.recursive_read_only_mounts),
+            user_namespaces: Some(f.user_namespaces),
+        }),
     }
 }
 
@@ -184,7 +209,8 @@ impl Kubelet {
         };
         let system = reserved("system-reserved", &flags.system_reserved, &file.system_reserved)?;
         let kube_own = reserved("kube-reserved", &flags.kube_reserved, &file.kube_reserved)?;
-        let allocatable = capacity::allocatable(&capacity, &[&system, &kube_own], &BTreeMap::new());
+        let chores = chores(flags, file)?;
+        let allocatable = capacity::allocatable(&capacity, &[&system, &kube_own], &eviction::reserved(&chores.thresholds, &capacity));
 
         let driver = match cri.runtime_config().await.ok().and_then(|c| c.linux) {
             Some(linux) if linux.cgroup_driver == i32::from(rutter_proto::cri::CgroupDriver::Systemd) => Driver::Systemd,
@@ -234,7 +260,6 @@ impl Kubelet {
             images,
             cgroups,
             services: services.store(),
-            services_synced: AtomicBool::new(false),
             host_ips: ArcSwap::from_pointee(ips.iter().map(ToString::to_string).collect()),
             network_ready: ArcSwap::from_pointee(None),
             user_namespaces: AtomicBool::new(false),
@@ -249,6 +274,15 @@ impl Kubelet {
         } else {
             flags.register_with_taints.iter().map(|t| parse_taint(t)).collect::<anyhow::Result<_>>()?
         };
+        let answer = cri.status().await.ok();
+        let features = answer.as_ref().and_then(|a| a.features.as_ref());
+        let user_namespaces = answer
+            .iter()
+            .flat_map(|a| &a.runtime_handlers)
+            .any(|h| h.features.as_ref().is_some_and(|f| f.user_namespaces));
+        shared.user_namespaces.store(user_namespaces, std::sync::atomic::Ordering::Relaxed);
+        tracing::debug!(?features, user_namespaces, "the container runtime's features");
+        let handlers = answer.iter().flat_map(|a| &a.runtime_handlers).map(handler).collect();
         let facts = Facts {
             name: node_name.clone(),
             hostname: node_name.clone(),
@@ -260,9 +294,10 @@ impl Kubelet {
             allocatable: allocatable.clone(),
             info: system_info(&runtime),
             port,
-            handlers: Vec::new(),
+            handlers,
         };
         let every = |text: &Option<String>, default| text.as_deref().map(duration).transpose().map(|d| d.unwrap_or(default));
+        let pressure = Arc::new(ArcSwap::from_pointee(eviction::Pressure::default()));
         let agent = Agent {
             shared: shared.clone(),
             facts: Arc::new(facts),
@@ -274,7 +309,7 @@ impl Kubelet {
                 register: flags.register_node.or(file.register_node).unwrap_or(true),
             },
             pleg: pleg.health(),
-            pressure: Arc::new(ArcSwap::from_pointee(crate::eviction::Pressure::default())),
+            pressure: pressure.clone(),
             node: node.clone(),
             wake: Arc::default(),
         };
@@ -283,30 +318,54 @@ impl Kubelet {
             watcher::Config::default().fields(&format!("spec.nodeName={node_name}")),
         );
         let serving = Serving::prepare(flags, file, &pool, &agent, &client).await?;
-        Ok(Self { pool, agent, pleg, pods, services, object_changes, node, allocatable, serving })
+        Ok(Self { pool, agent, pleg, pods, services, object_changes, node, allocatable, serving, chores, pressure })
     }
 
     async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { pool, agent, pleg, pods, services, mut object_changes, node, allocatable, serving } = self;
+        let Self { pool, agent, pleg, pods, services, mut object_changes, node, allocatable, serving, chores, pressure } = self;
+        let client = pool.shared().client.clone();
+        let node_name = pool.shared().settings.node_name.clone();
         let mut tasks = tokio::task::JoinSet::new();
         serving.start(&mut tasks, &stop);
+        let eviction = eviction::Manager {
+            pool: pool.clone(),
+            thresholds: chores.thresholds,
+            pressure: pressure.clone(),
+            node_wake: agent.wake.clone(),
+            image_rules: chores.images,
+        };
         tasks.spawn(agent.run(stop.clone()));
         tasks.spawn(pleg.run(stop.clone()));
+        tasks.spawn(eviction.run());
+        tasks.spawn(housekeeping::keep_images(pool.clone(), chores.images));
+        tasks.spawn(housekeeping::keep_logs(pool.clone(), chores.logs));
         tasks.spawn({
             let pool = pool.clone();
             async move {
                 while let Some(uid) = object_changes.recv().await {
-                    pool.wake(&uid);
+                    pool.wake_for_objects(&uid);
                 }
             }
         });
+        let admit = {
+            let node = node.clone();
+            Arc::new(move |pod: &Pod, others: &[Arc<Pod>]| {
+                eviction::admits(pod, **pressure.load())?;
+                crate::admission::admit(pod, others, &node.load(), &allocatable)
+            })
+        };
+        let statics = StaticPods::default();
+        if let Some(dir) = chores.static_dir {
+            // Static pods don't wait for the apiserver: they may be what starts it.
+            tasks.spawn(statics.clone().follow(dir, chores.check_every, node_name, pool.clone(), admit.clone()));
+        }
+        tasks.spawn(statics.clone().mirror(client, node, pods.store()));
         // Pods need the addresses of services in their environment: no pod is started before they are known.
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = services.synced() => {}
         }
         let mut changes = pods.subscribe();
-        let admit = |pod: &Pod, others: &[Arc<Pod>]| crate::admission::admit(pod, others, &node.load(), &allocatable);
         let mut cleaned = false;
         loop {
             let change = tokio::select! {
@@ -315,7 +374,7 @@ impl Kubelet {
                 () = pods.synced(), if !cleaned => {
                     cleaned = true;
                     while let Ok(change) = changes.try_recv() {
-                        take(&pool, change, &admit);
+                        take(&pool, &statics, change, &*admit);
                     }
                     let pool = pool.clone();
                     tasks.spawn(async move { pool.end_orphans().await });
@@ -323,8 +382,9 @@ impl Kubelet {
                 }
             };
             let Some(change) = change else { bail!("the watch of pods ended") };
-            take(&pool, change, &admit);
-            let known: HashSet<Uid> = pods.store().list().iter().map(|p| p.uid()).collect();
+            take(&pool, &statics, change, &*admit);
+            let mut known: HashSet<Uid> = pods.store().list().iter().map(|p| p.uid()).collect();
+            known.extend(statics.uids());
             pool.sweep(&known);
         }
         tasks.shutdown().await;
@@ -332,16 +392,21 @@ impl Kubelet {
     }
 }
 
-fn take(pool: &Pool, change: rutter_client::Change<Pod>, admit: crate::worker::pool::Admit<'_>) {
+fn take(pool: &Pool, statics: &StaticPods, change: rutter_client::Change<Pod>, admit: crate::worker::pool::Admit<'_>) {
+    if let Some(mirror) = change.object().filter(|p| p.is_mirror()) {
+        if let Some(uid) = statics.uid(mirror.namespace(), mirror.name()) {
+            pool.mirror(&uid, change.new.clone());
+        }
+        statics.wake.notify_one();
+        return;
+    }
     match (change.old, change.new) {
         (old, Some(pod)) => {
             // A new pod under an old name is another pod.
             if let Some(old) = old.filter(|o| o.uid() != pod.uid()) {
                 pool.remove(&old.uid());
             }
-            if !pod.is_mirror() {
-                pool.put(pod, admit);
-            }
+            pool.put(pod, admit);
         }
         (Some(pod), None) => pool.remove(&pod.uid()),
         (None, None) => {}
@@ -395,5 +460,35 @@ fn settings(
         runtime_name: runtime_name.to_owned(),
         resync_seconds: sync.as_secs().max(1),
         max_crash_backoff_seconds: longest,
+    })
+}
+
+fn chores(flags: &Flags, file: &FileConfig) -> anyhow::Result<Chores> {
+    let every = |text: &Option<String>, default: u64| {
+        text.as_deref().map(duration).transpose().map(|d| d.unwrap_or(Duration::from_secs(default)))
+    };
+    let thresholds = match &flags.eviction_hard {
+        Some(list) => eviction::parse_flag(list)?,
+        None => file.eviction_hard.clone().unwrap_or_default(),
+    };
+    let size = file.container_log_max_size.clone().unwrap_or_else(|| "10Mi".to_owned());
+    let max_size = quantity::value(&k8s_openapi::apimachinery::pkg::api::resource::Quantity(size.clone()))
+        .and_then(|s| u64::try_from(s).ok())
+        .with_context(|| format!("containerLogMaxSize: {size:?} is no size"))?;
+    let max_files = usize::try_from(file.container_log_max_files.unwrap_or(5)).unwrap_or(0);
+    if max_files < 2 {
+        bail!("containerLogMaxFiles must be at least 2");
+    }
+    let high_percent = file.image_gc_high_threshold_percent.unwrap_or(85);
+    let low_percent = file.image_gc_low_threshold_percent.unwrap_or(80);
+    if high_percent > 100 || low_percent >= high_percent {
+        bail!("imageGCLowThresholdPercent must be below imageGCHighThresholdPercent, and both at most 100");
+    }
+    Ok(Chores {
+        static_dir: flags.pod_manifest_path.clone().or_else(|| file.static_pod_path.clone()),
+        check_every: every(&file.file_check_frequency, 20)?,
+        thresholds: eviction::parse(&thresholds)?,
+        images: housekeeping::ImageRules { high_percent, low_percent, minimum_age: every(&file.image_minimum_gc_age, 120)? },
+        logs: housekeeping::LogRules { max_size, max_files },
     })
 }

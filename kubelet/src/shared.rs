@@ -46,7 +46,6 @@ pub(crate) struct Shared {
     pub(crate) images: Images,
     pub(crate) cgroups: Cgroups,
     pub(crate) services: Store<Service>,
-    pub(crate) services_synced: AtomicBool,
     pub(crate) host_ips: ArcSwap<Vec<String>>,
     pub(crate) network_ready: ArcSwap<Option<String>>,
     pub(crate) crash_backoff: Mutex<Backoff>,

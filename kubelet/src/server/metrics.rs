@@ -3,7 +3,8 @@
 use super::Server;
 use super::api::{Body, json, text};
 use crate::node::capacity::meminfo;
-use crate::pods::{PodExt, api_time};
+use crate::pods::{PodExt, Uid, api_time};
+use crate::worker::pool::Pool;
 use hyper::{Response, StatusCode};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,9 +16,9 @@ use std::sync::Arc;
 
 /// CPU time in nanoseconds and memory in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Usage {
+pub(crate) struct Usage {
     cpu_nanos: u64,
-    working_set: u64,
+    pub(crate) working_set: u64,
     usage: u64,
     rss: u64,
 }
@@ -38,13 +39,17 @@ struct PodUsage {
     containers: BTreeMap<String, (ContainerStats, Usage)>,
 }
 
-async fn pods(server: &Server) -> Vec<PodUsage> {
-    let stats = server.shared().cri.container_stats().await.unwrap_or_default();
+/// Memory in use by pod.
+pub(crate) async fn pod_memory(pool: &Pool) -> Vec<(Uid, i64)> {
+    let sum = |p: &PodUsage| p.containers.values().map(|(_, u)| u.working_set).sum::<u64>();
+    pods(pool).await.iter().map(|p| (p.pod.uid(), i64::try_from(sum(p)).unwrap_or(i64::MAX))).collect()
+}
+
+async fn pods(pool: &Pool) -> Vec<PodUsage> {
+    let stats = pool.shared().cri.container_stats().await.unwrap_or_default();
     let mut by_id: BTreeMap<String, ContainerStats> =
         stats.into_iter().filter_map(|s| Some((s.attributes.as_ref()?.id.clone(), s))).collect();
-    server
-        .pool
-        .list()
+    pool.list()
         .into_iter()
         .map(|(pod, view)| {
             let mut containers = BTreeMap::new();
@@ -60,14 +65,14 @@ async fn pods(server: &Server) -> Vec<PodUsage> {
 }
 
 /// What the whole node uses: from its root control group where there is one, or from the kernel.
-fn node(server: &Server) -> Usage {
+pub(crate) fn node(unified: bool) -> Usage {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = meminfo(&memory, "MemTotal").unwrap_or(0);
     let available = meminfo(&memory, "MemAvailable").unwrap_or(0);
     let used = u64::try_from(total - available).unwrap_or(0);
     let mut out = Usage { working_set: used, usage: used, ..Usage::default() };
     let number = |path: std::path::PathBuf| std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<u64>().ok());
-    if server.cgroups().is_unified() {
+    if unified {
         let text = std::fs::read_to_string("/sys/fs/cgroup/cpu.stat").unwrap_or_default();
         let micros = text.lines().find_map(|l| l.strip_prefix("usage_usec ")).and_then(|v| v.parse::<u64>().ok());
         out.cpu_nanos = micros.unwrap_or(0).saturating_mul(1000);
@@ -92,8 +97,8 @@ fn node(server: &Server) -> Usage {
 
 /// `/metrics/resource`
 pub(crate) async fn resource(server: &Server) -> Response<Body> {
-    let pods = pods(server).await;
-    let node = node(server);
+    let pods = pods(&server.pool).await;
+    let node = node(server.cgroups().is_unified());
     let now = Timestamp::now().as_millisecond();
     let mut out = String::new();
     let head = |out: &mut String, name: &str, kind: &str, help: &str| {
@@ -165,8 +170,8 @@ fn file_system(path: &std::path::Path, now: &Value) -> Value {
 
 /// `/stats/summary`
 pub(crate) async fn summary(server: &Server) -> Response<Body> {
-    let pods = pods(server).await;
-    let node = node(server);
+    let pods = pods(&server.pool).await;
+    let node = node(server.cgroups().is_unified());
     let now = serde_json::to_value(api_time(Timestamp::now())).unwrap_or_default();
     let settings = &server.shared().settings;
     let memory = |u: &Usage, limit: Option<i64>| {

@@ -46,6 +46,11 @@ impl Worker {
         observed: &Observed,
     ) -> Result<(), String> {
         let shared = &self.shared;
+        // An orphan's object is gone; what it asked for is written on its containers.
+        let grace = match spec {
+            None => labels::grace(&seen.annotations).unwrap_or(grace),
+            Some(_) => grace,
+        };
         let started = Instant::now();
         let left = |started: Instant| grace - i64::try_from(started.elapsed().as_secs()).unwrap_or(grace);
         let text = if message.is_empty() { format!("Stopping container {}", seen.name) } else { message.to_owned() };
@@ -112,6 +117,31 @@ impl Worker {
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
+    /// Removes dead containers that nobody asks about any more: all but the newest dead one of each name, and all that was in
+    /// sandboxes which are given up.
+    pub(crate) async fn remove_dead(&self, pod: &Pod, observed: &Observed) {
+        let mut kept: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
+        for seen in &observed.containers {
+            if seen.state != ContainerState::Exited || kept.insert(&seen.name) {
+                continue;
+            }
+            if let Err(error) = self.shared.cri.remove_container(&seen.id).await {
+                tracing::debug!(container = %seen.id, %error, "removing a dead container failed");
+                continue;
+            }
+            remove_logs(&self.shared.settings.container_logs, pod, seen);
+        }
+        let in_use: Vec<&str> = observed.containers.iter().map(|c| c.sandbox_id.as_str()).collect();
+        for sandbox in observed.sandboxes.iter().skip(1) {
+            if !sandbox.ready
+                && !in_use.contains(&sandbox.id.as_str())
+                && let Err(error) = self.shared.cri.remove_sandbox(&sandbox.id).await
+            {
+                tracing::debug!(sandbox = %sandbox.id, %error, "removing a dead sandbox failed");
+            }
+        }
     }
 
     /// Removes what init containers left, before they run again in a new sandbox.
@@ -224,6 +254,19 @@ impl Worker {
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::debug!(folder = %logs.display(), %error, "removing a pod's logs failed");
+        }
+    }
+}
+
+/// Removes a container's logs, rotated ones included, and the link to them.
+fn remove_logs(links: &std::path::Path, pod: &Pod, seen: &ObservedContainer) {
+    let link = format!("{}_{}_{}-{}.log", pod.name(), pod.namespace(), seen.name, seen.id);
+    let _ = std::fs::remove_file(links.join(link));
+    let path = std::path::Path::new(&seen.log_path);
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return };
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(name) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }

@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -68,6 +69,8 @@ pub(crate) struct Handle {
     pub(crate) input: watch::Sender<Input>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) view: Arc<Mutex<View>>,
+    /// Set when an object that the pod uses has changed.
+    pub(crate) objects: Arc<AtomicBool>,
 }
 
 /// What a worker lets others see.
@@ -90,8 +93,11 @@ pub(crate) struct Worker {
     pub(crate) reasons: Reasons,
     pub(crate) probes: Probes,
     pub(crate) writer: StatusWriter,
+    pub(crate) objects: Arc<AtomicBool>,
     pub(crate) volumes_at: Option<tokio::time::Instant>,
     pub(crate) mounted: Option<crate::volumes::MountedVolumes>,
+    /// How often syncing has failed in a row.
+    pub(crate) failures: u32,
     /// The last complaint about the network, so that it is made once.
     pub(crate) complained: bool,
 }
@@ -114,6 +120,7 @@ impl Worker {
         let view = Arc::new(Mutex::new(View::default()));
         let probes = Probes::new(shared.cri.clone(), shared.recorder.clone(), wake.clone());
         let writer = StatusWriter::start(shared.client.clone());
+        let objects = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = watch::channel(input);
         let worker = Self {
             shared,
@@ -124,11 +131,13 @@ impl Worker {
             reasons: Reasons::new(),
             probes,
             writer,
+            objects: objects.clone(),
             volumes_at: None,
             mounted: None,
+            failures: 0,
             complained: false,
         };
-        (Handle { input: sender, wake, view }, tokio::spawn(worker.run()))
+        (Handle { input: sender, wake, view, objects }, tokio::spawn(worker.run()))
     }
 
     async fn run(mut self) -> Uid {

@@ -100,6 +100,14 @@ impl Pool {
         }
     }
 
+    /// An object that a pod uses has changed: its volumes are to be looked at.
+    pub(crate) fn wake_for_objects(&self, uid: &Uid) {
+        if let Some(entry) = self.workers.lock().get(uid) {
+            entry.handle.objects.store(true, std::sync::atomic::Ordering::Relaxed);
+            entry.handle.wake.notify_one();
+        }
+    }
+
     /// Something happened to all of them.
     pub(crate) fn wake_all(&self) {
         for entry in self.workers.lock().values() {
@@ -140,6 +148,11 @@ impl Pool {
     /// Pods that use the node's resources.
     pub(crate) fn active(&self) -> Vec<Arc<Pod>> {
         active(&self.workers.lock())
+    }
+
+    /// Whether nothing is left of a pod.
+    pub(crate) fn is_done(&self, uid: &Uid) -> bool {
+        self.workers.lock().get(uid).is_none_or(|e| e.task.is_finished())
     }
 
     /// Forgets workers that are done and whose pods are in no source.

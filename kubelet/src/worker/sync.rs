@@ -16,8 +16,13 @@ use std::time::Duration;
 
 /// How often objects and tokens in volumes are brought up to date when nothing else says so.
 const VOLUME_REFRESH: Duration = Duration::from_secs(60);
-/// How soon a failed sync is tried again.
+/// How soon the runtime is asked again after it didn't answer.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How soon a failed sync is tried again: at once after the first failure, later and later then.
+fn retry_after(failures: u32) -> Duration {
+    Duration::from_millis(500).saturating_mul(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(20))
+}
 
 impl Worker {
     /// Brings the pod one step further.
@@ -46,6 +51,7 @@ impl Worker {
         };
         match self.act(&pod, &observed).await {
             Ok(acted) => {
+                self.failures = 0;
                 if acted.did_something {
                     match self.look().await {
                         Ok(observed) => {
@@ -54,6 +60,7 @@ impl Worker {
                             if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
                                 return Next::Ended;
                             }
+                            self.remove_dead(&pod, &observed).await;
                         }
                         Err(error) => tracing::debug!(%error, "looking after acting failed"),
                     }
@@ -69,7 +76,8 @@ impl Worker {
                 tracing::warn!(pod = %pod.full_name(), uid = %self.uid, problem, "syncing a pod failed; trying again");
                 let observed = self.look().await.unwrap_or(observed);
                 self.publish(input, &observed, false, None);
-                Next::In(RETRY)
+                self.failures = self.failures.saturating_add(1);
+                Next::In(retry_after(self.failures))
             }
         }
     }
@@ -88,7 +96,8 @@ impl Worker {
         self.complained = false;
         let actions = pod_actions(pod, observed, &self.probes.results());
         let needs_volumes = actions.create_sandbox || actions.starts_something();
-        let stale = self.volumes_at.is_none_or(|at| at.elapsed() >= VOLUME_REFRESH);
+        let stale = self.objects.swap(false, Ordering::Relaxed)
+            || self.volumes_at.is_none_or(|at| at.elapsed() >= VOLUME_REFRESH);
         let mut sources = None;
         if needs_volumes || stale || self.mounted.is_none() {
             let ready = self.prepare(pod, observed).await;
