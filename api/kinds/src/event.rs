@@ -3,7 +3,8 @@
 use crate::print;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value, duration};
+use rutter_api::validation::At;
+use rutter_api::{Context, ErrorList, Strategy, Value, duration};
 use std::time::Duration;
 
 /// How long an event is kept.
@@ -155,6 +156,10 @@ impl Strategy for Event {
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
 
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(object)
+    }
+
     fn selectable_fields(&self) -> &'static [&'static str] {
         FIELDS
     }
@@ -188,6 +193,10 @@ impl Strategy for NewEvent {
     fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate_new(&to_core(object))
+    }
 
     fn selectable_fields(&self) -> &'static [&'static str] {
         NEW_FIELDS
@@ -228,6 +237,48 @@ impl Strategy for NewEvent {
     fn served_is_stored(&self) -> bool {
         false
     }
+}
+
+/// An event is stored with what it is about.
+fn validate(object: &Value) -> ErrorList {
+    let root = At::root(object);
+    let involved = root.child("involvedObject");
+    let namespace = involved.child("namespace");
+    let own = object.namespace();
+    if namespace.is_empty() && own != "default" {
+        return vec![namespace.invalid_as("", "does not match event.namespace")];
+    }
+    if !namespace.is_empty() && namespace.text() != own {
+        return vec![namespace.invalid("does not match event.namespace")];
+    }
+    Vec::new()
+}
+
+/// An event of the new shape says when, who, what and why.
+fn validate_new(object: &Value) -> ErrorList {
+    let root = At::root(object);
+    if root.child("eventTime").is_empty() {
+        return validate(object);
+    }
+    let mut errors = validate(object);
+    for (field, shown, max) in [
+        ("reportingComponent", "reportingController", usize::MAX),
+        ("reportingInstance", "reportingInstance", 128),
+        ("action", "action", 128),
+        ("reason", "reason", 128),
+    ] {
+        let at = root.field(shown, root.child(field).value);
+        if at.is_empty() {
+            errors.push(at.required(""));
+        } else if at.text().len() > max {
+            errors.push(at.invalid(format!("can have at most {max} characters")));
+        }
+    }
+    if !matches!(object.str_at("type"), "Normal" | "Warning") {
+        let kind = root.child("type");
+        errors.push(kind.invalid_as(kind.text(), "has invalid value: "));
+    }
+    errors
 }
 
 #[cfg(test)]

@@ -54,6 +54,15 @@ impl Strategy for CertificateSigningRequest {
         vec![object.str_at("spec.signerName").to_owned()]
     }
 
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = cx;
+        validate_conditions(object, old)
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
@@ -186,4 +195,127 @@ pub(crate) fn signer_name(at: &At<'_, '_>, errors: &mut ErrorList) {
     if text.len() > 253 + 1 + 63 * 2 + 253 {
         errors.push(FieldError::too_long(&at.path(), 253 + 1 + 63 * 2 + 253));
     }
+}
+
+const USAGES: &[&str] = &[
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
+fn validate(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let spec = root.child("spec");
+    if let Err(wrong) = parse_request(spec.child("request").text()) {
+        errors.push(spec.child("request").invalid(wrong));
+    }
+    let usages = spec.child("usages");
+    if usages.is_empty() {
+        errors.push(usages.required(""));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for usage in usages.items() {
+        if !USAGES.contains(&usage.text()) {
+            errors.push(usage.not_supported(USAGES));
+        }
+        if !seen.insert(usage.text()) {
+            errors.push(usage.duplicate());
+        }
+    }
+    if spec.child("signerName").text() == "kubernetes.io/legacy-unknown" {
+        let detail = "the legacy signerName is not allowed via this API version";
+        errors.push(spec.child("signerName").invalid(detail));
+    } else {
+        signer_name(&spec.child("signerName"), &mut errors);
+    }
+    let seconds = spec.child("expirationSeconds");
+    if seconds.int().is_some_and(|n| n < 600) {
+        errors.push(seconds.invalid("may not specify a duration less than 600 seconds (10 minutes)"));
+    }
+    errors
+}
+
+/// A certificate request in PEM.
+fn parse_request(text: &str) -> Result<(), String> {
+    use base64::Engine;
+    use x509_parser::prelude::FromDer;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .unwrap_or_default();
+    let wrong = || "PEM block type must be CERTIFICATE REQUEST".to_owned();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&bytes).map_err(|_| wrong())?;
+    if pem.label != "CERTIFICATE REQUEST" {
+        return Err(wrong());
+    }
+    x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents)
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}
+
+fn validate_conditions(object: &Value, old: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let status = root.child("status");
+    let conditions = status.child("conditions");
+    let mut kinds = std::collections::BTreeSet::new();
+    for condition in conditions.items() {
+        let (kind, value) = (condition.child("type"), condition.child("status"));
+        if kind.is_empty() {
+            errors.push(kind.required(""));
+        }
+        let must_be_true = matches!(kind.text(), "Approved" | "Denied" | "Failed");
+        if value.is_empty() {
+            errors.push(value.required(""));
+        } else if must_be_true && value.text() != "True" {
+            errors.push(value.not_supported(&["True"]));
+        } else if !matches!(value.text(), "True" | "False" | "Unknown") {
+            errors.push(value.not_supported(&["True", "False", "Unknown"]));
+        }
+        if !kinds.insert(kind.text()) {
+            errors.push(FieldError::duplicate(&kind.path(), kind.text()));
+        }
+    }
+    if kinds.contains("Approved") && kinds.contains("Denied") {
+        errors.push(conditions.invalid_as("Denied", "Approved and Denied conditions are mutually exclusive"));
+    }
+    let before = |kind: &str| {
+        old.list_at("status.conditions")
+            .iter()
+            .any(|c| c.str_at("type") == kind)
+    };
+    for kind in ["Approved", "Denied", "Failed"] {
+        if before(kind) && !kinds.contains(kind) {
+            errors.push(conditions.forbidden(format!("updates may not remove a condition of type {kind:?}")));
+        }
+    }
+    let issued = old.str_at("status.certificate");
+    if !issued.is_empty() && issued != object.str_at("status.certificate") {
+        errors.push(
+            status
+                .child("certificate")
+                .forbidden("updates may not set certificate content"),
+        );
+    }
+    errors
 }

@@ -2,11 +2,15 @@
 
 mod convert;
 
+use crate::amount::quantity;
+use crate::check::enumerated;
 use crate::fill::{Fields, absent, empty, inside, spec};
 use crate::print::{self, AGE, NAME, NONE, UNSET};
+use rutter_api::Quantity;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::{At, path_segment};
+use rutter_api::{Context, ErrorList, Strategy, Value};
 use serde_json::json;
 
 /// Metrics that a row shows.
@@ -42,6 +46,19 @@ impl Strategy for HorizontalPodAutoscaler {
         }
     }
 
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = old;
+        if cx.subresource == "status" {
+            validate_status(object)
+        } else {
+            validate(object)
+        }
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
@@ -59,6 +76,19 @@ impl Strategy for HorizontalPodAutoscalerV1 {
     fn default_object(&self, object: &mut Value) {
         if let Some(spec) = spec(object) {
             absent(spec, "minReplicas", 1);
+        }
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate(&convert::to_v2(object.clone()))
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = old;
+        if cx.subresource == "status" {
+            validate_status(object)
+        } else {
+            validate(&convert::to_v2(object.clone()))
         }
     }
 
@@ -190,6 +220,215 @@ fn metric(spec: &Value, status: &Value) -> String {
         "{prefix}{current}/{}",
         percent(target.at("averageUtilization"), "<auto>")
     )
+}
+
+fn validate(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let spec = root.child("spec");
+    let (least, most) = (spec.child("minReplicas"), spec.child("maxReplicas"));
+    if least.int().is_some_and(|n| n < 1) {
+        errors.push(least.invalid("must be greater than or equal to 1"));
+    }
+    match most.int().unwrap_or_default() {
+        0 => errors.push(most.required("must be set and greater than 0")),
+        n if n < 0 => errors.push(most.invalid("must be greater than or equal to 1")),
+        _ => {}
+    }
+    if let (Some(least), Some(n)) = (least.int(), most.int())
+        && n < least
+    {
+        errors.push(most.invalid("must be greater than or equal to `minReplicas`"));
+    }
+    reference(&spec.child("scaleTargetRef"), &mut errors);
+    for metric in spec.child("metrics").items() {
+        validate_metric(&metric, &mut errors);
+    }
+    for rules in ["scaleUp", "scaleDown"] {
+        let behavior = spec.child("behavior");
+        scaling_rules(&behavior.child(rules), &mut errors);
+    }
+    errors
+}
+
+fn reference(at: &At<'_, '_>, errors: &mut ErrorList) {
+    for field in ["kind", "name"] {
+        let part = at.child(field);
+        if part.is_empty() {
+            errors.push(part.required(""));
+        } else {
+            part.all(errors, path_segment(part.text(), false));
+        }
+    }
+}
+
+const METRIC_TYPES: &[&str] = &["ContainerResource", "External", "Object", "Pods", "Resource"];
+
+fn validate_metric(at: &At<'_, '_>, errors: &mut ErrorList) {
+    let kind = at.child("type");
+    if kind.is_empty() {
+        errors.push(kind.required("must specify a metric source type"));
+    }
+    if !METRIC_TYPES.contains(&kind.text()) {
+        errors.push(kind.not_supported(METRIC_TYPES));
+    }
+    let fields = ["object", "external", "pods", "resource", "containerResource"];
+    let own = match kind.text() {
+        "Object" => "object",
+        "External" => "external",
+        "Pods" => "pods",
+        "Resource" => "resource",
+        "ContainerResource" => "containerResource",
+        _ => return,
+    };
+    let present = fields.iter().filter(|f| at.child(f).is_set()).count();
+    let mut first = true;
+    for field in fields {
+        let source = at.child(field);
+        if source.is_set() && std::mem::take(&mut first) {
+            metric_source(field, &source, errors);
+        }
+    }
+    if at.child(own).is_null() {
+        errors.push(
+            at.child(own)
+                .required("must populate information for the given metric source"),
+        );
+    }
+    if present != 1 {
+        for field in fields.iter().filter(|f| **f != own && at.child(f).is_set()) {
+            errors.push(
+                at.child(field)
+                    .forbidden("must populate the given metric source only"),
+            );
+        }
+    }
+}
+
+fn metric_source(kind: &str, at: &At<'_, '_>, errors: &mut ErrorList) {
+    let target = at.child("target");
+    let (value, average, utilization) = (
+        target.child("value"),
+        target.child("averageValue"),
+        target.child("averageUtilization"),
+    );
+    match kind {
+        "object" => {
+            reference(&at.child("describedObject"), errors);
+            identifier(&at.child("metric"), errors);
+            metric_target(&target, errors);
+            if value.is_null() && average.is_null() {
+                errors.push(average.required("must set either a target value or averageValue"));
+            }
+        }
+        "external" => {
+            identifier(&at.child("metric"), errors);
+            metric_target(&target, errors);
+            if value.is_null() && average.is_null() {
+                errors
+                    .push(average.required("must set either a target value for metric or a per-pod target"));
+            }
+            if value.is_set() && average.is_set() {
+                let detail = "may not set both a target value for metric and a per-pod target";
+                errors.push(value.forbidden(detail));
+            }
+        }
+        "pods" => {
+            identifier(&at.child("metric"), errors);
+            metric_target(&target, errors);
+            if average.is_null() {
+                errors.push(average.required("must specify a positive target averageValue"));
+            }
+        }
+        _ => {
+            if at.child("name").is_empty() {
+                errors.push(at.child("name").required("must specify a resource name"));
+            }
+            if kind == "containerResource" && at.child("container").is_empty() {
+                errors.push(at.child("container").required("must specify a container"));
+            }
+            metric_target(&target, errors);
+            if utilization.is_null() && average.is_null() {
+                errors
+                    .push(utilization.required("must set either a target raw value or a target utilization"));
+            }
+            if utilization.is_set() && average.is_set() {
+                let detail = "may not set both a target raw value and a target utilization";
+                errors.push(average.forbidden(detail));
+            }
+        }
+    }
+}
+
+fn identifier(at: &At<'_, '_>, errors: &mut ErrorList) {
+    let name = at.child("name");
+    if name.is_empty() {
+        errors.push(name.required("must specify a metric name"));
+    } else {
+        name.all(errors, path_segment(name.text(), false));
+    }
+}
+
+fn metric_target(at: &At<'_, '_>, errors: &mut ErrorList) {
+    let kind = at.child("type");
+    if kind.is_empty() {
+        errors.push(kind.required("must specify a metric target type"));
+    }
+    if !matches!(kind.text(), "Utilization" | "Value" | "AverageValue") {
+        errors.push(kind.invalid_as(kind.text(), "must be either Utilization, Value, or AverageValue"));
+    }
+    for field in ["value", "averageValue"] {
+        let amount = at.child(field);
+        if quantity(amount.value).is_some_and(|q| q <= Quantity::ZERO) {
+            errors.push(amount.invalid("must be positive"));
+        }
+    }
+    let utilization = at.child("averageUtilization");
+    if utilization.int().is_some_and(|n| n < 1) {
+        errors.push(utilization.invalid("must be greater than 0"));
+    }
+}
+
+fn scaling_rules(at: &At<'_, '_>, errors: &mut ErrorList) {
+    if at.is_null() {
+        return;
+    }
+    let window = at.child("stabilizationWindowSeconds");
+    match window.int() {
+        Some(n) if n < 0 => errors.push(window.invalid("must be greater than or equal to zero")),
+        Some(n) if n > 3600 => errors.push(window.invalid("must be less than or equal to 3600")),
+        _ => {}
+    }
+    if at.child("selectPolicy").is_set() {
+        enumerated(&at.child("selectPolicy"), &["Disabled", "Max", "Min"], errors);
+    }
+    let policies = at.child("policies");
+    if policies.is_empty() {
+        errors.push(policies.required("must specify at least one Policy"));
+    }
+    for policy in policies.items() {
+        enumerated(&policy.child("type"), &["Percent", "Pods"], errors);
+        for field in ["value", "periodSeconds"] {
+            let number = policy.child(field);
+            let n = number.int().unwrap_or_default();
+            if n <= 0 {
+                errors.push(number.invalid_as(n, "must be greater than zero"));
+            }
+            if field == "periodSeconds" && n > 1800 {
+                errors.push(number.invalid("must be less than or equal to 1800"));
+            }
+        }
+    }
+}
+
+fn validate_status(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let status = root.child("status");
+    for field in ["currentReplicas", "desiredReplicas"] {
+        crate::check::not_negative(&status.child(field), &mut errors);
+    }
+    errors
 }
 
 #[cfg(test)]

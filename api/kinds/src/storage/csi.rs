@@ -1,11 +1,16 @@
 //! CSIDriver, CSINode and CSIStorageCapacity.
 
+use crate::check::{enumerated, immutable};
 use crate::fill::{absent, empty, spec};
+use crate::podcheck::csi_driver_name;
 use crate::print::{self, AGE, NAME, NONE, UNSET};
+use rutter_api::FieldError;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::{At, dns_subdomain, label_selector, qualified_name};
+use rutter_api::{Context, ErrorList, Strategy, Value};
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// CSIDriver.
 pub(crate) struct CsiDriver;
@@ -33,6 +38,22 @@ impl Strategy for CsiDriver {
     fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate_driver(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = cx;
+        let mut errors = validate_driver(object);
+        let root = At::root(object);
+        let spec = root.child("spec");
+        let attach = spec.field("attachedRequired", object.at("spec.attachRequired"));
+        immutable(&attach, old.at("spec.attachRequired"), &mut errors);
+        let modes = spec.child("volumeLifecycleModes");
+        immutable(&modes, old.at("spec.volumeLifecycleModes"), &mut errors);
+        errors
+    }
 
     fn allow_unconditional_update(&self) -> bool {
         false
@@ -93,6 +114,15 @@ impl Strategy for CsiNode {
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
 
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate_node(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = cx;
+        validate_node_change(object, old)
+    }
+
     fn allow_unconditional_update(&self) -> bool {
         false
     }
@@ -121,6 +151,20 @@ impl Strategy for CsiStorageCapacity {
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
 
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        validate_capacity(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = cx;
+        let mut errors = validate_capacity(object);
+        let root = At::root(object);
+        for field in ["nodeTopology", "storageClassName"] {
+            immutable(&root.child(field), old.at(field), &mut errors);
+        }
+        errors
+    }
+
     fn allow_unconditional_update(&self) -> bool {
         false
     }
@@ -145,4 +189,129 @@ impl Strategy for CsiStorageCapacity {
     fn has_generation(&self) -> bool {
         false
     }
+}
+
+fn validate_driver(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let metadata = root.child("metadata");
+    csi_driver_name(&metadata.child("name"), &mut errors);
+    let spec = root.child("spec");
+    let policy = spec.child("fsGroupPolicy");
+    if policy.is_set() {
+        enumerated(&policy, &["File", "None", "ReadWriteOnceWithFSType"], &mut errors);
+    }
+    let mut audiences = BTreeSet::new();
+    for request in spec.child("tokenRequests").items() {
+        let audience = request.child("audience");
+        if !audiences.insert(audience.text()) {
+            errors.push(FieldError::duplicate(&audience.path(), audience.text()));
+        }
+        let seconds = request.child("expirationSeconds");
+        match seconds.int() {
+            Some(n) if n < 600 => {
+                errors.push(seconds.invalid("may not specify a duration less than 10 minutes"))
+            }
+            Some(n) if n > 1 << 32 => {
+                errors.push(seconds.invalid("may not specify a duration larger than 2^32 seconds"));
+            }
+            _ => {}
+        }
+    }
+    let modes = spec.child("volumeLifecycleModes");
+    for mode in modes.items() {
+        if !matches!(mode.text(), "Persistent" | "Ephemeral") {
+            errors.push(FieldError::not_supported(
+                &modes.path(),
+                mode.text(),
+                &["Persistent", "Ephemeral"],
+            ));
+        }
+    }
+    let period = spec.child("nodeAllocatableUpdatePeriodSeconds");
+    if period.int().is_some_and(|n| n < 10) {
+        errors.push(period.invalid("must be greater than or equal to 10 seconds"));
+    }
+    let secrets = spec.child("serviceAccountTokenInSecrets");
+    if secrets.is_set() && spec.child("tokenRequests").is_empty() {
+        let detail = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+        errors.push(secrets.invalid(detail));
+    }
+    errors
+}
+
+fn validate_node(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    let spec = root.child("spec");
+    let mut names = BTreeSet::new();
+    for driver in spec.child("drivers").items() {
+        let (name, node) = (driver.child("name"), driver.child("nodeID"));
+        csi_driver_name(&name, &mut errors);
+        if node.is_empty() {
+            errors.push(node.required(""));
+        }
+        if node.text().len() > 192 {
+            errors.push(node.invalid("must be 192 characters or less"));
+        }
+        crate::check::not_negative(&driver.child("allocatable.count"), &mut errors);
+        if !names.insert(name.text()) {
+            errors.push(name.duplicate());
+        }
+        let mut keys = BTreeSet::new();
+        let topology = driver.child("topologyKeys");
+        for key in topology.items() {
+            if key.is_empty() {
+                errors.push(topology.required(""));
+            }
+            if !keys.insert(key.text()) {
+                errors.push(FieldError::duplicate(&topology.path(), key.text()));
+            }
+            errors.extend(
+                qualified_name(key.text())
+                    .into_iter()
+                    .map(|e| topology.invalid_as(key.text(), e)),
+            );
+        }
+    }
+    errors
+}
+
+fn validate_node_change(object: &Value, old: &Value) -> ErrorList {
+    let mut errors = validate_node(object);
+    let root = At::root(object);
+    let spec = root.child("spec");
+    let drivers = spec.child("drivers");
+    for driver in drivers.items() {
+        let name = driver.child("name").text();
+        let mut new = driver.value.clone();
+        new.take_at("allocatable");
+        let before = old
+            .list_at("spec.drivers")
+            .iter()
+            .find(|d| d.str_at("name") == name)
+            .cloned();
+        if let Some(mut before) = before {
+            before.take_at("allocatable");
+            if before != new {
+                errors.push(drivers.invalid_as(driver.value.clone(), "field is immutable"));
+            }
+        }
+    }
+    errors
+}
+
+fn validate_capacity(object: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = At::root(object);
+    label_selector(&root.child("nodeTopology"), false, &mut errors);
+    let class = root.child("storageClassName");
+    errors.extend(
+        dns_subdomain(class.text())
+            .into_iter()
+            .map(|e| class.invalid_as(class.text(), e)),
+    );
+    crate::podcheck::quantity_value(&root.child("capacity"), "", &mut errors);
+    crate::podcheck::quantity_value(&root.child("maximumVolumeSize"), "", &mut errors);
+    errors
 }
