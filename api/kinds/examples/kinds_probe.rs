@@ -10,10 +10,24 @@ fn main() {
         let r = scheme.get(&gv, v.str_at("plural")).unwrap();
         let mut o = v.at("object").clone();
         let sub = v.str_at("sub").to_owned();
-        let now: jiff::Timestamp = if v.str_at("now").is_empty() { jiff::Timestamp::UNIX_EPOCH } else { v.str_at("now").parse().unwrap() };
-        let cx = Context { now, user: "admin", subresource: &sub, dry_run: false };
+        let now: jiff::Timestamp = if v.str_at("now").is_empty() {
+            jiff::Timestamp::UNIX_EPOCH
+        } else {
+            v.str_at("now").parse().unwrap()
+        };
+        let cx = Context {
+            now,
+            user: "admin",
+            subresource: &sub,
+            dry_run: false,
+        };
         if v.str_at("op") == "row" {
-            let cols: Vec<_> = r.strategy.columns().iter().map(|c| serde_json::json!([c.name, c.kind, c.format, c.priority])).collect();
+            let cols: Vec<_> = r
+                .strategy
+                .columns()
+                .iter()
+                .map(|c| serde_json::json!([c.name, c.kind, c.format, c.priority]))
+                .collect();
             let row = r.strategy.row(&o, &cx);
             writeln!(out.lock(), "{}", serde_json::json!({"columns": cols, "row": row})).unwrap();
             continue;
@@ -35,6 +49,11 @@ fn main() {
             warnings = r.strategy.warnings(&o, Some(old));
         }
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        writeln!(out.lock(), "{}", serde_json::json!({"object": o, "errors": errors, "warnings": warnings})).unwrap();
+        writeln!(
+            out.lock(),
+            "{}",
+            serde_json::json!({"object": o, "errors": errors, "warnings": warnings})
+        )
+        .unwrap();
     }
 }

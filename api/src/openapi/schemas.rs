@@ -230,7 +230,13 @@ impl<'a> Schemas<'a> {
                 }
                 schema
             }
-            Type::Scalar(scalar, _) => self.scalar(*scalar),
+            Type::Scalar(scalar, _) => {
+                let mut schema = self.scalar(*scalar);
+                if let Some(values) = self.types.values(id) {
+                    set(&mut schema, "enum", Value::from(values));
+                }
+                schema
+            }
         }
     }
 

@@ -13,6 +13,8 @@
 //! `[x]{a,b}` a map-like list, `v1.Verbs[x]` a list that protobuf wraps; `<x>` a map; a struct by its name, of another
 //! package by its whole name (`meta.` for meta/v1), with `~` where an atomic struct is merged after all; `!` after a map
 //! for atomic.
+//! The table `enums` lists the values of named text types, as OpenAPI does.
+//!
 //! Flags: `*` pointer, `!` printed when empty, `z` omitzero, `+` required, `m` patch merge, `r` patch retainKeys.
 
 use super::types::{Field, List, ListKind, MapType, Scalar, Struct, TypeId, Types, TypesBuilder};
@@ -22,6 +24,14 @@ static BUILTIN: LazyLock<Types> = LazyLock::new(|| {
     let mut reader = Reader::default();
     for text in TABLES {
         reader.table(text);
+    }
+    for (name, values) in include_str!("facts/enums.facts")
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+    {
+        reader
+            .builder
+            .values(name, serde_json::from_str(values).unwrap_or_default());
     }
     reader.builder.build()
 });

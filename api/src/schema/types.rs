@@ -159,6 +159,8 @@ pub struct Types {
     types: Vec<Type>,
     names: HashMap<Box<str>, TypeId, ahash::RandomState>,
     kinds: HashMap<Kind, TypeId, ahash::RandomState>,
+    /// The values that a named text type has.
+    enums: HashMap<Box<str>, Vec<String>, ahash::RandomState>,
 }
 
 /// Group, version, kind.
@@ -211,6 +213,19 @@ impl Types {
     /// The names of this registry's own types, unordered.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(|name| &**name)
+    }
+
+    /// The values that a text type has, when OpenAPI lists them.
+    pub fn values(&self, id: TypeId) -> Option<&[String]> {
+        match self.get(id) {
+            Type::Scalar(Scalar::String, name) if !name.is_empty() => self.named_values(name),
+            _ => None,
+        }
+    }
+
+    fn named_values(&self, name: &str) -> Option<&[String]> {
+        let own = self.enums.get(name).map(Vec::as_slice);
+        own.or_else(|| self.base.and_then(|base| base.named_values(name)))
     }
 
     /// Whether the type is a custom resource's, for which values of wrong types are a matter of validation.
@@ -386,6 +401,11 @@ impl TypesBuilder {
     /// The name for a type that is not a struct.
     pub fn alias(&mut self, name: &str, id: TypeId) {
         self.types.names.insert(name.into(), id);
+    }
+
+    /// The values of the text type called `name`.
+    pub fn values(&mut self, name: &str, values: Vec<String>) {
+        self.types.enums.insert(name.into(), values);
     }
 
     /// A type found so far, of the base included.

@@ -5,7 +5,7 @@ use crate::fill::{Fields, absent, inside, spec};
 use crate::print::{self, AGE, NAME, UNSET};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// ValidatingAdmissionPolicy and MutatingAdmissionPolicy.
 pub(crate) struct AdmissionPolicy {
@@ -32,6 +32,17 @@ impl Strategy for AdmissionPolicy {
         let Some(spec) = spec(object) else { return };
         absent(spec, "failurePolicy", "Fail");
         default_match_resources(spec, "matchConstraints");
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        super::check::policy(object, self.mutating)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        if cx.subresource == "status" || !super::check::spec_changed(object, old) {
+            return ErrorList::new();
+        }
+        super::check::policy(object, self.mutating)
     }
 
     fn allow_unconditional_update(&self) -> bool {
@@ -83,6 +94,17 @@ impl Strategy for AdmissionPolicyBinding {
     fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        super::check::binding(object, self.mutating)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        if cx.subresource == "status" || !super::check::spec_changed(object, old) {
+            return ErrorList::new();
+        }
+        super::check::binding(object, self.mutating)
+    }
 
     fn allow_unconditional_update(&self) -> bool {
         false

@@ -4,7 +4,7 @@ use crate::fill::{Fields, absent, each, inside};
 use crate::print::{self, AGE, NAME};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
-use rutter_api::{Context, Map, Strategy, Value};
+use rutter_api::{Context, ErrorList, Map, Strategy, Value};
 
 /// MutatingWebhookConfiguration and ValidatingWebhookConfiguration.
 pub(crate) struct WebhookConfiguration {
@@ -50,6 +50,15 @@ impl Strategy for WebhookConfiguration {
     fn prepare_create(&self, _object: &mut Value, _cx: &Context<'_>) {}
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        super::check::configuration(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let _ = cx;
+        if object.at("webhooks") == old.at("webhooks") { ErrorList::new() } else { super::check::configuration(object) }
+    }
 
     fn allow_unconditional_update(&self) -> bool {
         false
