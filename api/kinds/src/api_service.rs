@@ -1,11 +1,11 @@
 //! APIService.
 
+use crate::check::required_text;
 use crate::fill::{absent, inside, spec};
 use crate::print::{self, AGE, NAME};
-use rutter_api::validation::{At, dns_label_1035, dns_subdomain, port_number};
-use crate::check::required_text;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, NameRule};
+use rutter_api::validation::{At, dns_label_1035, dns_subdomain, port_number};
 use rutter_api::{Context, ErrorList, Strategy, Value};
 use serde_json::json;
 
@@ -42,7 +42,11 @@ impl Strategy for ApiService {
 
     fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
         let _ = old;
-        if cx.subresource == "status" { ErrorList::new() } else { validate(object) }
+        if cx.subresource == "status" {
+            ErrorList::new()
+        } else {
+            validate(object)
+        }
     }
 
     fn name_rule(&self) -> NameRule {
@@ -107,7 +111,11 @@ fn validate(object: &Value) -> ErrorList {
     if !group.is_empty() {
         group.all(&mut errors, dns_subdomain(group.text()));
     }
-    errors.extend(dns_label_1035(version.text()).into_iter().map(|e| version.invalid_as(version.text(), e)));
+    errors.extend(
+        dns_label_1035(version.text())
+            .into_iter()
+            .map(|e| version.invalid_as(version.text(), e)),
+    );
     for (field, most) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1000)] {
         let at = spec.child(field);
         let n = at.int().unwrap_or_default();
@@ -115,8 +123,11 @@ fn validate(object: &Value) -> ErrorList {
             errors.push(at.invalid_as(n, format!("must be positive and less than {most}")));
         }
     }
-    let (service, bundle, insecure) =
-        (spec.child("service"), spec.child("caBundle"), spec.child("insecureSkipTLSVerify"));
+    let (service, bundle, insecure) = (
+        spec.child("service"),
+        spec.child("caBundle"),
+        spec.child("insecureSkipTLSVerify"),
+    );
     if service.is_null() {
         if !bundle.is_empty() {
             let shown = format!("{} bytes", bundle.text().len() / 4 * 3);

@@ -2,7 +2,9 @@
 
 use crate::check::{enumerated, name_of, required_text};
 use rutter_api::object::ObjectExt;
-use rutter_api::validation::{At, dns_label, dns_label_1035, dns_subdomain, fully_qualified_domain, label_selector};
+use rutter_api::validation::{
+    At, dns_label, dns_label_1035, dns_subdomain, fully_qualified_domain, label_selector,
+};
 use rutter_api::validation::{port_number, qualified_name};
 use rutter_api::{ErrorList, FieldError, Value};
 use std::collections::BTreeSet;
@@ -40,7 +42,10 @@ fn webhook(hook: &At<'_, '_>, errors: &mut ErrorList) {
     optional("failurePolicy", &["Fail", "Ignore"], errors);
     optional("matchPolicy", &["Equivalent", "Exact"], errors);
     if hook.child("sideEffects").is_null() {
-        errors.push(hook.child("sideEffects").required("must specify one of None, NoneOnDryRun"));
+        errors.push(
+            hook.child("sideEffects")
+                .required("must specify one of None, NoneOnDryRun"),
+        );
     }
     optional("sideEffects", &["None", "NoneOnDryRun"], errors);
     optional("reinvocationPolicy", &["IfNeeded", "Never"], errors);
@@ -129,7 +134,11 @@ pub(super) fn rule_with_operations(at: &At<'_, '_>, subresources: bool, errors: 
         errors.push(operations.invalid("if '*' is present, must not specify other operations"));
     }
     for operation in operations.items() {
-        enumerated(&operation, &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"], errors);
+        enumerated(
+            &operation,
+            &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"],
+            errors,
+        );
     }
     for field in ["apiGroups", "apiVersions", "resources"] {
         let list = at.child(field);
@@ -142,7 +151,11 @@ pub(super) fn rule_with_operations(at: &At<'_, '_>, subresources: bool, errors: 
             continue;
         }
         if list.len() > 1 && list.items().any(|g| g.text() == "*") {
-            let what = if field == "apiGroups" { "API groups" } else { "API versions" };
+            let what = if field == "apiGroups" {
+                "API groups"
+            } else {
+                "API versions"
+            };
             errors.push(list.invalid(format!("if '*' is present, must not specify other {what}")));
         }
         for item in list.items() {
@@ -173,7 +186,10 @@ fn resources(at: &At<'_, '_>, subresources: bool, errors: &mut ErrorList) {
     if all.len() > 1 && all.contains(&"*/*") {
         errors.push(at.invalid("if '*/*' is present, must not specify other resources"));
     }
-    if all.len() > 1 && all.contains(&"*") && (!subresources || all.iter().any(|r| !r.contains('/') && *r != "*")) {
+    if all.len() > 1
+        && all.contains(&"*")
+        && (!subresources || all.iter().any(|r| !r.contains('/') && *r != "*"))
+    {
         let detail = if subresources {
             "if '*' is present, must not specify other resources without subresources"
         } else {
@@ -248,7 +264,10 @@ pub(super) fn policy(object: &Value, mutating: bool) -> ErrorList {
             errors.extend(
                 dns_label_1035(&kind.child("kind").text().to_lowercase())
                     .into_iter()
-                    .map(|e| kind.child("kind").invalid(format!("may have mixed case, but should otherwise match: {e}"))),
+                    .map(|e| {
+                        kind.child("kind")
+                            .invalid(format!("may have mixed case, but should otherwise match: {e}"))
+                    }),
             );
         }
     }
@@ -262,7 +281,11 @@ pub(super) fn policy(object: &Value, mutating: bool) -> ErrorList {
         }
     }
     match_conditions(&spec.child("matchConditions"), &mut errors);
-    if mutating { mutations(&spec, &mut errors) } else { validations(&spec, &mut errors) }
+    if mutating {
+        mutations(&spec, &mut errors)
+    } else {
+        validations(&spec, &mut errors)
+    }
     let mut names = BTreeSet::new();
     for variable in spec.child("variables").items() {
         let name = variable.child("name");
@@ -271,7 +294,11 @@ pub(super) fn policy(object: &Value, mutating: bool) -> ErrorList {
             errors.push(name.duplicate());
         }
         if variable.child("expression").text().trim().is_empty() {
-            errors.push(variable.child("expression").required("expression is not specified"));
+            errors.push(
+                variable
+                    .child("expression")
+                    .required("expression is not specified"),
+            );
         }
     }
     errors
@@ -302,7 +329,11 @@ fn validations(spec: &At<'_, '_>, errors: &mut ErrorList) {
             errors.push(key.duplicate());
         }
         if audit.child("valueExpression").text().trim().is_empty() {
-            errors.push(audit.child("valueExpression").required("valueExpression is not specified"));
+            errors.push(
+                audit
+                    .child("valueExpression")
+                    .required("valueExpression is not specified"),
+            );
         }
     }
 }
@@ -330,7 +361,12 @@ fn mutations(spec: &At<'_, '_>, errors: &mut ErrorList) {
             let detail = format!("{field} is required for the patchType {}", kind.text());
             errors.push(change.child(field).required(detail));
         } else if change.child(field).child("expression").text().trim().is_empty() {
-            errors.push(change.child(field).child("expression").required("expression is not specified"));
+            errors.push(
+                change
+                    .child(field)
+                    .child("expression")
+                    .required("expression is not specified"),
+            );
         }
     }
     enumerated(&spec.child("reinvocationPolicy"), &["IfNeeded", "Never"], errors);
@@ -349,7 +385,10 @@ pub(super) fn binding(object: &Value, mutating: bool) -> ErrorList {
     }
     let reference = spec.child("paramRef");
     if reference.is_set() {
-        match (reference.child("name").is_empty(), reference.child("selector").is_null()) {
+        match (
+            reference.child("name").is_empty(),
+            reference.child("selector").is_null(),
+        ) {
             (true, true) => {
                 errors.push(reference.required("one of name or selector must be specified"));
             }

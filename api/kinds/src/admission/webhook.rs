@@ -57,7 +57,11 @@ impl Strategy for WebhookConfiguration {
 
     fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
         let _ = cx;
-        if object.at("webhooks") == old.at("webhooks") { ErrorList::new() } else { super::check::configuration(object) }
+        if object.at("webhooks") == old.at("webhooks") {
+            ErrorList::new()
+        } else {
+            super::check::configuration(object)
+        }
     }
 
     fn allow_unconditional_update(&self) -> bool {

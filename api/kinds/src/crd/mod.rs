@@ -1,15 +1,15 @@
 //! CustomResourceDefinition.
 
+use crate::check::{enumerated, required_text};
 use crate::fill::{absent, inside, made, spec, text, text_of};
 use crate::print;
-use rutter_api::validation::{At, dns_label_1035, dns_subdomain};
 use rutter_api::FieldError;
-use crate::check::{enumerated, required_text};
-use std::collections::BTreeSet;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, prepare_plain_update};
+use rutter_api::validation::{At, dns_label_1035, dns_subdomain};
 use rutter_api::{Context, ErrorList, Strategy, Value};
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// CustomResourceDefinition.
 pub(crate) struct CustomResourceDefinition;
@@ -55,7 +55,11 @@ impl Strategy for CustomResourceDefinition {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
-        if cx.subresource == "status" { ErrorList::new() } else { validate_change(object, old) }
+        if cx.subresource == "status" {
+            ErrorList::new()
+        } else {
+            validate_change(object, old)
+        }
     }
 
     fn allow_unconditional_update(&self) -> bool {
@@ -94,7 +98,11 @@ fn validate(object: &Value) -> ErrorList {
     let want = format!("{}.{}", plural.text(), group.text());
     if object.name() != want {
         let metadata = root.child("metadata");
-        errors.push(metadata.child("name").invalid("must be spec.names.plural+\".\"+spec.group"));
+        errors.push(
+            metadata
+                .child("name")
+                .invalid("must be spec.names.plural+\".\"+spec.group"),
+        );
     }
     if group.is_empty() {
         errors.push(group.required(""));
@@ -121,7 +129,11 @@ fn validate(object: &Value) -> ErrorList {
             let config = webhook.child("clientConfig");
             if config.is_null() {
                 let detail = "required when strategy is set to Webhook";
-                errors.push(conversion.field("webhookClientConfig", config.value).required(detail));
+                errors.push(
+                    conversion
+                        .field("webhookClientConfig", config.value)
+                        .required(detail),
+                );
             } else {
                 crate::admission::client_config(&config, &mut errors);
             }
@@ -160,7 +172,10 @@ fn validate_names(names: &At<'_, '_>, errors: &mut ErrorList) {
         }
         let wrong = dns_label_1035(&at.text().to_lowercase());
         if !wrong.is_empty() {
-            let detail = format!("may have mixed case, but should otherwise match: {}", wrong.join(","));
+            let detail = format!(
+                "may have mixed case, but should otherwise match: {}",
+                wrong.join(",")
+            );
             errors.push(at.invalid(detail));
         }
     }
@@ -173,7 +188,11 @@ fn validate_names(names: &At<'_, '_>, errors: &mut ErrorList) {
         }
     }
     if names.child("kind").text() == names.child("listKind").text() && !names.child("kind").is_empty() {
-        errors.push(names.child("listKind").invalid("kind and listKind may not be the same"));
+        errors.push(
+            names
+                .child("listKind")
+                .invalid("kind and listKind may not be the same"),
+        );
     }
 }
 
@@ -195,16 +214,24 @@ fn versions(at: &At<'_, '_>, errors: &mut ErrorList) {
         }
         let scale = version.child("subresources.scale");
         if scale.is_set() {
-            for (field, start) in
-                [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status."), ("labelSelectorPath", "")]
-            {
+            for (field, start) in [
+                ("specReplicasPath", ".spec."),
+                ("statusReplicasPath", ".status."),
+                ("labelSelectorPath", ""),
+            ] {
                 let path = scale.child(field);
                 if path.is_empty() {
                     if field != "labelSelectorPath" {
                         errors.push(path.required(""));
                     }
                 } else if !path.text().starts_with(start) {
-                    errors.push(path.invalid(format!("should be a json path under {start}").trim_end_matches('.').to_owned()));
+                    errors.push(
+                        path.invalid(
+                            format!("should be a json path under {start}")
+                                .trim_end_matches('.')
+                                .to_owned(),
+                        ),
+                    );
                 }
             }
         }
@@ -213,7 +240,11 @@ fn versions(at: &At<'_, '_>, errors: &mut ErrorList) {
             required_text(&column.child("jsonPath"), errors);
             let kinds = &["boolean", "date", "integer", "number", "string"];
             if column.child("type").is_empty() {
-                errors.push(column.child("type").required(format!("must be one of {}", kinds.join(","))));
+                errors.push(
+                    column
+                        .child("type")
+                        .required(format!("must be one of {}", kinds.join(","))),
+                );
             } else if !kinds.contains(&column.child("type").text()) {
                 let detail = format!("must be one of {}", kinds.join(","));
                 errors.push(column.child("type").invalid(detail));
@@ -244,12 +275,23 @@ fn validate_change(object: &Value, old: &Value) -> ErrorList {
             crate::check::immutable(&spec.child(field), old.at("spec").at(field), &mut errors);
         }
     }
-    let served: BTreeSet<&str> = object.list_at("spec.versions").iter().map(|v| v.str_at("name")).collect();
-    let stored = old.list_at("status.storedVersions").iter().filter_map(Value::as_str);
+    let served: BTreeSet<&str> = object
+        .list_at("spec.versions")
+        .iter()
+        .map(|v| v.str_at("name"))
+        .collect();
+    let stored = old
+        .list_at("status.storedVersions")
+        .iter()
+        .filter_map(Value::as_str);
     for (i, version) in stored.enumerate() {
         if !served.contains(version) {
             let path = rutter_api::Path::new("status").child("storedVersions").index(i);
-            errors.push(FieldError::invalid(&path, version, "must appear in spec.versions"));
+            errors.push(FieldError::invalid(
+                &path,
+                version,
+                "must appear in spec.versions",
+            ));
         }
     }
     errors

@@ -1,11 +1,11 @@
 //! FlowSchema and PriorityLevelConfiguration.
 
+use crate::check::{enumerated, in_range, required_text};
 use crate::fill::{Fields, absent, inside, number, spec};
 use crate::print::{self, AGE, NAME, NONE};
-use rutter_api::validation::{At, dns_subdomain};
-use crate::check::{enumerated, in_range, required_text};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::Column;
+use rutter_api::validation::{At, dns_subdomain};
 use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// FlowSchema.
@@ -27,7 +27,11 @@ impl Strategy for FlowSchema {
 
     fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
         let _ = old;
-        if cx.subresource == "status" { ErrorList::new() } else { validate_schema(object) }
+        if cx.subresource == "status" {
+            ErrorList::new()
+        } else {
+            validate_schema(object)
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -80,7 +84,11 @@ impl Strategy for PriorityLevelConfiguration {
 
     fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
         let _ = old;
-        if cx.subresource == "status" { ErrorList::new() } else { validate_level(object) }
+        if cx.subresource == "status" {
+            ErrorList::new()
+        } else {
+            validate_level(object)
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -145,7 +153,11 @@ fn validate_schema(object: &Value) -> ErrorList {
     }
     if spec.child("priorityLevelConfiguration.name").is_empty() {
         let reference = spec.child("priorityLevelConfiguration");
-        errors.push(reference.child("name").required("must reference a priority level"));
+        errors.push(
+            reference
+                .child("name")
+                .required("must reference a priority level"),
+        );
     }
     for rule in spec.child("rules").items() {
         rules(&rule, &mut errors);
@@ -164,19 +176,29 @@ fn rules(rule: &At<'_, '_>, errors: &mut ErrorList) {
             "Group" => "group",
             "ServiceAccount" => "serviceAccount",
             _ => {
-                errors.push(subject.child("kind").not_supported(&["Group", "ServiceAccount", "User"]));
+                errors.push(
+                    subject
+                        .child("kind")
+                        .not_supported(&["Group", "ServiceAccount", "User"]),
+                );
                 continue;
             }
         };
         let part = subject.child(own);
         if part.is_null() {
-            errors.push(part.required(format!("{own} is required when subject kind is '{}'", subject.child("kind").text())));
+            errors.push(part.required(format!(
+                "{own} is required when subject kind is '{}'",
+                subject.child("kind").text()
+            )));
             continue;
         }
         required_text(&part.child("name"), errors);
         if own == "serviceAccount" {
             if part.child("namespace").is_empty() {
-                errors.push(part.child("namespace").required("must specify namespace for service account"));
+                errors.push(
+                    part.child("namespace")
+                        .required("must specify namespace for service account"),
+                );
             } else if part.child("namespace").text() != "*" {
                 let namespace = part.child("namespace");
                 namespace.all(errors, rutter_api::validation::dns_label(namespace.text()));
@@ -208,7 +230,10 @@ fn rules(rule: &At<'_, '_>, errors: &mut ErrorList) {
     }
     for path in rule.child("nonResourceRules").items() {
         if path.child("verbs").is_empty() {
-            errors.push(path.child("verbs").required("verbs must contain at least one value"));
+            errors.push(
+                path.child("verbs")
+                    .required("verbs must contain at least one value"),
+            );
         }
         if path.child("nonResourceURLs").is_empty() {
             let detail = "nonResourceURLs must contain at least one value";
