@@ -7,6 +7,10 @@
 mod decode;
 mod facts;
 mod leaf;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+pub(crate) mod sample;
 mod types;
 
 pub use decode::{DecodeError, Decoded, FieldValidation, decode, decode_with_duplicates};
