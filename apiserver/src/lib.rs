@@ -1,3 +1,20 @@
 //! The Kubernetes API server.
+//!
+//! A request walks one way: [`net`] (TLS, HTTP) → [`corridor`] (request info, authenticate, bound, authorize) → [`registry`]
+//! (decode, mutate, validate, one transaction) → [`answer`] (encode). [`serve`] answers what is no resource, [`streaming`]
+//! what ends at a kubelet. [`run`] wires them.
 
+pub mod answer;
+pub mod bootstrap;
+pub mod cache;
+pub mod corridor;
+pub mod metrics;
+pub mod net;
+pub mod options;
+pub mod quota;
+pub mod registry;
+pub mod request;
+pub mod run;
+pub mod serve;
+pub mod server;
 pub mod streaming;

@@ -64,8 +64,10 @@ impl Clock {
 
     /// Waits for a revision; forever once the cache is gone.
     pub(crate) async fn reach(&mut self, wanted: Revision) -> Revision {
-        match self.0.wait_for(|now| *now >= wanted).await {
-            Ok(now) => *now,
+        // The borrow ends here: a future that held it across the wait below couldn't move between threads.
+        let reached = self.0.wait_for(|now| *now >= wanted).await.map(|now| *now);
+        match reached {
+            Ok(now) => now,
             Err(_) => std::future::pending().await,
         }
     }

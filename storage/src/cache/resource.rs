@@ -189,6 +189,11 @@ impl State {
         self.last.max(clock)
     }
 
+    /// The revision of the last change, or of the load.
+    pub(crate) fn changed(&self) -> Revision {
+        self.last.max(self.floor)
+    }
+
     pub(crate) fn is_indexed(&self, field: &str) -> bool {
         self.indexed.iter().any(|indexed| &**indexed == field)
     }

@@ -247,6 +247,14 @@ impl WatchCache {
         Ok(Snapshot::new(undo(objects, &later), at))
     }
 
+    /// The revision of the last change of a resource's objects (or of their load): what an index over them is valid for. None while
+    /// the resource isn't served.
+    pub fn changed(&self, prefix: &str) -> Option<Revision> {
+        let resource = self.resource(prefix).ok()?;
+        let state = resource.state.read();
+        Some(state.changed())
+    }
+
     /// The objects of a resource whose indexed field has this value, as of now. The cost follows the matches; for a field that isn't
     /// indexed, the resource's size.
     pub fn lookup(&self, prefix: &str, field: &str, value: &str) -> Result<Snapshot, CacheError> {

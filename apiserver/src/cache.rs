@@ -1,0 +1,192 @@
+//! Between the stored bytes and those who read objects: the cache's decoder, and object trees for those who decide.
+
+use ahash::HashMap;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::RwLock;
+use rutter_api::object::ObjectExt;
+use rutter_api::{GroupResource, ObjectReader, Resource, Scheme, StatusError, Value};
+use rutter_storage::cache::{DecodeError, Decoder, Entry, Index, Interner, WatchCache, splice_resource_version};
+use rutter_storage::{Engine, Revision};
+use std::sync::Arc;
+
+/// The resources by the folder that their objects are stored in; of several versions, the stored one.
+#[derive(Default)]
+pub struct Folders(HashMap<String, Arc<Resource>>);
+
+impl Folders {
+    /// The folders of a scheme.
+    pub fn of(scheme: &Scheme) -> Self {
+        let mut folders: HashMap<String, Arc<Resource>> = HashMap::default();
+        for resource in scheme.iter() {
+            let Some(prefix) = &resource.storage_prefix else { continue };
+            let stored = resource.group_version == resource.storage_version;
+            if stored || !folders.contains_key(&**prefix) {
+                folders.insert(prefix.clone().into_owned(), resource.clone());
+            }
+        }
+        Self(folders)
+    }
+
+    /// All folders with their resources.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Arc<Resource>)> {
+        self.0.iter()
+    }
+
+    /// The resource that a key belongs to.
+    fn find(&self, key: &str) -> Option<&Arc<Resource>> {
+        let mut end = key.len();
+        while let Some(at) = key.get(..end).and_then(|head| head.rfind('/')) {
+            if let Some(found) = key.get(..at).and_then(|folder| self.0.get(folder)) {
+                return Some(found);
+            }
+            end = at;
+        }
+        None
+    }
+}
+
+/// Makes cache entries of stored values.
+pub struct ObjectDecoder {
+    folders: Arc<ArcSwap<Folders>>,
+    interner: Interner,
+}
+
+impl ObjectDecoder {
+    /// Decodes what lies in these folders.
+    pub fn new(folders: Arc<ArcSwap<Folders>>) -> Self {
+        Self {
+            folders,
+            interner: Interner::default(),
+        }
+    }
+}
+
+impl Decoder for ObjectDecoder {
+    fn decode(&self, key: &str, value: &Bytes, revision: Revision) -> Result<Entry, DecodeError> {
+        let object: Value = serde_json::from_slice(value).map_err(|e| DecodeError(e.to_string()))?;
+        let bytes = splice_resource_version(value, revision).map_err(|e| DecodeError(e.to_string()))?;
+        let folders = self.folders.load();
+        let resource = folders.find(key);
+        let atom = |text: &str| self.interner.atom(text);
+        let labels = object.map_at("metadata.labels").into_iter().flatten();
+        let labels = labels.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
+        let values = resource.map(|r| r.strategy.field_values(&object)).unwrap_or_default();
+        let names = resource.map(|r| r.strategy.selectable_fields()).unwrap_or_default();
+        let fields = names.iter().copied().zip(values.iter().map(String::as_str));
+        let owners = object.list_at("metadata.ownerReferences");
+        let index = Index {
+            namespace: atom(object.namespace()),
+            name: object.name().into(),
+            uid: object.uid().into(),
+            labels: self.interner.pairs(labels),
+            fields: self.interner.pairs(fields),
+            owners: owners.iter().map(|owner| owner.str_at("uid").into()).collect(),
+        };
+        Ok(Entry {
+            key: key.into(),
+            bytes,
+            index,
+            revision,
+        })
+    }
+}
+
+/// Parses what the cache or the store holds; these bytes were written by us or checked by the decoder.
+pub fn parse(bytes: &[u8]) -> Result<Value, StatusError> {
+    serde_json::from_slice(bytes).map_err(StatusError::internal)
+}
+
+/// Objects from the cache as trees, for authorizers, admission and hooks.
+pub struct CacheReader {
+    cache: Arc<WatchCache>,
+    engine: Arc<dyn Engine>,
+    folders: Arc<ArcSwap<Folders>>,
+    by_resource: RwLock<HashMap<GroupResource, Arc<Resource>>>,
+}
+
+impl CacheReader {
+    /// Reads from `cache`; `engine` answers what may not be stale.
+    pub fn new(cache: Arc<WatchCache>, engine: Arc<dyn Engine>, folders: Arc<ArcSwap<Folders>>) -> Self {
+        let reader = Self {
+            cache,
+            engine,
+            folders,
+            by_resource: RwLock::default(),
+        };
+        reader.refresh();
+        reader
+    }
+
+    /// Takes over a change of the folders.
+    pub fn refresh(&self) {
+        let folders = self.folders.load();
+        let map = folders.iter().map(|(_, resource)| (resource.group_resource(), resource.clone()));
+        *self.by_resource.write() = map.collect();
+    }
+
+    fn resource(&self, resource: &GroupResource) -> Option<Arc<Resource>> {
+        self.by_resource.read().get(resource).cloned()
+    }
+}
+
+impl ObjectReader for CacheReader {
+    fn get(&self, resource: &GroupResource, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        let key = self.resource(resource)?.key(namespace, name)?;
+        let entry = self.cache.get(&key)?;
+        parse(&entry.bytes).ok().map(Arc::new)
+    }
+
+    fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Value>> {
+        let Some(resource) = self.resource(resource) else { return Vec::new() };
+        let Some(prefix) = resource.storage_prefix.as_ref().map(|prefix| format!("{prefix}/")) else {
+            return Vec::new();
+        };
+        let Ok(snapshot) = self.cache.snapshot(&prefix) else { return Vec::new() };
+        let range = match namespace.filter(|_| resource.namespaced) {
+            Some(namespace) => format!("{prefix}{namespace}/"),
+            None => prefix,
+        };
+        snapshot
+            .range(&range, None)
+            .filter_map(|entry| parse(&entry.bytes).ok().map(Arc::new))
+            .collect()
+    }
+
+    fn generation(&self, resource: &GroupResource) -> u64 {
+        let prefix = self
+            .resource(resource)
+            .and_then(|resource| resource.storage_prefix.as_ref().map(|prefix| format!("{prefix}/")));
+        prefix.and_then(|prefix| self.cache.changed(&prefix)).unwrap_or_default().0
+    }
+}
+
+#[async_trait::async_trait]
+impl rutter_admission::LiveReader for CacheReader {
+    async fn get(
+        &self,
+        resource: &GroupResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Value>>, StatusError> {
+        let Some(key) = self.resource(resource).and_then(|resource| resource.key(namespace, name)) else {
+            return Ok(None);
+        };
+        match self.engine.get(&key).await.map_err(|e| crate::registry::store_error(&e))? {
+            None => Ok(None),
+            Some(found) => {
+                let bytes = splice_resource_version(&found.value, found.modified).map_err(StatusError::internal)?;
+                parse(&bytes).map(|value| Some(Arc::new(value)))
+            }
+        }
+    }
+}
+
+/// Has the cache serve a resource's folder.
+pub fn register(cache: &WatchCache, folder: &str, resource: &Resource) {
+    let indexed: &[&str] = match (resource.group_version.group.as_str(), &*resource.plural) {
+        ("", "pods") => &["spec.nodeName"],
+        _ => &[],
+    };
+    cache.register(&format!("{folder}/"), &resource.group_version.group, &resource.plural, indexed);
+}

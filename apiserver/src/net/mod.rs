@@ -1,0 +1,132 @@
+//! The network edge: TLS with optional client certificates, HTTP/1.1 and HTTP/2 on one port, and a graceful end.
+
+mod certificates;
+
+pub use certificates::{CertificateError, Certificates};
+
+use crate::corridor::{self, Connection};
+use crate::server::Server;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rutter_auth::authenticate::x509::Possession;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How many connections are open at most.
+const MOST_CONNECTIONS: usize = 20_000;
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long headers may take to come.
+const HEADERS: Duration = Duration::from_secs(30);
+/// How large all headers of a request may be.
+const HEADER_BYTES: u32 = 256 * 1024;
+/// How many requests one HTTP/2 connection carries at once.
+const STREAMS: u32 = 250;
+/// How long requests may take to end when the server stops.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// The TLS side of the listener. Any client certificate is taken when the client has its key; whose it is says the authenticator.
+pub fn tls_config(
+    certificates: Arc<Certificates>,
+    possession: Possession,
+) -> Result<ServerConfig, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(Arc::new(possession))
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Serves until `stop`, then drains: no new connections, running requests end, watches are told to.
+pub async fn serve(server: Arc<Server>, listener: TcpListener, tls: ServerConfig, stop: CancellationToken) {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let tracker = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tracing::warn!(%peer, "too many connections");
+            continue;
+        };
+        let (server, acceptor, stop) = (server.clone(), acceptor.clone(), stop.clone());
+        tracker.spawn(async move {
+            connection(server, acceptor, stream, stop).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    server.health.stop();
+    tracker.close();
+    if tokio::time::timeout(DRAIN, tracker.wait()).await.is_err() {
+        tracing::warn!("some requests did not end in time");
+    }
+}
+
+async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStream, stop: CancellationToken) {
+    let Ok(peer) = stream.peer_addr() else { return };
+    let _ = stream.set_nodelay(true);
+    let tls = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let about = Arc::new(Connection {
+        certificates: certificates.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+        peer,
+    });
+    let service = service_fn(move |request| {
+        let (server, about) = (server.clone(), about.clone());
+        async move { Ok::<_, Infallible>(corridor::handle(server, about, request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_buf_size(HEADER_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES)
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}

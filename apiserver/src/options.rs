@@ -1,0 +1,205 @@
+//! The flags: upstream's names and meanings where upstream has the flag.
+
+use clap::{Parser, ValueEnum};
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+/// The Kubernetes API server.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "rutter-apiserver", version = rutter_client::component::version_text())]
+pub struct Options {
+    /// Logging.
+    #[command(flatten)]
+    pub logging: rutter_client::component::LogArgs,
+    /// Where objects are kept: `embedded` on one machine, `etcd` for several, `memory` for tests. `etcd` when `--etcd-servers` is given.
+    #[arg(long, value_enum)]
+    pub storage: Option<Storage>,
+    /// The folder of the embedded store.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/rutter/apiserver")]
+    pub data_dir: PathBuf,
+    /// etcd servers, comma separated.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub etcd_servers: Vec<String>,
+    /// The certificate authority of etcd's certificates.
+    #[arg(long, value_name = "FILE")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate to show etcd.
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    pub etcd_keyfile: Option<PathBuf>,
+    /// How often etcd's history is compacted, in seconds; 0 for never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub etcd_compaction_interval: u64,
+    /// The port.
+    #[arg(long, default_value_t = 6443)]
+    pub secure_port: u16,
+    /// The address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// The address that the cluster reaches this server at; by default that of the default route, or the one listened on.
+    #[arg(long)]
+    pub advertise_address: Option<IpAddr>,
+    /// The serving certificate, with its intermediates.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert_file: PathBuf,
+    /// Its key.
+    #[arg(long, value_name = "FILE")]
+    pub tls_private_key_file: PathBuf,
+    /// Certificates for some names: `certificate,key:name,name`.
+    #[arg(long, value_name = "CERT,KEY:NAMES")]
+    pub tls_sni_cert_key: Vec<String>,
+    /// The authorities of client certificates.
+    #[arg(long, value_name = "FILE")]
+    pub client_ca_file: Option<PathBuf>,
+    /// A file of static tokens.
+    #[arg(long, value_name = "FILE")]
+    pub token_auth_file: Option<PathBuf>,
+    /// Whether callers without credentials are `system:anonymous`.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub anonymous_auth: bool,
+    /// Whether Secrets of type `bootstrap.kubernetes.io/token` authenticate.
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_bootstrap_token_auth: bool,
+    /// The issuers of service account tokens; the first one signs.
+    #[arg(long, required = true)]
+    pub service_account_issuer: Vec<String>,
+    /// Keys that verify service account tokens; the signing key when not given.
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    pub service_account_key_file: Vec<PathBuf>,
+    /// The key that signs service account tokens.
+    #[arg(long, value_name = "FILE")]
+    pub service_account_signing_key_file: PathBuf,
+    /// The audiences of tokens; the issuer by default.
+    #[arg(long, value_delimiter = ',')]
+    pub api_audiences: Vec<String>,
+    /// Where others find the keys of service account tokens.
+    #[arg(long, value_name = "URL")]
+    pub service_account_jwks_uri: Option<String>,
+    /// Whether tokens are good only while their service account and Secret exist.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub service_account_lookup: bool,
+    /// Whether pods' tokens live longer than asked, for clients that don't read them again.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub service_account_extend_token_expiration: bool,
+    /// The longest life of a token, in seconds; 0 for no bound.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub service_account_max_token_expiration: i64,
+    /// The authorities of authenticating proxies.
+    #[arg(long, value_name = "FILE")]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// The names that proxies' certificates may have; any when empty.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_allowed_names: Vec<String>,
+    /// Headers that name the user.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-User")]
+    pub requestheader_username_headers: Vec<String>,
+    /// Headers that give the uid.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_uid_headers: Vec<String>,
+    /// Headers that name groups.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Group")]
+    pub requestheader_group_headers: Vec<String>,
+    /// The prefix of headers with extra facts.
+    #[arg(long, value_delimiter = ',', default_value = "X-Remote-Extra-")]
+    pub requestheader_extra_headers_prefix: Vec<String>,
+    /// Who decides, in order: `Node`, `RBAC`, `ABAC`, `AlwaysAllow`, `AlwaysDeny`.
+    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
+    pub authorization_mode: Vec<String>,
+    /// The policies of `ABAC`.
+    #[arg(long, value_name = "FILE")]
+    pub authorization_policy_file: Option<PathBuf>,
+    /// Admission plugins to use besides the default ones.
+    #[arg(long, value_delimiter = ',')]
+    pub enable_admission_plugins: Vec<String>,
+    /// Default admission plugins not to use.
+    #[arg(long, value_delimiter = ',')]
+    pub disable_admission_plugins: Vec<String>,
+    /// How long pods stay on nodes that aren't ready, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub default_not_ready_toleration_seconds: i64,
+    /// How long pods stay on nodes that can't be reached, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub default_unreachable_toleration_seconds: i64,
+    /// The addresses of Services: one range, or two of different families.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', default_value = "10.96.0.0/16")]
+    pub service_cluster_ip_range: Vec<IpNet>,
+    /// The node ports of Services.
+    #[arg(long, value_name = "RANGE", default_value = "30000-32767", value_parser = port_range)]
+    pub service_node_port_range: PortRange,
+    /// The certificate to show kubelets.
+    #[arg(long, value_name = "FILE", requires = "kubelet_client_key")]
+    pub kubelet_client_certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "kubelet_client_certificate")]
+    pub kubelet_client_key: Option<PathBuf>,
+    /// The authority of kubelets' certificates.
+    #[arg(long, value_name = "FILE")]
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// Which of a node's addresses are tried, in order.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
+    )]
+    pub kubelet_preferred_address_types: Vec<String>,
+    /// How many reading requests are served at once; 0 for no bound.
+    #[arg(long, default_value_t = 400)]
+    pub max_requests_inflight: usize,
+    /// How many mutating requests are served at once; 0 for no bound.
+    #[arg(long, default_value_t = 200)]
+    pub max_mutating_requests_inflight: usize,
+    /// How long the server goes on serving after it says it isn't ready any longer, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub shutdown_delay_duration: u64,
+}
+
+/// The store's engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Storage {
+    /// One file on this machine.
+    Embedded,
+    /// etcd.
+    Etcd,
+    /// Nothing survives the process.
+    Memory,
+}
+
+/// A range of ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortRange(pub RangeInclusive<u16>);
+
+fn port_range(text: &str) -> Result<PortRange, String> {
+    let bad = || format!("{text:?} is not a range of ports such as 30000-32767 or 30000+100");
+    let port = |text: &str| text.trim().parse::<u16>().map_err(|_| bad());
+    let (low, high) = if let Some((low, high)) = text.split_once('-') {
+        (port(low)?, port(high)?)
+    } else if let Some((low, more)) = text.split_once('+') {
+        let low = port(low)?;
+        (low, low.checked_add(port(more)?).ok_or_else(bad)?)
+    } else {
+        let one = port(text)?;
+        (one, one)
+    };
+    if low == 0 || low > high {
+        return Err(bad());
+    }
+    Ok(PortRange(low..=high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_ranges_parse() {
+        assert_eq!(port_range("30000-32767").unwrap().0, 30000..=32767);
+        assert_eq!(port_range("30000+10").unwrap().0, 30000..=30010);
+        for text in ["", "0-1", "5-4", "x-y", "65535+1"] {
+            assert!(port_range(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! LIST: a snapshot's bytes behind a header; selectors run on the cache's index.
+
+use super::{Call, cache_error};
+use crate::answer::{self, Answer, Body};
+use crate::request::params::{ListOptions, Match};
+use crate::request::{Format, Shape};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{Response, StatusCode};
+use rutter_api::object::ObjectExt;
+use rutter_api::{FieldSelector, LabelSelector, StatusError, Value, table};
+use rutter_storage::Revision;
+use rutter_storage::cache::{CacheError, Entry, Snapshot};
+use serde_json::json;
+use std::sync::Arc;
+
+const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.";
+const EXPIRED_CONTINUE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
+/// Which objects of a resource are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// By label.
+    pub labels: LabelSelector,
+    /// By field.
+    pub fields: FieldSelector,
+}
+
+/// A page of a list.
+pub struct Page {
+    /// The objects.
+    pub entries: Vec<Arc<Entry>>,
+    /// What the list is exact at.
+    pub revision: Revision,
+    /// Where the next page starts.
+    pub token: Option<String>,
+    /// How many follow, where that is known.
+    pub remaining: Option<usize>,
+}
+
+/// A place in a list: a continue token.
+struct Token {
+    revision: Option<Revision>,
+    /// The key after which to go on, relative to the folder.
+    after: String,
+}
+
+impl Token {
+    fn encode(&self) -> String {
+        let version = self.revision.map_or(-1, |revision| revision.0 as i64);
+        let start = format!("{}\0", self.after);
+        URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": version, "start": start}).to_string())
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()?;
+        let value: Value = serde_json::from_slice(&bytes).ok()?;
+        if value.str_at("v") != "meta.k8s.io/v1" {
+            return None;
+        }
+        let version = value.int_at("rv").filter(|version| *version != 0)?;
+        let start = value.str_at("start");
+        if start.contains("..") || start.is_empty() {
+            return None;
+        }
+        Some(Self {
+            revision: u64::try_from(version).ok().map(Revision),
+            after: start.trim_end_matches('\0').to_owned(),
+        })
+    }
+}
+
+impl Selection {
+    /// Whether everything is wanted.
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+}
+
+impl Call {
+    /// The selectors of a request.
+    pub fn selection(&self, options: &ListOptions) -> Result<Selection, StatusError> {
+        let bad = |error: &dyn std::fmt::Display| StatusError::bad_request(error.to_string());
+        let labels = LabelSelector::parse(&options.labels)
+            .map_err(|error| StatusError::bad_request(format!("unable to parse requirement: {error}")))?;
+        let fields = FieldSelector::parse(&options.fields).map_err(|error| bad(&error))?;
+        let known = self.resource.strategy.selectable_fields();
+        for requirement in fields.requirements() {
+            let name = requirement.field.as_str();
+            let is_known = name == "metadata.name"
+                || (name == "metadata.namespace" && self.resource.namespaced)
+                || known.contains(&name);
+            if !is_known {
+                return Err(if known.is_empty() {
+                    StatusError::bad_request(format!(
+                        "{name:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    ))
+                } else {
+                    StatusError::bad_request(format!("field label not supported: {name}"))
+                });
+            }
+        }
+        Ok(Selection { labels, fields })
+    }
+
+    /// Whether an object is wanted.
+    pub fn wants(&self, selection: &Selection, entry: &Entry) -> bool {
+        if !selection.labels.matches(|key| entry.index.label(key)) {
+            return false;
+        }
+        if selection.fields.is_everything() {
+            return true;
+        }
+        if self.resource.strategy.served_is_stored() {
+            return selection.fields.matches(|path| entry.index.field(path));
+        }
+        // The index speaks of the stored version; the selector of this one.
+        let Ok(object) = self.to_served(&entry.bytes) else { return false };
+        let values = self.resource.strategy.field_values(&object);
+        let names = self.resource.strategy.selectable_fields();
+        selection.fields.matches(|path| match path {
+            "metadata.name" | "metadata.namespace" => entry.index.field(path),
+            _ => names
+                .iter()
+                .position(|name| *name == path)
+                .and_then(|at| values.get(at))
+                .map(String::as_str),
+        })
+    }
+
+    /// The folder in which the request looks.
+    pub fn range(&self) -> Result<String, StatusError> {
+        let folder = self.folder()?;
+        Ok(if self.resource.namespaced && !self.info.namespace.is_empty() {
+            format!("{folder}{}/", self.info.namespace)
+        } else {
+            folder
+        })
+    }
+
+    /// The page that is asked for.
+    pub async fn page(&self, options: &ListOptions) -> Result<Page, StatusError> {
+        let selection = self.selection(options)?;
+        let (folder, range) = (self.folder()?, self.range()?);
+        let token = match options.token.as_str() {
+            "" => None,
+            text => Some(Token::decode(text).ok_or_else(|| {
+                StatusError::bad_request("continue key is not valid: the token could not be decoded")
+            })?),
+        };
+        if token.is_some() && !matches!(options.version.as_str(), "" | "0") {
+            return Err(StatusError::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        let snapshot = match &token {
+            Some(Token { revision: Some(at), after }) => match self.server.cache.snapshot_at(&folder, *at) {
+                Err(CacheError::Expired { .. }) => return Err(expired(after)),
+                other => other.map_err(|e| cache_error(&e))?,
+            },
+            Some(Token { revision: None, .. }) => self.newest(&folder).await?,
+            None => self.snapshot(&folder, options).await?,
+        };
+        let after = token.map(|token| format!("{range}{}", token.after));
+        let exact = selection.fields.exact("metadata.name").map(|name| format!("{range}{name}"));
+        let single = exact.filter(|_| !self.resource.namespaced || !self.info.namespace.is_empty());
+        let mut entries = Vec::new();
+        let mut more = false;
+        if let Some(key) = &single {
+            entries.extend(snapshot.get(key).filter(|entry| self.wants(&selection, entry)).cloned());
+        } else {
+            for entry in snapshot.range(&range, after.as_deref()) {
+                if !self.wants(&selection, entry) {
+                    continue;
+                }
+                if options.limit > 0 && entries.len() == options.limit {
+                    more = true;
+                    break;
+                }
+                entries.push(entry.clone());
+            }
+        }
+        let last = entries.last().filter(|_| more).map(|entry: &Arc<Entry>| entry.key.clone());
+        let remaining = last
+            .as_ref()
+            .filter(|_| selection.is_everything())
+            .map(|last| snapshot.range(&range, Some(last)).count());
+        let token = last.map(|last| {
+            Token {
+                revision: Some(snapshot.revision()),
+                after: last.get(range.len()..).unwrap_or_default().to_owned(),
+            }
+            .encode()
+        });
+        Ok(Page {
+            entries,
+            revision: snapshot.revision(),
+            token,
+            remaining,
+        })
+    }
+
+    async fn newest(&self, folder: &str) -> Result<Snapshot, StatusError> {
+        let cache = &self.server.cache;
+        cache.consistent().await.map_err(|e| cache_error(&e))?;
+        cache.snapshot(folder).map_err(|e| cache_error(&e))
+    }
+
+    /// The snapshot that `resourceVersion` and `resourceVersionMatch` ask for.
+    async fn snapshot(&self, folder: &str, options: &ListOptions) -> Result<Snapshot, StatusError> {
+        let cache = &self.server.cache;
+        let exact = options.matching == Match::Exact
+            || (options.matching == Match::Unset && options.limit > 0 && !matches!(options.version.as_str(), "" | "0"));
+        match options.revision()? {
+            None => self.newest(folder).await,
+            Some(0) => cache.snapshot(folder).map_err(|e| cache_error(&e)),
+            Some(at) => {
+                cache.wait_for(Revision(at)).await.map_err(|e| cache_error(&e))?;
+                if !exact {
+                    return cache.snapshot(folder).map_err(|e| cache_error(&e));
+                }
+                cache.snapshot_at(folder, Revision(at)).map_err(|e| match e {
+                    CacheError::Expired { .. } => {
+                        StatusError::expired("The resourceVersion for the provided list is too old.")
+                    }
+                    other => cache_error(&other),
+                })
+            }
+        }
+    }
+
+    /// LIST
+    pub async fn list(&self) -> Answer {
+        let options = ListOptions::read(&self.query, false)?;
+        let page = match self.page(&options).await {
+            Ok(page) => page,
+            Err(error) if error.message.starts_with(EXPIRED_MARK) => {
+                return Ok(self.expired_answer(&error));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+        if let Some(token) = page.token {
+            metadata.set("continue", token);
+        }
+        if let Some(remaining) = page.remaining {
+            metadata.set("remainingItemCount", remaining);
+        }
+        if self.is_verbatim() {
+            return Ok(self.verbatim(&page.entries, &metadata));
+        }
+        let objects: Vec<Value> = page
+            .entries
+            .iter()
+            .filter_map(|entry| self.to_served(&entry.bytes).ok())
+            .collect();
+        Ok(self.answer_list(&objects, &metadata))
+    }
+
+    /// A header and the cache's bytes.
+    fn verbatim(&self, entries: &[Arc<Entry>], metadata: &Value) -> Response<Body> {
+        let head = format!(
+            "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+            self.resource.list_kind, self.resource.group_version
+        );
+        let mut parts: Vec<Bytes> = Vec::new();
+        // Small objects are gathered so that a frame isn't smaller than what it costs to send.
+        let mut gathered = BytesMut::with_capacity(GATHER * 2);
+        gathered.put_slice(head.as_bytes());
+        for (index, entry) in entries.iter().enumerate() {
+            if index > 0 {
+                gathered.put_u8(b',');
+            }
+            gathered.put_slice(&entry.bytes);
+            if gathered.len() > GATHER {
+                parts.push(gathered.split().freeze());
+            }
+        }
+        gathered.put_slice(b"]}\n");
+        parts.push(gathered.freeze());
+        answer::json_bytes(StatusCode::OK, parts, &self.accept)
+    }
+
+    /// Objects as a list in the format and shape that was negotiated.
+    pub fn answer_list(&self, objects: &[Value], metadata: &Value) -> Response<Body> {
+        let (value, type_name) = match self.accept.shape {
+            Shape::Table => (self.table(objects, Some(metadata), true), super::TABLE_TYPE.to_owned()),
+            Shape::Partial => (
+                table::partial_metadata_list(objects, Some(metadata)),
+                format!("{}List", super::PARTIAL_TYPE),
+            ),
+            Shape::Object => {
+                let list = json!({
+                    "kind": &*self.resource.list_kind,
+                    "apiVersion": self.resource.group_version.to_string(),
+                    "metadata": metadata,
+                    "items": objects,
+                });
+                (list, format!("{}List", self.resource.schema))
+            }
+        };
+        debug_assert!(self.accept.format != Format::Protobuf || self.accept.shape != Shape::Table);
+        answer::object(StatusCode::OK, &value, &self.accept, self.types(), &type_name)
+    }
+
+    /// The 410 with a token to go on inconsistently.
+    fn expired_answer(&self, error: &StatusError) -> Response<Body> {
+        let after = error.message.trim_start_matches(EXPIRED_MARK).to_owned();
+        let mut status = StatusError::expired(EXPIRED_CONTINUE).to_value();
+        let token = Token { revision: None, after };
+        status.set("metadata.continue", token.encode());
+        answer::status_value(&status, 410, 0, &self.accept)
+    }
+}
+
+const GATHER: usize = 32 * 1024;
+/// Marks the failure that [`Call::expired_answer`] renders; clients never see it.
+const EXPIRED_MARK: &str = "\u{1}";
+
+fn expired(after: &str) -> StatusError {
+    if after.is_empty() {
+        return StatusError::expired(EXPIRED);
+    }
+    StatusError::expired(format!("{EXPIRED_MARK}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_the_way_to_the_client_and_back() {
+        for revision in [None, Some(Revision(7))] {
+            let token = Token { revision, after: "default/web-1".to_owned() };
+            let again = Token::decode(&token.encode()).unwrap();
+            assert_eq!((again.revision, again.after.as_str()), (revision, "default/web-1"));
+        }
+        for text in ["", "x", "e30", &URL_SAFE_NO_PAD.encode(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../x"}"#)] {
+            assert!(Token::decode(text).is_none(), "{text}");
+        }
+    }
+}

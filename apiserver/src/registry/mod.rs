@@ -1,0 +1,373 @@
+//! The generic registry: every verb on every resource, written once.
+//!
+//! A [`Call`] is one authorized request on one resource. Every write is one transaction guarded by the revision that it read;
+//! the answer carries the revision of the commit. What is special about a kind is in its strategy, or in a [`hooks::Hook`]
+//! where the store is needed to decide.
+
+pub mod create;
+pub mod delete;
+pub mod get;
+pub mod hooks;
+pub mod list;
+pub mod patch;
+pub mod rbac;
+pub mod services;
+pub mod subresources;
+pub mod update;
+pub mod virtuals;
+pub mod watch;
+
+use crate::answer::{self, Body};
+use crate::cache::parse;
+use crate::request::{Accept, Format, RequestInfo, Shape};
+use crate::server::{Served, Server};
+use crate::streaming::target::Query;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use rutter_admission::{Attributes, Operation};
+use rutter_api::apply::{FieldSet, Manager};
+use rutter_api::object::ObjectExt;
+use rutter_api::schema::Types;
+use rutter_api::strategy::Context;
+use rutter_api::table::{self, IncludeObject};
+use rutter_api::{GroupResource, Reason, Resource, StatusError, UserInfo, Value};
+use rutter_storage::cache::{CacheError, splice_resource_version};
+use rutter_storage::{Commit, Effect, Guard, KeyValue, Outcome, Revision, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One authorized request on one resource.
+pub struct Call {
+    /// The server.
+    pub server: Arc<Server>,
+    /// What was served when the request came.
+    pub served: Arc<Served>,
+    /// The resource.
+    pub resource: Arc<Resource>,
+    /// What is asked.
+    pub info: RequestInfo,
+    /// The query.
+    pub query: Query,
+    /// By whom.
+    pub user: UserInfo,
+    /// `User-Agent`
+    pub agent: String,
+    /// When.
+    pub now: Timestamp,
+    /// How to answer.
+    pub accept: Accept,
+    /// Texts for the `Warning` header.
+    pub warnings: Mutex<Vec<String>>,
+}
+
+/// An object as it is stored, in the served version.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The object, with its resourceVersion.
+    pub object: Value,
+    /// The revision of its last put.
+    pub revision: Revision,
+    /// Whether it came from the store itself and not from the cache.
+    pub live: bool,
+}
+
+/// What else belongs into a write's transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Extra {
+    /// Conditions.
+    pub guards: Vec<Guard>,
+    /// Effects.
+    pub effects: Vec<Effect>,
+}
+
+/// What came of a write's transaction.
+pub enum Written {
+    /// It is durable.
+    Done(Revision),
+    /// The object isn't as it was read; this is what it is now.
+    Stale(Option<KeyValue>),
+    /// One of the extra guards failed.
+    ExtraStale,
+}
+
+impl Call {
+    /// The types of the resource's schema.
+    pub fn types(&self) -> &Types {
+        self.served.types(&self.resource)
+    }
+
+    /// Group and plural.
+    pub fn group_resource(&self) -> GroupResource {
+        self.resource.group_resource()
+    }
+
+    /// The circumstances, for strategies.
+    pub fn context(&self, dry_run: bool) -> Context<'_> {
+        Context {
+            now: self.now,
+            user: &self.user.name,
+            subresource: &self.info.subresource,
+            dry_run,
+        }
+    }
+
+    /// Adds texts for the `Warning` header.
+    pub fn warn(&self, texts: impl IntoIterator<Item = String>) {
+        self.warnings.lock().extend(texts);
+    }
+
+    /// The store's key of an object of this resource in the request's namespace.
+    pub fn key(&self, name: &str) -> Result<String, StatusError> {
+        self.resource
+            .key(&self.info.namespace, name)
+            .ok_or_else(|| StatusError::method_not_supported(&self.group_resource(), &self.info.verb))
+    }
+
+    /// The folder of the resource, with its slash.
+    pub fn folder(&self) -> Result<String, StatusError> {
+        self.resource
+            .storage_prefix
+            .as_ref()
+            .map(|prefix| format!("{prefix}/"))
+            .ok_or_else(|| StatusError::method_not_supported(&self.group_resource(), &self.info.verb))
+    }
+
+    /// The 404 of an object.
+    pub fn not_found(&self, name: &str) -> StatusError {
+        StatusError::not_found(&self.group_resource(), name)
+    }
+
+    /// Stored bytes as an object in the served version.
+    pub fn to_served(&self, bytes: &[u8]) -> Result<Value, StatusError> {
+        let mut object = parse(bytes)?;
+        if !self.resource.strategy.served_is_stored() {
+            object = self.resource.strategy.to_served(object);
+            object.set("apiVersion", self.resource.group_version.to_string());
+            object.set("kind", &*self.resource.kind);
+        }
+        Ok(object)
+    }
+
+    /// The bytes to store: in the stored version and without a resourceVersion.
+    pub fn to_stored(&self, object: &Value) -> Bytes {
+        let mut object = object.clone();
+        if !self.resource.strategy.served_is_stored() {
+            object = self.resource.strategy.to_stored(object);
+        }
+        object.set("apiVersion", self.resource.storage_version.to_string());
+        object.set("kind", &*self.resource.kind);
+        object.take_at("metadata.resourceVersion");
+        object.take_at("metadata.selfLink");
+        rutter_api::codec::json::to_vec(&object).into()
+    }
+
+    /// The object as the cache has it, or the store where the cache hasn't.
+    pub async fn load(&self, name: &str, live: bool) -> Result<Option<Stored>, StatusError> {
+        let key = self.key(name)?;
+        if !live && let Some(entry) = self.server.cache.get(&key) {
+            return Ok(Some(Stored {
+                object: self.to_served(&entry.bytes)?,
+                revision: entry.revision,
+                live: false,
+            }));
+        }
+        match self.server.engine.get(&key).await.map_err(|e| store_error(&e))? {
+            Some(found) => self.of_store(&found).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// An object that the store gave.
+    pub fn of_store(&self, found: &KeyValue) -> Result<Stored, StatusError> {
+        let bytes = splice_resource_version(&found.value, found.modified).map_err(StatusError::internal)?;
+        Ok(Stored {
+            object: self.to_served(&bytes)?,
+            revision: found.modified,
+            live: true,
+        })
+    }
+
+    /// Writes an object (deletes it when none) if it is still as it was at `read` (absent when none).
+    pub async fn commit(
+        &self,
+        name: &str,
+        read: Option<Revision>,
+        object: Option<&Value>,
+        extra: Extra,
+    ) -> Result<Written, StatusError> {
+        let key = self.key(name)?;
+        let guard = match read {
+            Some(revision) => Guard::Unchanged(key.clone(), revision),
+            None => Guard::Absent(key.clone()),
+        };
+        let effect = match object {
+            Some(object) => {
+                let life: Option<Duration> = self.resource.strategy.time_to_live(object);
+                Effect::Put(key, self.to_stored(object), life)
+            }
+            None => Effect::Delete(key),
+        };
+        let mut commit = Commit {
+            guards: vec![guard],
+            effects: vec![effect],
+        };
+        commit.guards.extend(extra.guards);
+        commit.effects.extend(extra.effects);
+        match self.server.engine.commit(commit).await.map_err(|e| store_error(&e))? {
+            Outcome::Applied(revision) => Ok(Written::Done(revision)),
+            Outcome::Refused(now) => {
+                let now = now.into_iter().next().flatten();
+                if now.as_ref().map(|found| found.modified) == read {
+                    Ok(Written::ExtraStale)
+                } else {
+                    Ok(Written::Stale(now))
+                }
+            }
+        }
+    }
+
+    /// The attributes for admission.
+    pub fn attributes<'a>(
+        &'a self,
+        operation: Operation,
+        name: &'a str,
+        object: Value,
+        old: Value,
+        options: &Value,
+        dry_run: bool,
+    ) -> Attributes<'a> {
+        Attributes {
+            operation,
+            resource: &self.resource,
+            subresource: &self.info.subresource,
+            namespace: &self.info.namespace,
+            name,
+            user: &self.user,
+            dry_run,
+            object,
+            old,
+            options: options.clone(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Who writes, for managed fields.
+    pub fn manager<'a>(&'a self, name: &'a str, api_version: &'a str) -> Manager<'a> {
+        Manager {
+            name,
+            api_version,
+            subresource: &self.info.subresource,
+            now: self.now,
+        }
+    }
+
+    /// The fields that this write may not own.
+    pub fn reset_fields(&self) -> FieldSet {
+        let has_status = self.resource.subresource("status").is_some();
+        match &*self.info.subresource {
+            "status" => rutter_api::apply::reset_fields(&["spec"]),
+            "" if has_status => rutter_api::apply::reset_fields(&["status"]),
+            _ => FieldSet::default(),
+        }
+    }
+
+    /// The answer to a request for one object of this resource.
+    pub fn answer(&self, status: StatusCode, object: &Value) -> Response<Body> {
+        self.answer_as(status, object, self.types(), &self.resource.schema)
+    }
+
+    /// The answer with an object of any type.
+    pub fn answer_as(
+        &self,
+        status: StatusCode,
+        object: &Value,
+        types: &Types,
+        type_name: &str,
+    ) -> Response<Body> {
+        let shaped;
+        let (shown, name) = match self.accept.shape {
+            Shape::Object => (object, type_name),
+            _ if object.str_at("kind") == "Status" => (object, answer::STATUS_TYPE),
+            Shape::Table => {
+                shaped = self.table([object], None, true);
+                (&shaped, TABLE_TYPE)
+            }
+            Shape::Partial => {
+                shaped = table::partial_metadata(object);
+                (&shaped, PARTIAL_TYPE)
+            }
+        };
+        answer::object(status, shown, &self.accept, types, name)
+    }
+
+    /// Objects as a table.
+    pub fn table<'a>(
+        &self,
+        objects: impl IntoIterator<Item = &'a Value>,
+        metadata: Option<&Value>,
+        headers: bool,
+    ) -> Value {
+        let include = IncludeObject::parse(self.query.first("includeObject").unwrap_or_default());
+        let context = self.context(false);
+        table::table(&self.resource, objects, metadata, include.unwrap_or_default(), headers, &context)
+    }
+
+    /// Whether answers are the cache's bytes as they are.
+    pub fn is_verbatim(&self) -> bool {
+        self.accept.format == Format::Json
+            && self.accept.shape == Shape::Object
+            && !self.accept.pretty
+            && self.resource.strategy.served_is_stored()
+    }
+}
+
+/// The type of `Table`; it has no protobuf form.
+pub const TABLE_TYPE: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Table";
+/// The type of `PartialObjectMetadata`.
+pub const PARTIAL_TYPE: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
+
+/// What a client is told of the store's failure.
+pub fn store_error(error: &StoreError) -> StatusError {
+    match error {
+        StoreError::TooLarge { .. } => StatusError::too_large(error.to_string()),
+        StoreError::Compacted { .. } => {
+            StatusError::expired("The resourceVersion for the provided list is too old.")
+        }
+        StoreError::Unavailable(_) | StoreError::Future { .. } => {
+            tracing::warn!(%error, "the store did not answer");
+            StatusError {
+                retry_after_seconds: 1,
+                ..StatusError::new(Reason::ServerTimeout, "the server was unable to return a response in the time allotted")
+            }
+        }
+        StoreError::Fatal(_) => {
+            tracing::error!(%error, "the store failed");
+            StatusError::internal(error)
+        }
+    }
+}
+
+/// What a client is told when the cache can't answer.
+pub fn cache_error(error: &CacheError) -> StatusError {
+    match error {
+        CacheError::Expired { asked, oldest } => {
+            StatusError::expired(format!("too old resource version: {asked} ({oldest})"))
+        }
+        CacheError::Future { asked, current } | CacheError::Timeout { wanted: asked, current } => {
+            let mut status =
+                StatusError::timeout(format!("Too large resource version: {asked}, current: {current}"), 1);
+            status.causes.push(rutter_api::status::Cause {
+                reason: "ResourceVersionTooLarge".to_owned(),
+                message: "Too large resource version".to_owned(),
+                field: String::new(),
+            });
+            status
+        }
+        CacheError::TooSlow => StatusError::expired("the watcher fell too far behind"),
+        CacheError::Store(error) => store_error(error),
+        CacheError::NotServed(_) => StatusError::path_not_found(),
+        CacheError::Loading => StatusError::too_many_requests("storage is (re)initializing", 1),
+    }
+}

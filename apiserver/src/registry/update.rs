@@ -1,0 +1,294 @@
+//! PUT, and the loop that every change of an object goes through.
+//!
+//! The change is a pure function from the object as it is to the object as it should be. It is tried on the cache's object
+//! first; when that turns out stale (the guard fails, or the change doesn't fit), it is tried again on the store's.
+
+use super::create::rfc3339;
+use super::{Call, Extra, Stored, Written};
+use crate::answer::Answer;
+use crate::request::body::{self, Expected};
+use crate::request::params::WriteOptions;
+use bytes::Bytes;
+use http::StatusCode;
+use rutter_admission::Operation;
+use rutter_api::object::ObjectExt;
+use rutter_api::{FieldError, Path, Reason, StatusError, Value, validation};
+
+/// How often a change is tried again when others change the object meanwhile.
+const TRIES: usize = 32;
+
+/// How a change is made.
+pub struct Change<'a> {
+    /// From the object as it is (none when it doesn't exist) to what it should be.
+    pub make: &'a (dyn Fn(Option<&Value>) -> Result<Value, StatusError> + Sync),
+    /// Whether a missing object is created.
+    pub creates: bool,
+    /// Whether the change is the server's own: no strategy, hook or admission is asked about it.
+    pub direct: bool,
+    /// Whether managed fields are brought up to date here; an apply did so already.
+    pub managed: bool,
+}
+
+/// What came of a change.
+pub struct Changed {
+    /// The object as it is now.
+    pub object: Value,
+    /// Whether it was created.
+    pub created: bool,
+}
+
+impl Call {
+    /// PUT with a body.
+    pub async fn replace(&self, media_type: &str, bytes: Bytes) -> Answer {
+        let options = WriteOptions::read(&self.query, "UpdateOptions")?;
+        let expected = Expected {
+            kind: self.resource.gvk(),
+            type_name: &self.resource.schema,
+        };
+        let (mut object, warnings) =
+            body::object(self.types(), &expected, media_type, &bytes, options.validation)?;
+        self.warn(warnings);
+        self.place(&mut object)?;
+        let (sent, wanted) = (object.name(), self.info.name.as_str());
+        if !sent.is_empty() && sent != wanted {
+            return Err(StatusError::bad_request(format!(
+                "the name of the object ({sent}) does not match the name on the URL ({wanted})"
+            )));
+        }
+        object.set("metadata.name", wanted);
+        let unconditional = object.resource_version().is_empty();
+        let creates = self.resource.strategy.allow_create_on_update() && unconditional;
+        let change = Change {
+            make: &|_| Ok(object.clone()),
+            creates: creates && self.info.subresource.is_empty(),
+            direct: false,
+            managed: true,
+        };
+        let changed = self.change(&change, &options).await?;
+        let status = if changed.created { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(self.answer(status, &changed.object))
+    }
+
+    /// Changes the object that the request names.
+    pub async fn change(
+        &self,
+        change: &Change<'_>,
+        options: &WriteOptions,
+    ) -> Result<Changed, StatusError> {
+        let name = self.info.name.as_str();
+        let mut stored = self.load(name, false).await?;
+        for _ in 0..TRIES {
+            let live = stored.as_ref().is_none_or(|stored| stored.live);
+            let Some(old) = stored else {
+                if !change.creates {
+                    return Err(self.not_found(name));
+                }
+                let object = (change.make)(None)?;
+                match self.create_object(object, options, change.managed).await {
+                    Ok(object) => return Ok(Changed { object, created: true }),
+                    Err(error) if error.reason == Reason::AlreadyExists => {
+                        stored = self.load(name, true).await?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            };
+            match self.attempt(change, options, &old).await {
+                Ok(Attempt::Done(object)) => return Ok(Changed { object, created: false }),
+                Ok(Attempt::Stale(now)) => stored = now,
+                Ok(Attempt::Again) => stored = self.load(name, true).await?,
+                Err(_) if !live => stored = self.load(name, true).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StatusError::stale(&self.group_resource(), name))
+    }
+
+    async fn attempt(
+        &self,
+        change: &Change<'_>,
+        options: &WriteOptions,
+        stored: &Stored,
+    ) -> Result<Attempt, StatusError> {
+        let (old, name) = (&stored.object, self.info.name.as_str());
+        let mut object = (change.make)(Some(old))?;
+        if change.direct {
+            return self.write(object, old, stored, Extra::default(), options).await;
+        }
+        self.resource.strategy.default_object(&mut object);
+        if change.managed {
+            self.manage(Some(old), &mut object, options);
+        }
+        let mut attributes =
+            self.attributes(Operation::Update, name, object, old.clone(), &options.object, options.dry_run);
+        self.server.admission.mutate(&mut attributes).await?;
+        self.warn(std::mem::take(&mut attributes.warnings));
+        let mut object = attributes.object;
+        self.check_version(&mut object, old)?;
+        let (object, extra) = self.prepare(object.take(), old, options).await?;
+        self.write(object, old, stored, extra, options).await
+    }
+
+    /// Stores a changed object, unless nothing changed.
+    async fn write(
+        &self,
+        mut object: Value,
+        old: &Value,
+        stored: &Stored,
+        extra: Extra,
+        options: &WriteOptions,
+    ) -> Result<Attempt, StatusError> {
+        let name = self.info.name.as_str();
+        if without_times(&object) == without_times(old) {
+            return Ok(Attempt::Done(old.clone()));
+        }
+        let gone = self.goes(&object, old);
+        if options.dry_run {
+            return Ok(Attempt::Done(object));
+        }
+        let extra = if gone {
+            let mut all = self.server.hooks.delete(self, old).await?;
+            all.guards.extend(extra.guards);
+            all.effects.extend(extra.effects);
+            all
+        } else {
+            extra
+        };
+        let written = self
+            .commit(name, Some(stored.revision), (!gone).then_some(&object), extra)
+            .await?;
+        match written {
+            Written::Done(revision) => {
+                object.set("metadata.resourceVersion", revision.to_string());
+                Ok(Attempt::Done(object))
+            }
+            Written::ExtraStale => Ok(Attempt::Again),
+            Written::Stale(None) => Ok(Attempt::Stale(None)),
+            Written::Stale(Some(now)) => Ok(Attempt::Stale(Some(self.of_store(&now)?))),
+        }
+    }
+
+    /// The optimistic lock: the object sent is the successor of the object as it is.
+    fn check_version(&self, object: &mut Value, old: &Value) -> Result<(), StatusError> {
+        let name = self.info.name.as_str();
+        let sent = object.resource_version();
+        if sent.is_empty() {
+            if !self.resource.strategy.allow_unconditional_update() {
+                let path = Path::new("metadata.resourceVersion");
+                let error = FieldError::invalid(&path, 0, "must be specified for an update");
+                return Err(StatusError::invalid(&self.resource.group_kind(), name, &[error]));
+            }
+        } else if sent != old.resource_version() {
+            return Err(StatusError::stale(&self.group_resource(), name));
+        }
+        let uid = object.uid();
+        if !uid.is_empty() && uid != old.uid() {
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                old.uid()
+            );
+            return Err(StatusError::conflict(&self.group_resource(), name, &why));
+        }
+        object.set("metadata.resourceVersion", old.resource_version());
+        Ok(())
+    }
+
+    /// Keeps what a writer may not change, and validates the rest.
+    async fn prepare(
+        &self,
+        mut object: Value,
+        old: &Value,
+        options: &WriteOptions,
+    ) -> Result<(Value, Extra), StatusError> {
+        let name = self.info.name.as_str();
+        for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+            let path = format!("metadata.{field}");
+            match old.at(&path) {
+                Value::Null => drop(object.take_at(&path)),
+                kept => object.set(&path, kept.clone()),
+            }
+        }
+        object.take_at("metadata.selfLink");
+        let context = self.context(options.dry_run);
+        let strategy = &self.resource.strategy;
+        strategy.prepare_update(&mut object, old, &context);
+        if strategy.has_generation() && self.info.subresource != "status" && spec_changed(&object, old) {
+            let generation = old.int_at("metadata.generation").unwrap_or_default();
+            object.set("metadata.generation", generation + 1);
+        }
+        let mut errors = validation::update(&object, old);
+        errors.extend(strategy.validate_update(&object, old, &context));
+        if !errors.is_empty() {
+            return Err(StatusError::invalid(&self.resource.group_kind(), name, &errors));
+        }
+        self.warn(strategy.warnings(&object, Some(old)));
+        let extra = self.server.hooks.update(self, &mut object, old, options.dry_run).await?;
+        let mut attributes =
+            self.attributes(Operation::Update, name, object, old.clone(), &options.object, options.dry_run);
+        self.server.admission.validate(&mut attributes).await?;
+        self.warn(std::mem::take(&mut attributes.warnings));
+        let mut object = attributes.object;
+        if without_times(&object) != without_times(old) {
+            return Ok((object, extra));
+        }
+        object.set("metadata.managedFields", old.at("metadata.managedFields").clone());
+        if old.at("metadata.managedFields").is_null() {
+            object.take_at("metadata.managedFields");
+        }
+        Ok((object, extra))
+    }
+
+    /// Whether the change lets the object go: it is being deleted, and nothing holds it any longer.
+    fn goes(&self, object: &Value, old: &Value) -> bool {
+        old.is_deleting()
+            && object.list_at("metadata.finalizers").is_empty()
+            && object.int_at("metadata.deletionGracePeriodSeconds").unwrap_or_default() == 0
+            && self.server.hooks.lets_go(&self.group_resource(), object)
+    }
+
+    /// Marks an object as being deleted from now on.
+    pub fn mark_deleted(&self, object: &mut Value, seconds: i64) {
+        let until = self
+            .now
+            .checked_add(jiff::SignedDuration::from_secs(seconds))
+            .unwrap_or(jiff::Timestamp::MAX);
+        object.set("metadata.deletionTimestamp", rfc3339(until));
+        object.set("metadata.deletionGracePeriodSeconds", seconds);
+        if let Some(generation) = object.int_at("metadata.generation").filter(|g| *g > 0) {
+            object.set("metadata.generation", generation + 1);
+        }
+    }
+}
+
+enum Attempt {
+    Done(Value),
+    Stale(Option<Stored>),
+    Again,
+}
+
+/// Whether anything but metadata and status differs.
+fn spec_changed(object: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (object.as_object(), old.as_object()) else { return true };
+    let matters = |key: &str| !matches!(key, "metadata" | "status" | "apiVersion" | "kind");
+    let part = |map: &serde_json::Map<String, Value>| -> Vec<(String, Value)> {
+        map.iter()
+            .filter(|(key, value)| matters(key) && !value.is_null())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    part(new) != part(old)
+}
+
+/// The object without the times of its managed fields: a write that changes nothing else isn't one.
+fn without_times(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(entries) = object.list_at_mut("metadata.managedFields") {
+        for entry in entries {
+            entry.take_at("time");
+        }
+    }
+    if object.at("metadata.managedFields").is_null() {
+        object.take_at("metadata.managedFields");
+    }
+    object
+}

@@ -1,0 +1,308 @@
+//! WATCH: events from the cache, each encoded once for all who watch in the same format.
+
+use super::list::Selection;
+use super::{Call, cache_error};
+use crate::answer::{self, Answer};
+use crate::request::params::ListOptions;
+use crate::request::{Format, Shape};
+use crate::streaming::BoxError;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response};
+use rutter_api::object::ObjectExt;
+use rutter_api::{StatusError, Value, codec, table};
+use rutter_storage::Revision;
+use rutter_storage::cache::{
+    CacheError, Delivery, Entry, EventType, Filter, From, Interest, Scope, Snapshot, Subscribe, Subscription,
+};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+/// How often a watcher that wants bookmarks gets one.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+/// Watches without `timeoutSeconds` end after this, or up to twice this.
+const LEAST: u64 = 1800;
+
+/// A watch in progress: a small state machine that gives one frame after the other.
+struct Watcher {
+    call: Arc<Call>,
+    selection: Arc<Selection>,
+    /// What is still to be sent of the initial state.
+    initial: std::vec::IntoIter<Arc<Entry>>,
+    /// The bookmark that ends the initial state.
+    initial_end: Option<Revision>,
+    subscription: Option<Subscription>,
+    error: Option<StatusError>,
+    bookmarks: Option<Interval>,
+    deadline: Instant,
+    /// Whether the columns of a table were sent.
+    columns_sent: bool,
+    over: bool,
+}
+
+impl Call {
+    /// WATCH
+    pub async fn watch(self: Arc<Self>) -> Answer {
+        let frames = self.clone().frames().await?;
+        let mut response = Response::new(answer::stream(frames));
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(self.accept.format.stream_media_type()),
+        );
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+        Ok(response)
+    }
+
+    /// The frames of a watch.
+    pub async fn frames(
+        self: Arc<Self>,
+    ) -> Result<impl futures::Stream<Item = Result<Bytes, BoxError>> + Send + 'static, StatusError> {
+        let options = ListOptions::read(&self.query, true)?;
+        let watcher = self.watcher(&options).await?;
+        Ok(futures::stream::unfold(watcher, |mut watcher| async {
+            let frame = watcher.next().await?;
+            Some((Ok(frame), watcher))
+        })
+        .fuse())
+    }
+
+    async fn watcher(self: Arc<Self>, options: &ListOptions) -> Result<Watcher, StatusError> {
+        let selection = Arc::new(self.selection(options)?);
+        let (folder, range) = (self.folder()?, self.range()?);
+        let version = options.revision()?;
+        let initial_events = options.initial_events.unwrap_or(matches!(version, None | Some(0)));
+        let seconds = options
+            .timeout_seconds
+            .filter(|seconds| *seconds > 0)
+            .unwrap_or_else(|| LEAST + rand::random_range(0..LEAST));
+        let mut bookmarks = None;
+        if options.bookmarks {
+            let mut interval = tokio::time::interval_at(Instant::now() + BOOKMARKS, BOOKMARKS);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            bookmarks = Some(interval);
+        }
+        let mut watcher = Watcher {
+            call: self.clone(),
+            selection: selection.clone(),
+            initial: Vec::new().into_iter(),
+            initial_end: None,
+            subscription: None,
+            error: None,
+            bookmarks,
+            deadline: Instant::now() + Duration::from_secs(seconds),
+            columns_sent: false,
+            over: false,
+        };
+        let started = self
+            .start(&folder, &range, version, initial_events, &selection)
+            .await;
+        match started {
+            Ok((snapshot, subscription)) => {
+                if let Some(snapshot) = snapshot {
+                    let wanted = snapshot.range(&range, None).filter(|entry| self.wants(&selection, entry));
+                    watcher.initial = wanted.cloned().collect::<Vec<_>>().into_iter();
+                    let ends = options.initial_events == Some(true) && options.bookmarks;
+                    watcher.initial_end = ends.then(|| snapshot.revision());
+                }
+                watcher.subscription = Some(subscription);
+            }
+            Err(error @ (CacheError::Expired { .. } | CacheError::TooSlow)) => {
+                watcher.error = Some(cache_error(&error));
+            }
+            Err(error) => return Err(cache_error(&error)),
+        }
+        Ok(watcher)
+    }
+
+    /// The initial state, where it is wanted, and the subscription that goes on from it.
+    async fn start(
+        self: &Arc<Self>,
+        folder: &str,
+        range: &str,
+        version: Option<u64>,
+        initial_events: bool,
+        selection: &Arc<Selection>,
+    ) -> Result<(Option<Snapshot>, Subscription), CacheError> {
+        let cache = &self.server.cache;
+        match version {
+            None => drop(cache.consistent().await?),
+            Some(0) => {}
+            Some(at) => drop(cache.wait_for(Revision(at)).await?),
+        }
+        let snapshot = if initial_events { Some(cache.snapshot(folder)?) } else { None };
+        let from = match (&snapshot, version) {
+            (Some(snapshot), _) => From::After(snapshot.revision()),
+            (None, None | Some(0)) => From::Now,
+            (None, Some(at)) => From::After(Revision(at)),
+        };
+        let filter: Option<Filter> = if selection.is_everything() {
+            None
+        } else {
+            let (call, selection) = (self.clone(), selection.clone());
+            Some(Arc::new(move |entry: &Entry| call.wants(&selection, entry)))
+        };
+        let single = selection
+            .fields
+            .exact("metadata.name")
+            .filter(|_| !self.resource.namespaced || !self.info.namespace.is_empty());
+        let scope = match single {
+            Some(name) => Scope::Key(format!("{range}{name}")),
+            None => Scope::Prefix(range.to_owned()),
+        };
+        let interest = selection
+            .fields
+            .requirements()
+            .iter()
+            .find(|r| !r.negated && r.field == "spec.nodeName" && self.resource.strategy.served_is_stored())
+            .map_or(Interest::Any, |r| Interest::Field {
+                name: r.field.clone(),
+                value: r.value.clone(),
+            });
+        let subscription = cache.subscribe(Subscribe { scope, from, interest, filter })?;
+        Ok((snapshot, subscription))
+    }
+}
+
+impl Watcher {
+    /// The next frame; none at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
+        if let Some(entry) = self.initial.next() {
+            return Some(self.initial_frame(&entry));
+        }
+        if let Some(revision) = self.initial_end.take() {
+            return Some(self.bookmark(revision, true));
+        }
+        let Some(subscription) = &mut self.subscription else {
+            self.over = true;
+            return self.error.take().map(|error| self.failure(&error));
+        };
+        let stopping = self.call.server.health.stopping();
+        let woken = tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(self.deadline) => Woken::End,
+            () = stopping.cancelled() => Woken::End,
+            event = subscription.next() => Woken::Event(event),
+            () = tick(&mut self.bookmarks) => Woken::Bookmark(subscription.progress()),
+        };
+        match woken {
+            Woken::Event(Ok(delivery)) => Some(self.frame(&delivery)),
+            Woken::Event(Err(error)) => {
+                self.over = true;
+                Some(self.failure(&cache_error(&error)))
+            }
+            Woken::Bookmark(revision) => Some(self.bookmark(revision, false)),
+            Woken::End => {
+                self.over = true;
+                let revision = self.subscription.as_mut().map(Subscription::progress)?;
+                self.bookmarks.is_some().then(|| self.bookmark(revision, false))
+            }
+        }
+    }
+
+    fn initial_frame(&mut self, entry: &Arc<Entry>) -> Bytes {
+        self.encode(EventType::Added, entry)
+    }
+
+    /// An event's frame: shared where it looks the same to everybody.
+    fn frame(&mut self, delivery: &Delivery) -> Bytes {
+        let Some(entry) = delivery.entry().cloned() else { return Bytes::new() };
+        let slot = match (self.call.accept.shape, self.call.accept.format) {
+            (Shape::Object, Format::Json) if self.call.is_verbatim() => 0,
+            (Shape::Object, Format::Protobuf) if self.call.resource.strategy.served_is_stored() => 3,
+            _ => return self.encode(delivery.kind, &entry),
+        };
+        let slot = slot
+            + match delivery.kind {
+                EventType::Added => 0,
+                EventType::Modified => 1,
+                EventType::Deleted => 2,
+            };
+        delivery.event.frame(slot, || self.encode(delivery.kind, &entry))
+    }
+
+    fn encode(&mut self, kind: EventType, entry: &Entry) -> Bytes {
+        let name = match kind {
+            EventType::Added => "ADDED",
+            EventType::Modified => "MODIFIED",
+            EventType::Deleted => "DELETED",
+        };
+        if self.call.is_verbatim() {
+            return json_frame(name, &entry.bytes);
+        }
+        match self.call.to_served(&entry.bytes) {
+            Ok(object) => self.object_frame(name, &object),
+            Err(error) => self.failure(&error),
+        }
+    }
+
+    fn object_frame(&mut self, name: &str, object: &Value) -> Bytes {
+        let call = &self.call;
+        let (shown, type_name) = match call.accept.shape {
+            Shape::Object => (object.clone(), &*call.resource.schema),
+            Shape::Partial => (table::partial_metadata(object), super::PARTIAL_TYPE),
+            Shape::Table => {
+                let headers = !std::mem::replace(&mut self.columns_sent, true);
+                (call.table([object], None, headers), super::TABLE_TYPE)
+            }
+        };
+        self.value_frame(name, &shown, type_name)
+    }
+
+    fn value_frame(&self, name: &str, value: &Value, type_name: &str) -> Bytes {
+        match self.call.accept.format {
+            Format::Protobuf => {
+                let kind = answer::kind_of(value);
+                codec::protobuf::watch_frame(self.call.types(), name, &kind, type_name, value).into()
+            }
+            Format::Json => json_frame(name, &codec::json::to_vec(value)),
+            Format::Yaml => {
+                let text = serde_yaml_ng::to_string(&json!({"type": name, "object": value}));
+                format!("---\n{}", text.unwrap_or_default()).into()
+            }
+        }
+    }
+
+    fn bookmark(&mut self, revision: Revision, initial_end: bool) -> Bytes {
+        let mut object = json!({
+            "kind": &*self.call.resource.kind,
+            "apiVersion": self.call.resource.group_version.to_string(),
+            "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null},
+        });
+        if initial_end {
+            object.set("metadata.annotations", json!({"k8s.io/initial-events-end": "true"}));
+        }
+        self.object_frame("BOOKMARK", &object)
+    }
+
+    fn failure(&self, error: &StatusError) -> Bytes {
+        self.value_frame("ERROR", &error.to_value(), answer::STATUS_TYPE)
+    }
+}
+
+enum Woken {
+    Event(Result<Delivery, CacheError>),
+    Bookmark(Revision),
+    End,
+}
+
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+fn json_frame(name: &str, object: &[u8]) -> Bytes {
+    let mut frame = Vec::with_capacity(object.len() + name.len() + 24);
+    for part in [b"{\"type\":\"".as_slice(), name.as_bytes(), b"\",\"object\":", object, b"}\n"] {
+        frame.extend_from_slice(part);
+    }
+    frame.into()
+}

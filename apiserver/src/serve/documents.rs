@@ -1,0 +1,146 @@
+//! Discovery and OpenAPI documents, made once for each set of served resources.
+
+use crate::answer::{self, Answer};
+use crate::server::{Served, Server};
+use crate::streaming::target::Query;
+use ahash::HashMap;
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG};
+use http::{HeaderValue, Request, StatusCode};
+use parking_lot::Mutex;
+use rutter_api::{GroupVersion, Resource, Scheme, StatusError, Value, discovery, openapi};
+use sha2::{Digest, Sha256};
+
+/// The documents made so far.
+#[derive(Debug, Default)]
+pub struct Documents {
+    made: Mutex<HashMap<String, Bytes>>,
+}
+
+impl Documents {
+    /// Forgets all of them: other resources are served.
+    pub fn clear(&self) {
+        self.made.lock().clear();
+    }
+
+    fn get(&self, key: &str, make: impl FnOnce() -> Value) -> Bytes {
+        if let Some(found) = self.made.lock().get(key) {
+            return found.clone();
+        }
+        let bytes: Bytes = make().to_string().into();
+        self.made.lock().insert(key.to_owned(), bytes.clone());
+        bytes
+    }
+
+    /// Aggregated discovery with its ETag.
+    pub fn discovery(&self, server: &Server, core: bool) -> (Bytes, String) {
+        let served = server.served.load();
+        let bytes = self.get(if core { "api" } else { "apis" }, || {
+            discovery::aggregated(&served.scheme, core)
+        });
+        let etag = format!("\"{}\"", hash([&bytes[..]]));
+        (bytes, etag)
+    }
+}
+
+fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+        hasher.update([0]);
+    }
+    let mut text = String::new();
+    for byte in hasher.finalize() {
+        text.push_str(&format!("{byte:02X}"));
+    }
+    text
+}
+
+/// The paths that `/` lists.
+pub fn paths(scheme: &Scheme) -> Vec<String> {
+    let mut paths: Vec<String> = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+        .map(str::to_owned)
+        .to_vec();
+    for version in scheme.group_versions() {
+        if version.group.is_empty() {
+            paths.push(format!("/api/{}", version.version));
+        } else {
+            paths.push(format!("/apis/{}", version.group));
+            paths.push(format!("/apis/{version}"));
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+fn custom(served: &Served) -> impl Fn(&Resource) -> Option<Value> + '_ {
+    |resource| served.schemas.get(&*resource.schema).map(|schema| (**schema).clone())
+}
+
+/// Changes when the document of a group version does.
+fn version_hash(served: &Served, version: &GroupVersion) -> String {
+    let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), version.to_string()];
+    for resource in served.scheme.resources(version) {
+        parts.push(resource.plural.to_string());
+        if let Some(schema) = served.schemas.get(&*resource.schema) {
+            parts.push(schema.to_string());
+        }
+    }
+    hash(parts.iter().map(String::as_bytes))
+}
+
+/// `/openapi/v3`
+pub fn v3_index(server: &Server) -> Answer {
+    let served = server.served.load();
+    let bytes = server
+        .documents
+        .get("v3", || openapi::v3_index(&served.scheme, |version| version_hash(&served, version)));
+    Ok(answer::typed(StatusCode::OK, "application/json", bytes))
+}
+
+/// `/openapi/v3/<group version>`
+pub fn v3(server: &Server, path: &str, query: &Query) -> Answer {
+    let served = server.served.load();
+    let version = match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["api", version] => GroupVersion::new("", *version),
+        ["apis", group, version] => GroupVersion::new(*group, *version),
+        _ => return Err(StatusError::path_not_found()),
+    };
+    if !served.scheme.has(&version) {
+        return Err(StatusError::path_not_found());
+    }
+    let bytes = server.documents.get(path, || {
+        let custom = custom(&served);
+        openapi::v3_with(&served.scheme, rutter_api::schema::builtin(), &version, rutter_api_docs::docs(), &custom)
+    });
+    let mut response = answer::typed(StatusCode::OK, "application/json", bytes);
+    let tag = version_hash(&served, &version);
+    if query.first("hash") == Some(tag.as_str()) {
+        let forever = HeaderValue::from_static("public, immutable");
+        response.headers_mut().insert(CACHE_CONTROL, forever);
+    }
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{tag}\"")) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// `/openapi/v2`, as JSON alone.
+pub fn v2<B>(server: &Server, request: &Request<B>) -> Answer {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let json = accept.is_empty()
+        || accept.split(',').any(|clause| {
+            let media = clause.split(';').next().unwrap_or_default().trim();
+            matches!(media, "application/json" | "*/*" | "application/*")
+        });
+    if !json {
+        return Err(StatusError::not_acceptable(&["application/json"]));
+    }
+    let served = server.served.load();
+    let bytes = server.documents.get("v2", || {
+        let custom = custom(&served);
+        openapi::v2_with(&served.scheme, rutter_api::schema::builtin(), rutter_api_docs::docs(), &custom)
+    });
+    Ok(answer::typed(StatusCode::OK, "application/json", bytes))
+}
