@@ -105,6 +105,18 @@ pub(super) fn add(
             schemas.dialect,
         );
     }
+    add_subresources(resource, name, (&item, &around_item), schemas, paths);
+}
+
+/// Adds the paths of a resource's subresources, below the path of an item.
+fn add_subresources(
+    resource: &Resource,
+    name: &str,
+    (item, around): (&str, &[&str]),
+    schemas: &mut Schemas<'_>,
+    paths: &mut Map<String, Value>,
+) {
+    let kind = resource.gvk();
     for subresource in &resource.subresources {
         let sub_kind = subresource.kind.clone().unwrap_or_else(|| kind.clone());
         let sub_name = match &subresource.kind {
@@ -134,7 +146,7 @@ pub(super) fn add(
             paths,
             format!("{item}/{}", subresource.name),
             operations,
-            &around_item,
+            around,
             schemas.dialect,
         );
     }

@@ -90,6 +90,10 @@ fn wrong_types_are_refused_in_the_words_clients_know() {
     ] {
         assert_eq!(error(POD, pod(container)), want);
     }
+}
+
+#[test]
+fn wrong_metadata_and_leaves_are_refused_in_the_words_clients_know() {
     for (value, want) in [
         (
             json!({"metadata": {"labels": {"a": 1}}}),
