@@ -5,7 +5,7 @@ use crate::framework::{POINTS, Plugin, Point, Profile};
 use crate::model::Str;
 use crate::plugins::args::{
     BalancedAllocationArgs, Defaulting, InterPodAffinityArgs, NodeAffinityArgs, PreemptionArgs, ResourcesFitArgs,
-    ScoringStrategy, StrategyType, TopologySpreadArgs,
+    ScoringStrategy, StrategyType, TopologySpreadArgs, VolumeBindingArgs,
 };
 use crate::plugins::balanced_allocation::BalancedAllocation;
 use crate::plugins::default_binder::DefaultBinder;
@@ -20,13 +20,17 @@ use crate::plugins::pod_topology_spread::PodTopologySpread;
 use crate::plugins::priority_sort::PrioritySort;
 use crate::plugins::resources_fit::ResourcesFit;
 use crate::plugins::scheduling_gates::SchedulingGates;
+use crate::plugins::node_volume_limits::NodeVolumeLimits;
 use crate::plugins::taint_toleration::TaintToleration;
+use crate::plugins::volume_binding::VolumeBinding;
+use crate::plugins::volume_restrictions::VolumeRestrictions;
+use crate::plugins::volume_zone::VolumeZone;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
 
 /// The default plugins in their order, with their weights.
-const DEFAULTS: [(&str, i64); 14] = [
+const DEFAULTS: [(&str, i64); 18] = [
     ("SchedulingGates", 0),
     ("PrioritySort", 0),
     ("NodeUnschedulable", 0),
@@ -35,6 +39,10 @@ const DEFAULTS: [(&str, i64); 14] = [
     ("NodeAffinity", 2),
     ("NodePorts", 0),
     ("NodeResourcesFit", 1),
+    ("VolumeRestrictions", 0),
+    ("NodeVolumeLimits", 0),
+    ("VolumeBinding", 0),
+    ("VolumeZone", 0),
     ("PodTopologySpread", 2),
     ("InterPodAffinity", 2),
     ("DefaultPreemption", 0),
@@ -107,6 +115,13 @@ fn plugin(name: &str, path: &str, given: Option<&Value>) -> Result<Arc<dyn Plugi
         "TaintToleration" => without(Arc::new(TaintToleration)),
         "NodePorts" => without(Arc::new(NodePorts)),
         "ImageLocality" => without(Arc::new(ImageLocality)),
+        "VolumeRestrictions" => without(Arc::new(VolumeRestrictions)),
+        "NodeVolumeLimits" => without(Arc::new(NodeVolumeLimits)),
+        "VolumeZone" => without(Arc::new(VolumeZone)),
+        "VolumeBinding" => {
+            let args: VolumeBindingArgs = args(path, given)?;
+            Ok(Arc::new(VolumeBinding::new(args)))
+        }
         "DefaultBinder" => without(Arc::new(DefaultBinder)),
         "NodeAffinity" => {
             let args: NodeAffinityArgs = args(path, given)?;

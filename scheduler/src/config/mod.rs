@@ -5,8 +5,6 @@
 
 mod build;
 mod check;
-#[cfg(test)]
-mod tests;
 
 pub use build::{default_profile, profiles};
 

@@ -189,6 +189,15 @@ pub enum PreBindAction {
         /// The node.
         node: Str,
     },
+    /// Wait until the claims are bound. It fails when a provisioner gives its node back.
+    AwaitBound {
+        /// The claims.
+        claims: Vec<Arc<Claim>>,
+        /// The node they are provisioned for.
+        node: Str,
+        /// For how long.
+        timeout: std::time::Duration,
+    },
 }
 
 /// What post-filter found.

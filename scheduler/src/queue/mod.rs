@@ -4,8 +4,6 @@
 //! earlier when nothing is active), *unschedulable* (until an event may help it, or five minutes have passed), *gated* (a plugin holds it back).
 //! No clock of its own: every method takes `now`, in milliseconds since some start.
 
-#[cfg(test)]
-mod tests;
 
 use crate::framework::Interest;
 use crate::model::{Pod, Str, Uid};

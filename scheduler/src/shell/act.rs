@@ -2,6 +2,7 @@
 
 use crate::framework::PreBindAction;
 use crate::metrics::metrics;
+use crate::model::volume::Claim;
 use crate::model::{Pod, Str};
 use crate::scheduler::{Binding, Bound, Failure};
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use rutter_client::events::{EventType, Recorder};
 use serde_json::json;
+use std::time::Duration;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
 /// Writes what was decided.
@@ -113,7 +115,7 @@ impl Actor {
     pub async fn bind(&self, binding: &Binding) -> Bound {
         for action in &binding.actions {
             if let Err(error) = self.pre_bind(action).await {
-                return Bound::Failed(format!("running PreBind plugin \"VolumeBinding\": {error}"));
+                return Bound::Failed(format!("running PreBind plugin \"VolumeBinding\": {error:#}"));
             }
         }
         let pod = &binding.pod;
@@ -138,7 +140,7 @@ impl Actor {
         }
     }
 
-    async fn pre_bind(&self, action: &PreBindAction) -> Result<(), kube::Error> {
+    async fn pre_bind(&self, action: &PreBindAction) -> anyhow::Result<()> {
         let params = PatchParams::default();
         match action {
             PreBindAction::BindVolume { volume, claim } => {
@@ -170,8 +172,38 @@ impl Actor {
                 });
                 api.patch(&claim.name, &params, &Patch::Merge(patch)).await?;
             }
+            PreBindAction::AwaitBound {
+                claims,
+                node,
+                timeout,
+            } => {
+                let all = claims.iter().map(|claim| self.await_bound(claim, node));
+                tokio::time::timeout(*timeout, futures::future::try_join_all(all))
+                    .await
+                    .map_err(|_| anyhow::anyhow!("binding volumes: context deadline exceeded"))??;
+            }
         }
         Ok(())
+    }
+
+    async fn await_bound(&self, claim: &Claim, node: &Str) -> anyhow::Result<()> {
+        let api: Api<core::PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &claim.namespace);
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let now = Claim::new(&api.get(&claim.name).await?);
+            if now.bound {
+                return Ok(());
+            }
+            if now.uid != claim.uid {
+                anyhow::bail!("PVC {}/{} was replaced", claim.namespace, claim.name);
+            }
+            // Provisioners take the node away when they can't provision for it.
+            if now.selected_node.as_ref() != Some(node) && claim.selected_node.as_ref() == Some(node) {
+                anyhow::bail!("provisioning failed for PVC \"{}\"", claim.name);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
     }
 
     async fn patch_status(&self, pod: &Pod, patch: serde_json::Value) {
