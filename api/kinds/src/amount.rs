@@ -28,7 +28,7 @@ pub(crate) fn amounts(list: &Value) -> Amounts {
 pub(crate) fn add(sum: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         let entry = sum.entry(name.clone()).or_insert(Quantity::ZERO);
-        *entry = *entry + *amount;
+        *entry += *amount;
     }
 }
 

@@ -130,7 +130,8 @@ fn validate(object: &Value) -> ErrorList {
     );
     if service.is_null() {
         if !bundle.is_empty() {
-            let shown = format!("{} bytes", bundle.text().len() / 4 * 3);
+            let padding = bundle.text().bytes().rev().take_while(|b| *b == b'=').count();
+            let shown = format!("{} bytes", (bundle.text().len() / 4 * 3).saturating_sub(padding));
             errors.push(bundle.invalid_as(shown, "local APIServices may not have a caBundle"));
         }
         if insecure.flag() {

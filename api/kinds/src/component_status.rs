@@ -9,6 +9,10 @@ use rutter_api::{Context, Strategy, Value};
 pub(crate) struct ComponentStatus;
 
 impl Strategy for ComponentStatus {
+    fn warnings(&self, _object: &Value, _old: Option<&Value>) -> Vec<String> {
+        vec!["v1 ComponentStatus is deprecated in v1.19+".to_owned()]
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,

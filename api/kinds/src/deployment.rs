@@ -54,6 +54,10 @@ impl Strategy for Deployment {
         errors
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        crate::podcheck::warnings::template(object, old, "spec.template")
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,

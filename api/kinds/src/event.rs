@@ -276,7 +276,7 @@ fn validate_new(object: &Value) -> ErrorList {
     }
     if !matches!(object.str_at("type"), "Normal" | "Warning") {
         let kind = root.child("type");
-        errors.push(kind.invalid_as(kind.text(), "has invalid value: "));
+        errors.push(kind.invalid_as("", format!("has invalid value: {}", kind.text())));
     }
     errors
 }

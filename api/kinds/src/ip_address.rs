@@ -22,7 +22,7 @@ impl Strategy for IpAddress {
         NameRule::Custom(|name, _| match name.parse::<std::net::IpAddr>() {
             Ok(address) if address.to_string() == name => Vec::new(),
             Ok(_) => vec!["must be in canonical form".to_owned()],
-            Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+            Err(_) => rutter_api::validation::strict_ip(name),
         })
     }
 

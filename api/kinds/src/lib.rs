@@ -423,7 +423,7 @@ mod tests {
     fn every_resource_is_complete() {
         let scheme = builtin();
         let types = rutter_api::schema::builtin();
-        assert_eq!(scheme.iter().count(), 66);
+        assert_eq!(scheme.iter().count(), 68);
         for resource in scheme.iter() {
             assert!(
                 types.struct_named(&resource.schema).is_some(),

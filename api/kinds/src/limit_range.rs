@@ -108,12 +108,11 @@ fn item(limit: &At<'_, '_>, errors: &mut ErrorList) {
             continue;
         }
         for (name, _) in at.entries() {
-            let before = errors.len();
             resource_name(&at.key(name), name, errors);
             let of_containers = matches!(kind, "Pod" | "Container");
             let standard =
                 matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
-            if before == errors.len() && of_containers && !name.contains('/') && !standard {
+            if of_containers && !name.contains('/') && !standard {
                 errors.push(
                     at.key(name)
                         .invalid_as(name, "must be a standard resource for containers"),

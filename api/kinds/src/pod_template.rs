@@ -39,6 +39,10 @@ impl Strategy for PodTemplate {
         errors
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        crate::podcheck::warnings::template(object, old, "template")
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,

@@ -60,6 +60,10 @@ impl Strategy for ReplicationController {
         errors
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        crate::podcheck::warnings::template(object, old, "spec.template")
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,

@@ -118,9 +118,8 @@ fn is_quota_resource(name: &str) -> bool {
 fn amounts(at: &At<'_, '_>, errors: &mut ErrorList) {
     for (name, _) in at.entries() {
         let entry = at.key(name);
-        let before = errors.len();
         resource_name(&entry, name, errors);
-        if before == errors.len() && !name.contains('/') && !is_quota_resource(name) {
+        if !name.contains('/') && !is_quota_resource(name) {
             errors.push(entry.invalid_as(name, "must be a standard resource for quota"));
         }
         quantity_value(&entry, name, errors);

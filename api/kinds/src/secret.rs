@@ -127,16 +127,12 @@ fn validate(object: &Value) -> ErrorList {
         }
         "kubernetes.io/dockercfg" => docker_config(&data.key(".dockercfg"), &mut errors),
         "kubernetes.io/dockerconfigjson" => docker_config(&data.key(".dockerconfigjson"), &mut errors),
-        "kubernetes.io/basic-auth" => {
-            if data.key("username").is_null() && data.key("password").is_null() {
-                required(&mut errors, "username");
-                required(&mut errors, "password");
-            }
+        "kubernetes.io/basic-auth" if data.key("username").is_null() && data.key("password").is_null() => {
+            required(&mut errors, "username");
+            required(&mut errors, "password");
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.key("ssh-privatekey").is_empty() {
-                errors.push(data.key("ssh-privatekey").required(""));
-            }
+        "kubernetes.io/ssh-auth" if data.key("ssh-privatekey").is_empty() => {
+            errors.push(data.key("ssh-privatekey").required(""));
         }
         "kubernetes.io/tls" => {
             required(&mut errors, "tls.crt");

@@ -27,8 +27,9 @@ pub(super) fn configuration(object: &Value) -> ErrorList {
 
 fn webhook(hook: &At<'_, '_>, errors: &mut ErrorList) {
     let name = hook.child("name");
-    errors.extend(fully_qualified_domain(&name.path(), name.text()));
-    if name.text().split('.').count() < 3 && !name.is_empty() {
+    if name.is_empty() || name.text().split('.').count() >= 3 {
+        errors.extend(fully_qualified_domain(&name.path(), name.text()));
+    } else {
         errors.push(name.invalid("should be a domain with at least three segments separated by dots"));
     }
     for rule in hook.child("rules").items() {
@@ -102,7 +103,7 @@ fn webhook_url(at: &At<'_, '_>, errors: &mut ErrorList) {
     if let Some((_, fragment)) = rest.split_once('#') {
         errors.push(at.invalid_as(fragment, "fragments are not permitted in the URL"));
     }
-    if let Some((_, query)) = rest.split_once('?') {
+    if let Some((_, query)) = rest.split('#').next().unwrap_or_default().split_once('?') {
         errors.push(at.invalid_as(query, "query parameters are not permitted in the URL"));
     }
 }

@@ -158,7 +158,7 @@ fn validate_names(names: &At<'_, '_>, errors: &mut ErrorList) {
     for field in ["plural", "singular"] {
         let at = names.child(field);
         let wrong = dns_label_1035(at.text());
-        if field == "plural" && at.is_empty() {
+        if at.is_empty() {
             errors.push(at.required(""));
         } else if !wrong.is_empty() {
             errors.push(at.invalid_as(at.text(), wrong.join(",")));
@@ -209,8 +209,7 @@ fn versions(at: &At<'_, '_>, errors: &mut ErrorList) {
             errors.push(name.invalid_as(name.text(), wrong.join(",")));
         }
         if version.child("schema.openAPIV3Schema").is_null() {
-            let detail = "schemas are required";
-            errors.push(version.child("schema.openAPIV3Schema").required(detail));
+            errors.push(version.child("schema.openAPIV3Schema").required(""));
         }
         let scale = version.child("subresources.scale");
         if scale.is_set() {

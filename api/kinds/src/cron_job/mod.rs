@@ -36,6 +36,10 @@ impl Strategy for CronJob {
         }
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        crate::podcheck::warnings::template(object, old, "spec.jobTemplate.spec.template")
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,

@@ -145,7 +145,8 @@ fn metric_to_v2(metric: &Value, table: &[(&str, Names)]) -> Value {
         let zero_beside_average =
             *field == "object" && !source.at("averageValue").is_null() && source.at("targetValue") == "0";
         for (old, new) in *names {
-            if !source.at(old).is_null() && !(zero_beside_average && *old == "targetValue") {
+            let left_out = zero_beside_average && *old == "targetValue";
+            if !source.at(old).is_null() && !left_out {
                 part.set(new, source.at(old).clone());
             }
         }

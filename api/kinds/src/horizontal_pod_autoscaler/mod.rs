@@ -240,7 +240,14 @@ fn validate(object: &Value) -> ErrorList {
     {
         errors.push(most.invalid("must be greater than or equal to `minReplicas`"));
     }
-    reference(&spec.child("scaleTargetRef"), &mut errors);
+    let target = spec.child("scaleTargetRef");
+    reference(&target, &mut errors);
+    let version = target.child("apiVersion");
+    let groupless = !version.text().contains('/');
+    let old_kind = version.text() == "v1" && target.child("kind").text() == "ReplicationController";
+    if groupless && !old_kind {
+        errors.push(version.invalid_as(version.text(), "apiVersion must specify API group"));
+    }
     for metric in spec.child("metrics").items() {
         validate_metric(&metric, &mut errors);
     }

@@ -9,6 +9,7 @@ pub(crate) use check::{copy, same};
 
 use crate::amount::{self, Amounts};
 use crate::fill::{Fields, absent, each, inside, number, spec};
+use crate::podcheck;
 use crate::podspec::default_pod_spec;
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, Grace, prepare_plain_update};
@@ -121,6 +122,14 @@ impl Strategy for Pod {
             ip.to_owned(),
             status.str_at("nominatedNodeName").to_owned(),
         ]
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        if old.is_none() {
+            podcheck::warnings::new_pod(object)
+        } else {
+            Vec::new()
+        }
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -8,10 +8,11 @@ mod resources;
 mod scheduling;
 mod security;
 mod volume;
+pub(crate) mod warnings;
 
 pub(crate) use container::Scope;
 pub(crate) use resources::{quantity_value, resource_name};
-pub(crate) use scheduling::{node_selector, node_selector_term, tolerations};
+pub(crate) use scheduling::{node_selector, tolerations};
 pub(crate) use volume::{backsteps, csi_driver_name, local_non_reserved_path, shared_source};
 
 use crate::check::{enumerated, in_range, name_of, required_enum};

@@ -51,13 +51,8 @@ pub(crate) fn node_selector(at: &At<'_, '_>, errors: &mut ErrorList) {
         errors.push(terms.required("must have at least one node selector term"));
     }
     for term in terms.items() {
-        node_selector_term(&term, errors);
+        requirements(&term, false, errors);
     }
-}
-
-/// One term of a node selector.
-pub(crate) fn node_selector_term(at: &At<'_, '_>, errors: &mut ErrorList) {
-    requirements(at, false, errors);
 }
 
 fn requirements(term: &At<'_, '_>, lenient: bool, errors: &mut ErrorList) {

@@ -387,6 +387,7 @@ fn azure_disk(at: &At<'_, '_>, errors: &mut ErrorList) {
 pub(crate) fn csi_driver_name(at: &At<'_, '_>, errors: &mut ErrorList) {
     if at.is_empty() {
         errors.push(at.required(""));
+        return;
     }
     if at.text().len() > 63 {
         errors.push(FieldError::too_long(&at.path(), 63));

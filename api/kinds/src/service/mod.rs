@@ -100,6 +100,46 @@ impl Strategy for Service {
         }
     }
 
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if object
+            .annotation("service.kubernetes.io/topology-aware-hints")
+            .is_some()
+        {
+            warnings.push("annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead".to_owned());
+        }
+        let spec = object.at("spec");
+        let (kind, external) = (spec.str_at("type"), !spec.list_at("externalIPs").is_empty());
+        if spec.str_at("clusterIP") == "None" {
+            if !spec.str_at("loadBalancerIP").is_empty() {
+                warnings.push("spec.loadBalancerIP is ignored for headless services".to_owned());
+            }
+            if external {
+                warnings.push("spec.externalIPs is ignored for headless services".to_owned());
+            }
+            if spec.str_at("sessionAffinity") != "None" {
+                warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
+            }
+        }
+        if external {
+            warnings.push(
+                "spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned(),
+            );
+        }
+        if external && kind == "ExternalName" {
+            warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+        }
+        if kind != "ExternalName" && !spec.str_at("externalName").is_empty() {
+            warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+        }
+        if spec.str_at("trafficDistribution") == "PreferClose" {
+            warnings.push(
+                "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned(),
+            );
+        }
+        warnings
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,

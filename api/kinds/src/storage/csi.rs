@@ -262,15 +262,15 @@ fn validate_node(object: &Value) -> ErrorList {
         let topology = driver.child("topologyKeys");
         for key in topology.items() {
             if key.is_empty() {
-                errors.push(topology.required(""));
+                errors.push(driver.required(""));
             }
             if !keys.insert(key.text()) {
-                errors.push(FieldError::duplicate(&topology.path(), key.text()));
+                errors.push(FieldError::duplicate(&driver.path(), key.text()));
             }
             errors.extend(
                 qualified_name(key.text())
                     .into_iter()
-                    .map(|e| topology.invalid_as(key.text(), e)),
+                    .map(|e| driver.invalid_as(key.text(), e)),
             );
         }
     }
