@@ -9,7 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn refuse(reason: &str, message: String) -> Failure {
-    Failure { reason: reason.to_owned(), message, grace: None, rejected: true, disruption: None }
+    Failure {
+        reason: reason.to_owned(),
+        message,
+        grace: None,
+        rejected: true,
+        disruption: None,
+    }
 }
 
 /// Lets a pod in, or says why not.
@@ -31,7 +37,10 @@ pub(crate) fn admit(
     }
     let name = pod.spec().node_name.as_deref().unwrap_or_default();
     if node.metadata.name.as_deref() != Some(name) {
-        return Err(refuse("NodeName", "Predicate NodeName failed: node(s) didn't match the requested node name".to_owned()));
+        return Err(refuse(
+            "NodeName",
+            "Predicate NodeName failed: node(s) didn't match the requested node name".to_owned(),
+        ));
     }
     if !selects(pod, node) {
         return Err(refuse(
@@ -40,18 +49,22 @@ pub(crate) fn admit(
         ));
     }
     if let Some(taint) = untolerated(pod, node) {
-        return Err(refuse("TaintToleration", format!("Predicate TaintToleration failed: node(s) had untolerated taint {{{taint}}}")));
+        return Err(refuse(
+            "TaintToleration",
+            format!("Predicate TaintToleration failed: node(s) had untolerated taint {{{taint}}}"),
+        ));
     }
     let taken: Vec<(i32, String, String)> = others.iter().flat_map(|p| host_ports(p)).collect();
     for (port, protocol, ip) in host_ports(pod) {
         let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0" || ip == "::";
-        let clash = taken.iter().any(|(p, proto, own)| {
-            *p == port && *proto == protocol && (any(own) || any(&ip) || *own == ip)
-        });
+        let clash = taken
+            .iter()
+            .any(|(p, proto, own)| *p == port && *proto == protocol && (any(own) || any(&ip) || *own == ip));
         if clash {
             return Err(refuse(
                 "NodePorts",
-                "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned(),
+                "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+                    .to_owned(),
             ));
         }
     }
@@ -59,7 +72,11 @@ pub(crate) fn admit(
 }
 
 fn host_ports(pod: &Pod) -> Vec<(i32, String, String)> {
-    let containers = pod.spec().containers.iter().chain(pod.init_containers().iter().filter(|c| is_sidecar(c)));
+    let containers = pod
+        .spec()
+        .containers
+        .iter()
+        .chain(pod.init_containers().iter().filter(|c| is_sidecar(c)));
     containers
         .flat_map(|c| c.ports.iter().flatten())
         .filter_map(|p| {
@@ -73,14 +90,20 @@ fn host_ports(pod: &Pod) -> Vec<(i32, String, String)> {
 fn check_resources(pod: &Pod, others: &[Arc<Pod>], allocatable: &ResourceList) -> Result<(), Failure> {
     let amount = |name: &str| -> Option<i64> {
         let quantity = allocatable.get(name)?;
-        if name == "cpu" { crate::quantity::milli(quantity) } else { crate::quantity::value(quantity) }
+        if name == "cpu" {
+            crate::quantity::milli(quantity)
+        } else {
+            crate::quantity::value(quantity)
+        }
     };
     let capacity = amount("pods").unwrap_or(110);
     let running = i64::try_from(others.len()).unwrap_or(i64::MAX);
     if running + 1 > capacity {
         return Err(refuse(
             "OutOfpods",
-            format!("Node didn't have enough resource: pods, requested: 1, used: {running}, capacity: {capacity}"),
+            format!(
+                "Node didn't have enough resource: pods, requested: 1, used: {running}, capacity: {capacity}"
+            ),
         ));
     }
     let mut used: BTreeMap<String, i64> = BTreeMap::new();
@@ -98,7 +121,9 @@ fn check_resources(pod: &Pod, others: &[Arc<Pod>], allocatable: &ResourceList) -
         if used.saturating_add(requested) > capacity {
             return Err(refuse(
                 &format!("OutOf{name}"),
-                format!("Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"),
+                format!(
+                    "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+                ),
             ));
         }
     }
@@ -109,7 +134,12 @@ fn check_resources(pod: &Pod, others: &[Arc<Pod>], allocatable: &ResourceList) -
 fn selects(pod: &Pod, node: &Node) -> bool {
     let empty = BTreeMap::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&empty);
-    let by_selector = pod.spec().node_selector.iter().flatten().all(|(k, v)| labels.get(k) == Some(v));
+    let by_selector = pod
+        .spec()
+        .node_selector
+        .iter()
+        .flatten()
+        .all(|(k, v)| labels.get(k) == Some(v));
     let required = pod
         .spec()
         .affinity
@@ -117,7 +147,12 @@ fn selects(pod: &Pod, node: &Node) -> bool {
         .and_then(|a| a.node_affinity.as_ref())
         .and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
     let name = node.metadata.name.as_deref().unwrap_or_default();
-    by_selector && required.is_none_or(|r| r.node_selector_terms.iter().any(|t| term_matches(t, labels, name)))
+    by_selector
+        && required.is_none_or(|r| {
+            r.node_selector_terms
+                .iter()
+                .any(|t| term_matches(t, labels, name))
+        })
 }
 
 fn term_matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
@@ -126,8 +161,12 @@ fn term_matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
-    expressions.iter().all(|e| requirement_matches(e, labels.get(&e.key).map(String::as_str)))
-        && fields.iter().all(|f| requirement_matches(f, (f.key == "metadata.name").then_some(name)))
+    expressions
+        .iter()
+        .all(|e| requirement_matches(e, labels.get(&e.key).map(String::as_str)))
+        && fields
+            .iter()
+            .all(|f| requirement_matches(f, (f.key == "metadata.name").then_some(name)))
 }
 
 fn requirement_matches(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
@@ -148,7 +187,11 @@ fn requirement_matches(requirement: &NodeSelectorRequirement, value: Option<&str
 
 /// The first NoExecute taint of the node that the pod doesn't tolerate; other effects are the scheduler's affair.
 fn untolerated(pod: &Pod, node: &Node) -> Option<String> {
-    let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    let taints = node
+        .spec
+        .as_ref()
+        .and_then(|s| s.taints.as_deref())
+        .unwrap_or_default();
     let tolerations = pod.spec().tolerations.as_deref().unwrap_or_default();
     taints
         .iter()
@@ -160,7 +203,9 @@ fn untolerated(pod: &Pod, node: &Node) -> Option<String> {
                 let exists = t.operator.as_deref() == Some("Exists");
                 (effect.is_empty() || effect == taint.effect)
                     && (key == taint.key || key.is_empty() && exists)
-                    && (exists || t.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
+                    && (exists
+                        || t.value.as_deref().unwrap_or_default()
+                            == taint.value.as_deref().unwrap_or_default())
             })
         })
         .map(|t| format!("{}: {}", t.key, t.value.as_deref().unwrap_or_default()))
@@ -176,8 +221,10 @@ mod tests {
     }
 
     fn check(spec: Value, others: &[Value], taints: Value) -> Result<(), String> {
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"disk": "ssd", "size": "5"}},
-            "spec": {"taints": taints}}))
+        let node: Node = serde_json::from_value(
+            json!({"metadata": {"name": "n", "labels": {"disk": "ssd", "size": "5"}},
+            "spec": {"taints": taints}}),
+        )
         .expect("a node");
         let allocatable: ResourceList =
             serde_json::from_value(json!({"cpu": "2", "memory": "1Gi", "pods": "3"})).expect("a list");
@@ -190,25 +237,43 @@ mod tests {
     #[test]
     fn a_pod_gets_in_when_all_of_it_fits() {
         let cpu = |c: &str| json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": c}}}]});
-        let port = |p: i32| json!({"containers": [{"name": "a", "ports": [{"containerPort": 1, "hostPort": p}]}]});
+        let port =
+            |p: i32| json!({"containers": [{"name": "a", "ports": [{"containerPort": 1, "hostPort": p}]}]});
         let want = |selector: Value| json!({"containers": [], "nodeSelector": selector});
-        let affinity = |op: &str, values: Value| json!({"containers": [], "affinity": {"nodeAffinity": {
+        let affinity = |op: &str, values: Value| {
+            json!({"containers": [], "affinity": {"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                {"matchExpressions": [{"key": "size", "operator": op, "values": values}]}]}}}});
+                {"matchExpressions": [{"key": "size", "operator": op, "values": values}]}]}}}})
+        };
         let none = json!([]);
         let err = |r: &str| Err(r.to_owned());
         for (spec, others, taints, result) in [
             (cpu("1500m"), vec![], &none, Ok(())),
             (cpu("1500m"), vec![cpu("600m")], &none, err("OutOfcpu")),
-            (cpu("0"), vec![cpu("0"), cpu("0"), cpu("0")], &none, err("OutOfpods")),
+            (
+                cpu("0"),
+                vec![cpu("0"), cpu("0"), cpu("0")],
+                &none,
+                err("OutOfpods"),
+            ),
             (port(80), vec![port(80)], &none, err("NodePorts")),
             (port(80), vec![port(81)], &none, Ok(())),
             (want(json!({"disk": "ssd"})), vec![], &none, Ok(())),
             (want(json!({"disk": "hdd"})), vec![], &none, err("NodeAffinity")),
             (affinity("Gt", json!(["4"])), vec![], &none, Ok(())),
             (affinity("Lt", json!(["4"])), vec![], &none, err("NodeAffinity")),
-            (cpu("0"), vec![], &json!([{"key": "k", "effect": "NoSchedule"}]), Ok(())),
-            (cpu("0"), vec![], &json!([{"key": "k", "effect": "NoExecute"}]), err("TaintToleration")),
+            (
+                cpu("0"),
+                vec![],
+                &json!([{"key": "k", "effect": "NoSchedule"}]),
+                Ok(()),
+            ),
+            (
+                cpu("0"),
+                vec![],
+                &json!([{"key": "k", "effect": "NoExecute"}]),
+                err("TaintToleration"),
+            ),
         ] {
             assert_eq!(check(spec.clone(), &others, taints.clone()), result, "{spec}");
         }

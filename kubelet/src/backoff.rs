@@ -28,7 +28,12 @@ impl Backoff {
     }
 
     /// The whole delay, and how much of it is left, when `since` the event it hasn't passed yet.
-    pub(crate) fn remaining(&self, key: &str, since: Timestamp, now: Timestamp) -> Option<(SignedDuration, SignedDuration)> {
+    pub(crate) fn remaining(
+        &self,
+        key: &str,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Option<(SignedDuration, SignedDuration)> {
         let entry = self.entries.get(key)?;
         if self.is_stale(entry, since) {
             return None;
@@ -81,11 +86,19 @@ mod tests {
         let mut delays = Vec::new();
         for _ in 0..7 {
             backoff.lengthen("a", at(0), at(0));
-            delays.push(backoff.remaining("a", at(0), at(0)).map(|(d, _)| go_duration(d)).unwrap_or_default());
+            delays.push(
+                backoff
+                    .remaining("a", at(0), at(0))
+                    .map(|(d, _)| go_duration(d))
+                    .unwrap_or_default(),
+            );
         }
         assert_eq!(delays, ["10s", "20s", "40s", "1m20s", "2m40s", "5m0s", "5m0s"]);
         assert_eq!(backoff.remaining("a", at(0), at(300)), None);
         backoff.lengthen("a", at(700), at(700));
-        assert_eq!(backoff.remaining("a", at(700), at(700)).map(|(d, _)| d.as_secs()), Some(10));
+        assert_eq!(
+            backoff.remaining("a", at(700), at(700)).map(|(d, _)| d.as_secs()),
+            Some(10)
+        );
     }
 }

@@ -29,7 +29,12 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
         std::fs::create_dir_all(parent)?;
     }
     let fresh = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&fresh, path).with_context(|| format!("writing {}", path.display()))
@@ -46,15 +51,19 @@ fn validity(pem: &[u8]) -> Option<(i64, i64)> {
 /// When a certificate is to be replaced: between seven and nine tenths of its life, `spread` saying where.
 fn renew_at(begins: i64, ends: i64, spread: f64) -> i64 {
     let life = (ends - begins).max(0) as f64;
-    begins + (life * (0.7 + 0.2 * spread.clamp(0.0, 1.0))) as i64
+    begins + (life * (7.0 + 2.0 * spread.clamp(0.0, 1.0)) / 10.0) as i64
 }
 
 /// A signing request for the node's client or serving certificate.
 fn request_pem(node: &str, sans: &[SanType], key: &KeyPair) -> anyhow::Result<String> {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
-    params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "system:nodes");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("system:node:{node}"));
     params.subject_alt_names = sans.to_vec();
     Ok(params.serialize_request(key)?.pem()?)
 }
@@ -80,16 +89,25 @@ async fn sign(client: &kube::Client, signer: &str, request: &str, server: bool) 
         ]),
         ..CertificateSigningRequestSpec::default()
     };
-    let made = api.create(&PostParams::default(), &csr).await.context("asking for a certificate")?;
+    let made = api
+        .create(&PostParams::default(), &csr)
+        .await
+        .context("asking for a certificate")?;
     let name = made.metadata.name.unwrap_or_default();
     let mut told = false;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(15 * 60);
     loop {
-        let now = api.get(&name).await.with_context(|| format!("reading the certificate signing request {name}"))?;
+        let now = api
+            .get(&name)
+            .await
+            .with_context(|| format!("reading the certificate signing request {name}"))?;
         let status = now.status.unwrap_or_default();
         for condition in status.conditions.iter().flatten() {
             if matches!(condition.type_.as_str(), "Denied" | "Failed") {
-                bail!("the certificate signing request {name} was refused: {}", condition.message.clone().unwrap_or_default());
+                bail!(
+                    "the certificate signing request {name} was refused: {}",
+                    condition.message.clone().unwrap_or_default()
+                );
             }
         }
         if let Some(certificate) = status.certificate {
@@ -120,11 +138,17 @@ pub(crate) async fn bootstrap(
     node: &str,
 ) -> anyhow::Result<()> {
     let pem = client_pem(dir);
-    let valid = std::fs::read(&pem).ok().and_then(|p| validity(&p)).is_some_and(|(_, ends)| ends > Timestamp::now().as_second());
-    if kubeconfig.exists() && (valid || !std::fs::read_to_string(kubeconfig)?.contains("kubelet-client-current.pem")) {
+    let valid = std::fs::read(&pem)
+        .ok()
+        .and_then(|p| validity(&p))
+        .is_some_and(|(_, ends)| ends > Timestamp::now().as_second());
+    if kubeconfig.exists()
+        && (valid || !std::fs::read_to_string(kubeconfig)?.contains("kubelet-client-current.pem"))
+    {
         return Ok(());
     }
-    let text = std::fs::read_to_string(bootstrap).with_context(|| format!("reading {}", bootstrap.display()))?;
+    let text =
+        std::fs::read_to_string(bootstrap).with_context(|| format!("reading {}", bootstrap.display()))?;
     if !valid {
         let config = rutter_client::connect::from_file(bootstrap).await?;
         let client = rutter_client::connect::client(config, "rutter-kubelet")?;
@@ -165,7 +189,10 @@ impl Exchangeable {
     /// A client by a kubeconfig.
     pub(crate) async fn new(kubeconfig: &Path) -> anyhow::Result<Self> {
         let inner = Arc::new(ArcSwap::from_pointee(Self::load(kubeconfig).await?));
-        Ok(Self { inner, kubeconfig: kubeconfig.to_owned() })
+        Ok(Self {
+            inner,
+            kubeconfig: kubeconfig.to_owned(),
+        })
     }
 
     async fn load(kubeconfig: &Path) -> anyhow::Result<kube::Client> {
@@ -189,7 +216,9 @@ impl Exchangeable {
             renew_client(self.client(), dir.clone(), node.clone()).await;
             match Self::load(&self.kubeconfig).await {
                 Ok(client) => self.inner.store(Arc::new(client)),
-                Err(error) => tracing::warn!(error = %format!("{error:#}"), "the renewed credentials can't be used"),
+                Err(error) => {
+                    tracing::warn!(error = %format!("{error:#}"), "the renewed credentials can't be used")
+                }
             }
         }
     }
@@ -238,7 +267,10 @@ fn certified(certificate: &[u8], key: &[u8]) -> anyhow::Result<CertifiedKey> {
 /// The serving certificate from files.
 pub(crate) fn from_files(certificate: &Path, key: &Path) -> anyhow::Result<Arc<CurrentCertificate>> {
     let read = |p: &Path| std::fs::read(p).with_context(|| format!("reading {}", p.display()));
-    Ok(Arc::new(CurrentCertificate(ArcSwap::from_pointee(certified(&read(certificate)?, &read(key)?)?))))
+    Ok(Arc::new(CurrentCertificate(ArcSwap::from_pointee(certified(
+        &read(certificate)?,
+        &read(key)?,
+    )?))))
 }
 
 /// A serving certificate that the kubelet signed itself, kept in the folder as long as it is valid.
@@ -252,14 +284,29 @@ pub(crate) fn self_signed(dir: &Path, node: &str, ips: &[IpAddr]) -> anyhow::Res
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, format!("{node}@{}", Timestamp::now().as_second()));
+        params.distinguished_name.push(
+            DnType::CommonName,
+            format!("{node}@{}", Timestamp::now().as_second()),
+        );
         params.subject_alt_names = serving_names(node, ips)?;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+        ];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let year = Timestamp::now() + jiff::SignedDuration::from_hours(24 * 365);
         let at = |t: Timestamp| t.to_zoned(jiff::tz::TimeZone::UTC);
-        let (from, to) = (at(Timestamp::now() - jiff::SignedDuration::from_hours(1)), at(year));
-        let day = |z: &jiff::Zoned| rcgen::date_time_ymd(i32::from(z.year()), u8::try_from(z.month()).unwrap_or(1), u8::try_from(z.day()).unwrap_or(1));
+        let (from, to) = (
+            at(Timestamp::now() - jiff::SignedDuration::from_hours(1)),
+            at(year),
+        );
+        let day = |z: &jiff::Zoned| {
+            rcgen::date_time_ymd(
+                i32::from(z.year()),
+                u8::try_from(z.month()).unwrap_or(1),
+                u8::try_from(z.day()).unwrap_or(1),
+            )
+        };
         params.not_before = day(&from);
         params.not_after = day(&to);
         let certificate = params.self_signed(&key)?;
@@ -301,7 +348,9 @@ pub(crate) async fn keep_serving(
             let request = request_pem(&node, &serving_names(&node, &ips)?, &key)?;
             let certificate = sign(&client, SERVING_SIGNER, &request, true).await?;
             let text = format!("{certificate}{}", key.serialize_pem());
-            current.0.store(Arc::new(certified(text.as_bytes(), text.as_bytes())?));
+            current
+                .0
+                .store(Arc::new(certified(text.as_bytes(), text.as_bytes())?));
             write_private(&pem, &text)
         };
         if let Err(error) = fresh.await {
@@ -329,7 +378,10 @@ mod tests {
         self_signed(dir.path(), "n1", &ips).expect("a certificate");
         let first = std::fs::read(dir.path().join("kubelet.crt")).expect("a file");
         self_signed(dir.path(), "n1", &ips).expect("a certificate");
-        assert_eq!(std::fs::read(dir.path().join("kubelet.crt")).expect("a file"), first);
+        assert_eq!(
+            std::fs::read(dir.path().join("kubelet.crt")).expect("a file"),
+            first
+        );
     }
 
     #[test]

@@ -19,7 +19,9 @@ pub(crate) enum Driver {
 }
 
 /// The controllers of v1 in which pods get groups.
-const V1: [&str; 8] = ["cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio"];
+const V1: [&str; 8] = [
+    "cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio",
+];
 const V1_MORE: [&str; 4] = ["hugetlb", "net_cls", "net_prio", "perf_event"];
 
 /// The node's groups.
@@ -37,8 +39,18 @@ impl Cgroups {
     /// The groups below a mount point and a root group.
     pub(crate) fn new(mount: &Path, root: &str, driver: Driver, per_qos: bool) -> Self {
         let unified = mount.join("cgroup.controllers").exists();
-        let root = root.split('/').filter(|p| !p.is_empty()).map(str::to_owned).collect();
-        Self { mount: mount.to_owned(), root, driver, unified, per_qos }
+        let root = root
+            .split('/')
+            .filter(|p| !p.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Self {
+            mount: mount.to_owned(),
+            root,
+            driver,
+            unified,
+            per_qos,
+        }
     }
 
     /// Whether this is cgroup v2.
@@ -47,7 +59,11 @@ impl Cgroups {
     }
 
     fn name(&self, parts: &[&str]) -> Vec<String> {
-        self.root.iter().cloned().chain(parts.iter().map(|p| (*p).to_owned())).collect()
+        self.root
+            .iter()
+            .cloned()
+            .chain(parts.iter().map(|p| (*p).to_owned()))
+            .collect()
     }
 
     fn class(&self, class: QosClass) -> Vec<String> {
@@ -88,7 +104,11 @@ impl Cgroups {
 
     /// What the runtime is told as the parent of a pod's containers.
     pub(crate) fn parent(&self, uid: &Uid, class: QosClass) -> String {
-        if self.per_qos { self.path(&self.pod(uid, class)) } else { String::new() }
+        if self.per_qos {
+            self.path(&self.pod(uid, class))
+        } else {
+            String::new()
+        }
     }
 
     fn folders(&self, path: &str) -> Vec<PathBuf> {
@@ -161,8 +181,11 @@ impl Cgroups {
         let path = self.path(name);
         let relative = path.trim_start_matches('/');
         for (controller, file, value) in files(settings, self.unified) {
-            let folder =
-                if self.unified { self.mount.join(relative) } else { self.mount.join(controller).join(relative) };
+            let folder = if self.unified {
+                self.mount.join(relative)
+            } else {
+                self.mount.join(controller).join(relative)
+            };
             if !folder.join(file).exists() {
                 continue;
             }
@@ -170,7 +193,10 @@ impl Cgroups {
                 continue;
             }
             fs::write(folder.join(file), &value).map_err(|e| {
-                io::Error::new(e.kind(), format!("writing {value:?} to {}: {e}", folder.join(file).display()))
+                io::Error::new(
+                    e.kind(),
+                    format!("writing {value:?} to {}: {e}", folder.join(file).display()),
+                )
             })?;
         }
         Ok(())
@@ -207,7 +233,9 @@ impl Cgroups {
             for folder in self.folders(&self.path(&self.class(class))) {
                 for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
                     let name = entry.file_name().to_string_lossy().into_owned();
-                    let Some(uid) = pod_uid(&name, self.driver) else { continue };
+                    let Some(uid) = pod_uid(&name, self.driver) else {
+                        continue;
+                    };
                     let uid = Uid::new(&uid);
                     if entry.path().is_dir() && !out.iter().any(|(known, _)| *known == uid) {
                         out.push((uid, class));
@@ -219,12 +247,27 @@ impl Cgroups {
     }
 
     /// Makes the groups of the classes.
-    pub(crate) fn ensure_classes(&self, burstable_shares: i64, memory: Option<i64>, shares: i64) -> io::Result<()> {
-        let all = CgroupSettings { cpu_shares: Some(shares), memory, ..CgroupSettings::default() };
+    pub(crate) fn ensure_classes(
+        &self,
+        burstable_shares: i64,
+        memory: Option<i64>,
+        shares: i64,
+    ) -> io::Result<()> {
+        let all = CgroupSettings {
+            cpu_shares: Some(shares),
+            memory,
+            ..CgroupSettings::default()
+        };
         self.ensure(&self.class(QosClass::Guaranteed), &all)?;
-        let burstable = CgroupSettings { cpu_shares: Some(burstable_shares.max(2)), ..CgroupSettings::default() };
+        let burstable = CgroupSettings {
+            cpu_shares: Some(burstable_shares.max(2)),
+            ..CgroupSettings::default()
+        };
         self.ensure(&self.class(QosClass::Burstable), &burstable)?;
-        let best_effort = CgroupSettings { cpu_shares: Some(2), ..CgroupSettings::default() };
+        let best_effort = CgroupSettings {
+            cpu_shares: Some(2),
+            ..CgroupSettings::default()
+        };
         self.ensure(&self.class(QosClass::BestEffort), &best_effort)
     }
 
@@ -232,7 +275,11 @@ impl Cgroups {
     pub(crate) fn kubepods(&self, controller: &str) -> PathBuf {
         let path = self.path(&self.class(QosClass::Guaranteed));
         let relative = path.trim_start_matches('/').to_owned();
-        if self.unified { self.mount.join(relative) } else { self.mount.join(controller).join(relative) }
+        if self.unified {
+            self.mount.join(relative)
+        } else {
+            self.mount.join(controller).join(relative)
+        }
     }
 }
 
@@ -282,14 +329,34 @@ fn files(settings: &CgroupSettings, unified: bool) -> Vec<(&'static str, &'stati
         }
         if let Some(quota) = settings.cpu_quota {
             let period = settings.cpu_period.unwrap_or(100_000);
-            let quota = if quota > 0 { quota.to_string() } else { "max".to_owned() };
+            let quota = if quota > 0 {
+                quota.to_string()
+            } else {
+                "max".to_owned()
+            };
             out.push(("", "cpu.max", format!("{quota} {period}")));
         }
         if let Some(memory) = settings.memory {
-            out.push(("", "memory.max", if memory > 0 { memory.to_string() } else { "max".to_owned() }));
+            out.push((
+                "",
+                "memory.max",
+                if memory > 0 {
+                    memory.to_string()
+                } else {
+                    "max".to_owned()
+                },
+            ));
         }
         if let Some(pids) = settings.pids {
-            out.push(("", "pids.max", if pids > 0 { pids.to_string() } else { "max".to_owned() }));
+            out.push((
+                "",
+                "pids.max",
+                if pids > 0 {
+                    pids.to_string()
+                } else {
+                    "max".to_owned()
+                },
+            ));
         }
         return out;
     }
@@ -300,13 +367,29 @@ fn files(settings: &CgroupSettings, unified: bool) -> Vec<(&'static str, &'stati
         out.push(("cpu", "cpu.cfs_period_us", period.to_string()));
     }
     if let Some(quota) = settings.cpu_quota {
-        out.push(("cpu", "cpu.cfs_quota_us", if quota > 0 { quota } else { -1 }.to_string()));
+        out.push((
+            "cpu",
+            "cpu.cfs_quota_us",
+            if quota > 0 { quota } else { -1 }.to_string(),
+        ));
     }
     if let Some(memory) = settings.memory {
-        out.push(("memory", "memory.limit_in_bytes", if memory > 0 { memory } else { -1 }.to_string()));
+        out.push((
+            "memory",
+            "memory.limit_in_bytes",
+            if memory > 0 { memory } else { -1 }.to_string(),
+        ));
     }
     if let Some(pids) = settings.pids {
-        out.push(("pids", "pids.max", if pids > 0 { pids.to_string() } else { "max".to_owned() }));
+        out.push((
+            "pids",
+            "pids.max",
+            if pids > 0 {
+                pids.to_string()
+            } else {
+                "max".to_owned()
+            },
+        ));
     }
     out
 }
@@ -321,31 +404,73 @@ mod tests {
     use super::*;
 
     fn cgroups(driver: Driver, root: &str) -> Cgroups {
-        Cgroups { mount: PathBuf::from("/nowhere"), root: root.split('/').filter(|p| !p.is_empty()).map(str::to_owned).collect(), driver, unified: true, per_qos: true }
+        Cgroups {
+            mount: PathBuf::from("/nowhere"),
+            root: root
+                .split('/')
+                .filter(|p| !p.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            driver,
+            unified: true,
+            per_qos: true,
+        }
     }
 
     #[test]
     fn drivers_name_groups_their_own_way() {
         let uid = Uid::new("12-34");
         let plain = cgroups(Driver::Cgroupfs, "/node");
-        assert_eq!(plain.parent(&uid, QosClass::Burstable), "/node/kubepods/burstable/pod12-34");
-        assert_eq!(plain.parent(&uid, QosClass::Guaranteed), "/node/kubepods/pod12-34");
+        assert_eq!(
+            plain.parent(&uid, QosClass::Burstable),
+            "/node/kubepods/burstable/pod12-34"
+        );
+        assert_eq!(
+            plain.parent(&uid, QosClass::Guaranteed),
+            "/node/kubepods/pod12-34"
+        );
         let systemd = cgroups(Driver::Systemd, "/");
         assert_eq!(
             systemd.parent(&uid, QosClass::BestEffort),
             "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod12_34.slice"
         );
-        assert_eq!(pod_uid("kubepods-besteffort-pod12_34.slice", Driver::Systemd), Some("12-34".into()));
+        assert_eq!(
+            pod_uid("kubepods-besteffort-pod12_34.slice", Driver::Systemd),
+            Some("12-34".into())
+        );
         assert_eq!(pod_uid("pod12-34", Driver::Cgroupfs), Some("12-34".into()));
         assert_eq!(pod_uid("besteffort", Driver::Cgroupfs), None);
     }
 
     #[test]
     fn settings_become_files_of_the_version() {
-        let settings = CgroupSettings { cpu_shares: Some(1024), cpu_quota: Some(50_000), cpu_period: Some(100_000), memory: Some(1 << 20), pids: None };
-        let v2: Vec<String> = files(&settings, true).into_iter().map(|(_, f, v)| format!("{f}={v}")).collect();
-        assert_eq!(v2, ["cpu.weight=39", "cpu.max=50000 100000", "memory.max=1048576"]);
-        let v1: Vec<String> = files(&settings, false).into_iter().map(|(_, f, v)| format!("{f}={v}")).collect();
-        assert_eq!(v1, ["cpu.shares=1024", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000", "memory.limit_in_bytes=1048576"]);
+        let settings = CgroupSettings {
+            cpu_shares: Some(1024),
+            cpu_quota: Some(50_000),
+            cpu_period: Some(100_000),
+            memory: Some(1 << 20),
+            pids: None,
+        };
+        let v2: Vec<String> = files(&settings, true)
+            .into_iter()
+            .map(|(_, f, v)| format!("{f}={v}"))
+            .collect();
+        assert_eq!(
+            v2,
+            ["cpu.weight=39", "cpu.max=50000 100000", "memory.max=1048576"]
+        );
+        let v1: Vec<String> = files(&settings, false)
+            .into_iter()
+            .map(|(_, f, v)| format!("{f}={v}"))
+            .collect();
+        assert_eq!(
+            v1,
+            [
+                "cpu.shares=1024",
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=50000",
+                "memory.limit_in_bytes=1048576"
+            ]
+        );
     }
 }

@@ -270,10 +270,16 @@ pub(crate) fn duration(text: &str) -> anyhow::Result<std::time::Duration> {
         bail!("a duration is empty");
     }
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(rest.len());
         let (number, tail) = rest.split_at(end);
-        let number: f64 = number.parse().with_context(|| format!("{text:?} is no duration"))?;
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let number: f64 = number
+            .parse()
+            .with_context(|| format!("{text:?} is no duration"))?;
+        let end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);
         seconds += number
             * match unit {
@@ -295,7 +301,9 @@ pub(crate) fn duration(text: &str) -> anyhow::Result<std::time::Duration> {
 pub(crate) fn amounts(flag: &str, list: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     list.iter()
         .map(|pair| {
-            let (name, amount) = pair.split_once('=').with_context(|| format!("--{flag}: {pair:?} is not NAME=AMOUNT"))?;
+            let (name, amount) = pair
+                .split_once('=')
+                .with_context(|| format!("--{flag}: {pair:?} is not NAME=AMOUNT"))?;
             Ok((name.trim().to_owned(), amount.trim().to_owned()))
         })
         .collect()
@@ -308,16 +316,24 @@ mod tests {
     #[test]
     fn unknown_fields_are_refused_by_name() {
         let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
-        let good = FileConfig::parse(&format!("{head}maxPods: 50\nclusterDNS: [10.96.0.10]\n")).expect("a configuration");
+        let good = FileConfig::parse(&format!("{head}maxPods: 50\nclusterDNS: [10.96.0.10]\n"))
+            .expect("a configuration");
         assert_eq!(good.max_pods, Some(50));
-        let error = FileConfig::parse(&format!("{head}topologyManagerPolicy: restricted\n")).expect_err("refused");
+        let error =
+            FileConfig::parse(&format!("{head}topologyManagerPolicy: restricted\n")).expect_err("refused");
         assert!(error.to_string().contains("topologyManagerPolicy"), "{error}");
         assert!(FileConfig::parse("kind: Other\napiVersion: v1\n").is_err());
     }
 
     #[test]
     fn durations_are_gos() {
-        for (text, seconds) in [("10s", 10.0), ("1h30m", 5400.0), ("100ms", 0.1), ("0", 0.0), ("0s", 0.0)] {
+        for (text, seconds) in [
+            ("10s", 10.0),
+            ("1h30m", 5400.0),
+            ("100ms", 0.1),
+            ("0", 0.0),
+            ("0s", 0.0),
+        ] {
             assert_eq!(duration(text).expect(text).as_secs_f64(), seconds, "{text}");
         }
         assert!(duration("5").is_err() && duration("").is_err() && duration("x").is_err());

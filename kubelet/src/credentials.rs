@@ -16,17 +16,26 @@ pub(crate) struct Entry {
 /// What a pull secret holds.
 pub(crate) fn from_secret(secret: &Secret) -> Vec<Entry> {
     let data = |key: &str| {
-        secret.data.as_ref()?.get(key).map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
+        secret
+            .data
+            .as_ref()?
+            .get(key)
+            .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
     };
     if let Some(text) = data(".dockerconfigjson") {
         return from_config(&text);
     }
-    data(".dockercfg").and_then(|text| serde_json::from_str(&text).ok()).map(|v| entries(&v)).unwrap_or_default()
+    data(".dockercfg")
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .map(|v| entries(&v))
+        .unwrap_or_default()
 }
 
 /// What a Docker configuration file holds.
 pub(crate) fn from_config(text: &str) -> Vec<Entry> {
-    serde_json::from_str::<Value>(text).map(|v| entries(v.get("auths").unwrap_or(&Value::Null))).unwrap_or_default()
+    serde_json::from_str::<Value>(text)
+        .map(|v| entries(v.get("auths").unwrap_or(&Value::Null)))
+        .unwrap_or_default()
 }
 
 fn entries(auths: &Value) -> Vec<Entry> {
@@ -43,14 +52,26 @@ fn entries(auths: &Value) -> Vec<Entry> {
                 registry_token: text(own, "registrytoken"),
                 ..AuthConfig::default()
             };
-            let combined = STANDARD.decode(text(own, "auth")).ok().and_then(|b| String::from_utf8(b).ok());
+            let combined = STANDARD
+                .decode(text(own, "auth"))
+                .ok()
+                .and_then(|b| String::from_utf8(b).ok());
             if let Some((user, password)) = combined.as_deref().and_then(|c| c.split_once(':')) {
                 auth.username = user.to_owned();
                 auth.password = password.trim_end_matches('\0').to_owned();
             }
-            let pattern = registry.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
-            let pattern = pattern.strip_suffix("/v1").or_else(|| pattern.strip_suffix("/v2")).unwrap_or(pattern);
-            Entry { pattern: pattern.to_owned(), auth }
+            let pattern = registry
+                .trim_start_matches("https://")
+                .trim_start_matches("http://")
+                .trim_end_matches('/');
+            let pattern = pattern
+                .strip_suffix("/v1")
+                .or_else(|| pattern.strip_suffix("/v2"))
+                .unwrap_or(pattern);
+            Entry {
+                pattern: pattern.to_owned(),
+                auth,
+            }
         })
         .collect()
 }
@@ -73,7 +94,11 @@ pub(crate) fn for_image(image: &str, keyring: &[Entry]) -> Vec<AuthConfig> {
 
 fn matches(pattern: &str, host: &str, path: &str) -> bool {
     let (own_host, own_path) = pattern.split_once('/').unwrap_or((pattern, ""));
-    let own_host = if matches!(own_host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { own_host };
+    let own_host = if matches!(own_host, "index.docker.io" | "registry-1.docker.io") {
+        "docker.io"
+    } else {
+        own_host
+    };
     let (own_name, own_port) = own_host.split_once(':').unwrap_or((own_host, ""));
     let (name, port) = host.split_once(':').unwrap_or((host, ""));
     let own_parts: Vec<&str> = own_name.split('.').collect();
@@ -88,7 +113,9 @@ fn matches(pattern: &str, host: &str, path: &str) -> bool {
 fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
     let mut last = None;
     for part in parts {
         last = Some(part);
@@ -115,7 +142,12 @@ mod tests {
                 "reg.example.com/team": {{"username": "b"}}, "localhost:5000": {{"username": "c"}}}}}}"#
         );
         let ring = from_config(&config);
-        let users = |image: &str| for_image(image, &ring).into_iter().map(|a| a.username).collect::<Vec<_>>();
+        let users = |image: &str| {
+            for_image(image, &ring)
+                .into_iter()
+                .map(|a| a.username)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(users("nginx"), ["me"]);
         assert_eq!(users("reg.example.com/team/app:1"), ["b", "a"]);
         assert_eq!(users("reg.example.com/other"), ["a"]);

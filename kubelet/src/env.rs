@@ -15,7 +15,12 @@ pub(crate) enum EnvError {
     Missing { kind: &'static str, name: String },
     /// A key that isn't optional is missing.
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
-    MissingKey { kind: &'static str, namespace: String, name: String, key: String },
+    MissingKey {
+        kind: &'static str,
+        namespace: String,
+        name: String,
+        key: String,
+    },
     /// A field that can't be read.
     #[error("{0}")]
     Field(String),
@@ -76,8 +81,14 @@ pub(crate) fn service_variables(
     let mut chosen: BTreeMap<&str, &Service> = BTreeMap::new();
     for service in services {
         let meta = &service.metadata;
-        let (Some(name), Some(ns)) = (meta.name.as_deref(), meta.namespace.as_deref()) else { continue };
-        let ip = service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()).unwrap_or_default();
+        let (Some(name), Some(ns)) = (meta.name.as_deref(), meta.namespace.as_deref()) else {
+            continue;
+        };
+        let ip = service
+            .spec
+            .as_ref()
+            .and_then(|s| s.cluster_ip.as_deref())
+            .unwrap_or_default();
         if ip.is_empty() || ip == "None" {
             continue;
         }
@@ -90,9 +101,15 @@ pub(crate) fn service_variables(
     let mut out = BTreeMap::new();
     for (name, service) in chosen {
         let Some(spec) = &service.spec else { continue };
-        let Some(ip) = spec.cluster_ip.as_deref() else { continue };
+        let Some(ip) = spec.cluster_ip.as_deref() else {
+            continue;
+        };
         let prefix = name.replace('-', "_").to_ascii_uppercase();
-        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+        let host = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip.to_owned()
+        };
         out.insert(format!("{prefix}_SERVICE_HOST"), ip.to_owned());
         let ports = spec.ports.as_deref().unwrap_or_default();
         for (index, port) in ports.iter().enumerate() {
@@ -108,7 +125,10 @@ pub(crate) fn service_variables(
                 out.insert(format!("{prefix}_SERVICE_PORT_{port_name}"), number.to_string());
             }
             let link = format!("{prefix}_PORT_{number}_{protocol}");
-            out.insert(link.clone(), format!("{}://{host}:{number}", protocol.to_ascii_lowercase()));
+            out.insert(
+                link.clone(),
+                format!("{}://{host}:{number}", protocol.to_ascii_lowercase()),
+            );
             out.insert(format!("{link}_PROTO"), protocol.to_ascii_lowercase());
             out.insert(format!("{link}_PORT"), number.to_string());
             out.insert(format!("{link}_ADDR"), ip.to_owned());
@@ -134,18 +154,31 @@ pub(crate) fn environment(
                     }
                 }
                 None if reference.optional == Some(true) => {}
-                None => return Err(EnvError::Missing { kind: "configmap", name: reference.name.clone() }),
+                None => {
+                    return Err(EnvError::Missing {
+                        kind: "configmap",
+                        name: reference.name.clone(),
+                    });
+                }
             }
         }
         if let Some(reference) = &source.secret_ref {
             match sources.secrets.get(&reference.name) {
                 Some(secret) => {
                     for (key, value) in secret.data.iter().flatten() {
-                        out.set(format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned());
+                        out.set(
+                            format!("{prefix}{key}"),
+                            String::from_utf8_lossy(&value.0).into_owned(),
+                        );
                     }
                 }
                 None if reference.optional == Some(true) => {}
-                None => return Err(EnvError::Missing { kind: "secret", name: reference.name.clone() }),
+                None => {
+                    return Err(EnvError::Missing {
+                        kind: "secret",
+                        name: reference.name.clone(),
+                    });
+                }
             }
         }
     }
@@ -199,9 +232,9 @@ fn value_from(
     }
     if let Some(resource) = &from.resource_field_ref {
         let container = match resource.container_name.as_deref().filter(|n| !n.is_empty()) {
-            Some(name) => {
-                &pod.container(name).ok_or_else(|| EnvError::Field(format!("container {name} not found")))?
-            }
+            Some(name) => &pod
+                .container(name)
+                .ok_or_else(|| EnvError::Field(format!("container {name} not found")))?,
             None => container,
         };
         return resource_field(container, resource, &sources.allocatable).map(Some);
@@ -216,7 +249,10 @@ fn value_from(
         let optional = reference.optional == Some(true);
         return match sources.config_maps.get(&reference.name) {
             None if optional => Ok(None),
-            None => Err(EnvError::Missing { kind: "configmap", name: reference.name.clone() }),
+            None => Err(EnvError::Missing {
+                kind: "configmap",
+                name: reference.name.clone(),
+            }),
             Some(map) => match map.data.iter().flatten().find(|(k, _)| **k == reference.key) {
                 Some((_, value)) => Ok(Some(value.clone())),
                 None if optional => Ok(None),
@@ -228,7 +264,10 @@ fn value_from(
         let optional = reference.optional == Some(true);
         return match sources.secrets.get(&reference.name) {
             None if optional => Ok(None),
-            None => Err(EnvError::Missing { kind: "secret", name: reference.name.clone() }),
+            None => Err(EnvError::Missing {
+                kind: "secret",
+                name: reference.name.clone(),
+            }),
             Some(secret) => match secret.data.iter().flatten().find(|(k, _)| **k == reference.key) {
                 Some((_, value)) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
                 None if optional => Ok(None),
@@ -278,7 +317,11 @@ pub(crate) fn pod_field(pod: &Pod, path: &str, sources: &Sources) -> Result<Stri
         return Ok(map.as_ref().and_then(|m| m.get(key)).cloned().unwrap_or_default());
     }
     let listed = |map: &Option<BTreeMap<String, String>>| {
-        let mut lines: Vec<String> = map.iter().flatten().map(|(k, v)| format!("{k}={}", go_quote(v))).collect();
+        let mut lines: Vec<String> = map
+            .iter()
+            .flatten()
+            .map(|(k, v)| format!("{k}={}", go_quote(v)))
+            .collect();
         lines.sort();
         lines.join("\n")
     };
@@ -332,7 +375,10 @@ pub(crate) fn resource_field(
         "requests" => requests.and_then(|r| r.get(name)),
         _ => return Err(unsupported()),
     };
-    let divisor = selector.divisor.as_ref().filter(|d| d.0 != "0" && !d.0.is_empty());
+    let divisor = selector
+        .divisor
+        .as_ref()
+        .filter(|d| d.0 != "0" && !d.0.is_empty());
     if name == "cpu" {
         let amount = amount.and_then(quantity::milli).unwrap_or(0);
         let divisor = divisor.and_then(quantity::milli).unwrap_or(1000).max(1);

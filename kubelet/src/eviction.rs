@@ -100,14 +100,17 @@ pub(crate) fn parse(given: &BTreeMap<String, String>) -> anyhow::Result<Threshol
         let signal = Signal::parse(name).with_context(|| format!("evictionHard: unknown signal {name:?}"))?;
         let limit = match amount.strip_suffix('%') {
             Some(percent) => {
-                let share: f64 = percent.parse().with_context(|| format!("evictionHard: {name}: {amount:?} is no percentage"))?;
+                let share: f64 = percent
+                    .parse()
+                    .with_context(|| format!("evictionHard: {name}: {amount:?} is no percentage"))?;
                 if !(0.0..100.0).contains(&share) {
                     bail!("evictionHard: {name}: {amount:?} is not between 0% and 100%");
                 }
                 Limit::Share(share / 100.0)
             }
             None => Limit::Amount(
-                quantity::value(&Quantity(amount.clone())).with_context(|| format!("evictionHard: {name}: {amount:?} is no quantity"))?,
+                quantity::value(&Quantity(amount.clone()))
+                    .with_context(|| format!("evictionHard: {name}: {amount:?} is no quantity"))?,
             ),
         };
         out.insert(signal, limit);
@@ -119,7 +122,9 @@ pub(crate) fn parse(given: &BTreeMap<String, String>) -> anyhow::Result<Threshol
 pub(crate) fn parse_flag(list: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     list.iter()
         .map(|pair| {
-            let (signal, amount) = pair.split_once('<').with_context(|| format!("--eviction-hard: {pair:?} is not SIGNAL<AMOUNT"))?;
+            let (signal, amount) = pair
+                .split_once('<')
+                .with_context(|| format!("--eviction-hard: {pair:?} is not SIGNAL<AMOUNT"))?;
             Ok((signal.trim().to_owned(), amount.trim().to_owned()))
         })
         .collect()
@@ -127,14 +132,18 @@ pub(crate) fn parse_flag(list: &[String]) -> anyhow::Result<BTreeMap<String, Str
 
 /// What the memory threshold takes from what pods may have.
 pub(crate) fn reserved(thresholds: &Thresholds, capacity: &quantity::ResourceList) -> BTreeMap<String, i64> {
-    let amount = |signal: Signal, name: &str| match (thresholds.get(&signal), value_of(Some(capacity), name)) {
+    let amount = |signal: Signal, name: &str| match (thresholds.get(&signal), value_of(Some(capacity), name))
+    {
         (Some(Limit::Amount(amount)), _) => *amount,
         (Some(Limit::Share(share)), Some(all)) => (all as f64 * share) as i64,
         _ => 0,
     };
     [
         ("memory".to_owned(), amount(Signal::Memory, "memory")),
-        ("ephemeral-storage".to_owned(), amount(Signal::NodeFs, "ephemeral-storage")),
+        (
+            "ephemeral-storage".to_owned(),
+            amount(Signal::NodeFs, "ephemeral-storage"),
+        ),
     ]
     .into()
 }
@@ -147,7 +156,10 @@ pub(crate) struct Measure {
 }
 
 /// The thresholds that are crossed, with the amount that should be there. Pure.
-pub(crate) fn crossed(thresholds: &Thresholds, measures: &BTreeMap<Signal, Measure>) -> Vec<(Signal, i64, i64)> {
+pub(crate) fn crossed(
+    thresholds: &Thresholds,
+    measures: &BTreeMap<Signal, Measure>,
+) -> Vec<(Signal, i64, i64)> {
     thresholds
         .iter()
         .filter_map(|(signal, limit)| {
@@ -174,7 +186,11 @@ pub(crate) fn rank(mut candidates: Vec<Candidate>, resource: &str) -> Vec<Candid
     candidates.retain(|c| !is_critical(&c.pod));
     candidates.sort_by_key(|c| {
         let above = c.usage - request(c);
-        (above <= 0, c.pod.spec().priority.unwrap_or(0), std::cmp::Reverse(above))
+        (
+            above <= 0,
+            c.pod.spec().priority.unwrap_or(0),
+            std::cmp::Reverse(above),
+        )
     });
     candidates
 }
@@ -190,13 +206,18 @@ pub(crate) fn admits(pod: &Pod, pressure: Pressure) -> Result<(), Failure> {
         return Ok(());
     }
     let tolerates = pod.spec().tolerations.iter().flatten().any(|t| {
-        t.key.as_deref() == Some("node.kubernetes.io/memory-pressure") || t.key.is_none() && t.operator.as_deref() == Some("Exists")
+        t.key.as_deref() == Some("node.kubernetes.io/memory-pressure")
+            || t.key.is_none() && t.operator.as_deref() == Some("Exists")
     });
     let only_memory = !pressure.disk && !pressure.pids;
     if only_memory && (qos(pod) != QosClass::BestEffort || tolerates) {
         return Ok(());
     }
-    let names = [("MemoryPressure", pressure.memory), ("DiskPressure", pressure.disk), ("PIDPressure", pressure.pids)];
+    let names = [
+        ("MemoryPressure", pressure.memory),
+        ("DiskPressure", pressure.disk),
+        ("PIDPressure", pressure.pids),
+    ];
     let list: Vec<&str> = names.iter().filter(|n| n.1).map(|n| n.0).collect();
     Err(Failure {
         reason: "Evicted".to_owned(),
@@ -244,7 +265,11 @@ impl Manager {
             for (signal, ..) in &over {
                 last.insert(signal.resource(), Instant::now());
             }
-            let recent = |names: &[&str]| names.iter().any(|n| last.get(n).is_some_and(|at| at.elapsed() < TRANSITION));
+            let recent = |names: &[&str]| {
+                names
+                    .iter()
+                    .any(|n| last.get(n).is_some_and(|at| at.elapsed() < TRANSITION))
+            };
             let now = Pressure {
                 memory: recent(&["memory"]),
                 disk: recent(&["ephemeral-storage", "inodes"]),
@@ -271,29 +296,64 @@ impl Manager {
         let mut add = |path: &Path, bytes: Signal, inodes: Signal| {
             let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
             if let Ok((total, free, nodes, nodes_free)) = crate::volumes::local::fs_space(path) {
-                out.insert(bytes, Measure { available: number(free), capacity: number(total) });
+                out.insert(
+                    bytes,
+                    Measure {
+                        available: number(free),
+                        capacity: number(total),
+                    },
+                );
                 if nodes > 0 {
-                    out.insert(inodes, Measure { available: number(nodes_free), capacity: number(nodes) });
+                    out.insert(
+                        inodes,
+                        Measure {
+                            available: number(nodes_free),
+                            capacity: number(nodes),
+                        },
+                    );
                 }
             }
         };
         add(&shared.settings.root, Signal::NodeFs, Signal::NodeFsInodes);
         let images = shared.cri.image_fs_info().await.ok();
-        if let Some(path) = images.and_then(|i| i.image_filesystems.first()?.fs_id.as_ref().map(|f| f.mountpoint.clone())) {
+        if let Some(path) = images.and_then(|i| {
+            i.image_filesystems
+                .first()?
+                .fs_id
+                .as_ref()
+                .map(|f| f.mountpoint.clone())
+        }) {
             add(Path::new(&path), Signal::ImageFs, Signal::ImageFsInodes);
         }
-        let max = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|t| t.trim().parse::<i64>().ok());
+        let max = std::fs::read_to_string("/proc/sys/kernel/pid_max")
+            .ok()
+            .and_then(|t| t.trim().parse::<i64>().ok());
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let running = load.split_whitespace().nth(3).and_then(|f| f.split('/').nth(1)).and_then(|n| n.parse::<i64>().ok());
+        let running = load
+            .split_whitespace()
+            .nth(3)
+            .and_then(|f| f.split('/').nth(1))
+            .and_then(|n| n.parse::<i64>().ok());
         if let (Some(max), Some(running)) = (max, running) {
-            out.insert(Signal::Pids, Measure { available: max - running, capacity: max });
+            out.insert(
+                Signal::Pids,
+                Measure {
+                    available: max - running,
+                    capacity: max,
+                },
+            );
         }
         out
     }
 
     async fn relieve(&self, signal: Signal, wanted: i64, available: i64) {
         let resource = signal.resource();
-        tracing::warn!(resource, wanted, available, "the node runs short; attempting to reclaim");
+        tracing::warn!(
+            resource,
+            wanted,
+            available,
+            "the node runs short; attempting to reclaim"
+        );
         let shared = self.pool.shared();
         if resource == "ephemeral-storage" || resource == "inodes" {
             housekeeping::collect_images(shared, &self.pool, &self.image_rules, true).await;
@@ -314,7 +374,13 @@ impl Manager {
             shown(signal, available)
         );
         if first.usage > request && !first.pod.spec().containers.is_empty() {
-            let names: Vec<&str> = first.pod.spec().containers.iter().map(|c| c.name.as_str()).collect();
+            let names: Vec<&str> = first
+                .pod
+                .spec()
+                .containers
+                .iter()
+                .map(|c| c.name.as_str())
+                .collect();
             message.push_str(&format!(
                 "Container {} was using {}, request is {}, has larger consumption of {resource}. ",
                 names.join(", "),
@@ -335,7 +401,9 @@ impl Manager {
             let work = tokio::task::spawn_blocking(move || {
                 uids.into_iter()
                     .map(|uid| {
-                        let used = housekeeping::disk_usage(&crate::volumes::pod_dir(&root, &uid).join("volumes/kubernetes.io~empty-dir"));
+                        let used = housekeeping::disk_usage(
+                            &crate::volumes::pod_dir(&root, &uid).join("volumes/kubernetes.io~empty-dir"),
+                        );
                         (uid, used)
                     })
                     .collect()
@@ -346,7 +414,10 @@ impl Manager {
             .active()
             .into_iter()
             .map(|pod| {
-                let usage = usages.iter().find(|(uid, _)| *uid == pod.uid()).map_or(0, |(_, u)| *u);
+                let usage = usages
+                    .iter()
+                    .find(|(uid, _)| *uid == pod.uid())
+                    .map_or(0, |(_, u)| *u);
                 Candidate { pod, usage }
             })
             .collect()
@@ -357,12 +428,27 @@ impl Manager {
         let shared = self.pool.shared();
         for pod in self.pool.active() {
             for volume in pod.spec().volumes.iter().flatten() {
-                let Some(source) = volume.empty_dir.as_ref().filter(|s| s.medium.as_deref() != Some("Memory")) else { continue };
-                let Some(limit) = source.size_limit.as_ref() else { continue };
-                let Some(bytes) = quantity::value(limit).filter(|b| *b > 0) else { continue };
-                let path = crate::volumes::pod_dir(&shared.settings.root, &pod.uid()).join("volumes/kubernetes.io~empty-dir").join(&volume.name);
+                let Some(source) = volume
+                    .empty_dir
+                    .as_ref()
+                    .filter(|s| s.medium.as_deref() != Some("Memory"))
+                else {
+                    continue;
+                };
+                let Some(limit) = source.size_limit.as_ref() else {
+                    continue;
+                };
+                let Some(bytes) = quantity::value(limit).filter(|b| *b > 0) else {
+                    continue;
+                };
+                let path = crate::volumes::pod_dir(&shared.settings.root, &pod.uid())
+                    .join("volumes/kubernetes.io~empty-dir")
+                    .join(&volume.name);
                 if housekeeping::disk_usage(&path) > bytes {
-                    let message = format!("Usage of EmptyDir volume {:?} exceeds the limit {:?}. ", volume.name, limit.0);
+                    let message = format!(
+                        "Usage of EmptyDir volume {:?} exceeds the limit {:?}. ",
+                        volume.name, limit.0
+                    );
                     shared.event(&pod, true, "Evicted", message.clone());
                     self.pool.fail(&pod.uid(), evicted(message, 1));
                 }
@@ -378,14 +464,30 @@ mod tests {
 
     #[test]
     fn thresholds_are_amounts_or_shares() {
-        let given = parse_flag(&["memory.available<1Gi".into(), "nodefs.available<20%".into()]).expect("pairs");
+        let given =
+            parse_flag(&["memory.available<1Gi".into(), "nodefs.available<20%".into()]).expect("pairs");
         let thresholds = parse(&given).expect("thresholds");
         let measures: BTreeMap<Signal, Measure> = [
-            (Signal::Memory, Measure { available: (1 << 30) - 1, capacity: 4 << 30 }),
-            (Signal::NodeFs, Measure { available: 21, capacity: 100 }),
+            (
+                Signal::Memory,
+                Measure {
+                    available: (1 << 30) - 1,
+                    capacity: 4 << 30,
+                },
+            ),
+            (
+                Signal::NodeFs,
+                Measure {
+                    available: 21,
+                    capacity: 100,
+                },
+            ),
         ]
         .into();
-        assert_eq!(crossed(&thresholds, &measures), [(Signal::Memory, 1 << 30, (1 << 30) - 1)]);
+        assert_eq!(
+            crossed(&thresholds, &measures),
+            [(Signal::Memory, 1 << 30, (1 << 30) - 1)]
+        );
         assert!(parse(&[("x".to_owned(), "1".to_owned())].into()).is_err());
         assert!(parse(&[("memory.available".to_owned(), "200%".to_owned())].into()).is_err());
     }
@@ -419,11 +521,17 @@ mod tests {
     #[test]
     fn under_memory_pressure_best_effort_pods_stay_out() {
         let pod = |spec| -> Pod { serde_json::from_value(json!({"spec": spec})).expect("a pod") };
-        let memory = Pressure { memory: true, ..Pressure::default() };
+        let memory = Pressure {
+            memory: true,
+            ..Pressure::default()
+        };
         let plain = pod(json!({"containers": [{"name": "a"}]}));
         let burstable = pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "1"}}}]}));
         assert!(admits(&plain, Pressure::default()).is_ok());
-        assert_eq!(admits(&plain, memory).map_err(|f| f.reason), Err("Evicted".to_owned()));
+        assert_eq!(
+            admits(&plain, memory).map_err(|f| f.reason),
+            Err("Evicted".to_owned())
+        );
         assert!(admits(&burstable, memory).is_ok());
         assert!(admits(&burstable, Pressure { disk: true, ..memory }).is_err());
     }

@@ -13,7 +13,12 @@ pub(crate) async fn of(client: &kube::Client, pod: &Pod) -> Result<String, Strin
     let api: Api<RuntimeClass> = Api::all(client.clone());
     match api.get_opt(name).await {
         Ok(Some(class)) => Ok(class.handler),
-        Ok(None) => Err(format!("failed to get sandbox runtime: RuntimeClass {name:?} not found")),
-        Err(error) => Err(format!("failed to get sandbox runtime: {}", crate::objects::describe(&error))),
+        Ok(None) => Err(format!(
+            "failed to get sandbox runtime: RuntimeClass {name:?} not found"
+        )),
+        Err(error) => Err(format!(
+            "failed to get sandbox runtime: {}",
+            crate::objects::describe(&error)
+        )),
     }
 }

@@ -19,7 +19,10 @@ pub(crate) async fn run(
 ) -> Result<(), String> {
     if let Some(exec) = &handler.exec {
         let command = exec.command.clone().unwrap_or_default();
-        let answer = cri.exec_sync(id, command.clone(), Duration::ZERO).await.map_err(|e| e.to_string())?;
+        let answer = cri
+            .exec_sync(id, command.clone(), Duration::ZERO)
+            .await
+            .map_err(|e| e.to_string())?;
         if answer.exit_code != 0 {
             let output = [answer.stdout, answer.stderr].concat();
             return Err(format!(
@@ -42,11 +45,22 @@ pub(crate) async fn run(
     }
     if let Some(tcp) = &handler.tcp_socket {
         let port = port(container, &tcp.port)?;
-        let host = tcp.host.as_deref().filter(|h| !h.is_empty()).or(pod_ip).ok_or("the pod has no address yet")?;
-        tokio::net::TcpStream::connect((host, port)).await.map_err(|e| format!("connecting to {host}:{port}: {e}"))?;
+        let host = tcp
+            .host
+            .as_deref()
+            .filter(|h| !h.is_empty())
+            .or(pod_ip)
+            .ok_or("the pod has no address yet")?;
+        tokio::net::TcpStream::connect((host, port))
+            .await
+            .map_err(|e| format!("connecting to {host}:{port}: {e}"))?;
         return Ok(());
     }
-    Err(format!("container {} of pod {} has an empty lifecycle hook", container.name, pod.full_name()))
+    Err(format!(
+        "container {} of pod {} has an empty lifecycle hook",
+        container.name,
+        pod.full_name()
+    ))
 }
 
 /// A port by number or by the name that the container gave it.
@@ -62,5 +76,8 @@ pub(crate) fn port(container: &Container, port: &IntOrString) -> Result<u16, Str
             .or_else(|| name.parse().ok())
             .ok_or_else(|| format!("couldn't find port {name:?} in container {:?}", container.name))?,
     };
-    u16::try_from(number).ok().filter(|p| *p > 0).ok_or_else(|| format!("invalid port number: {number}"))
+    u16::try_from(number)
+        .ok()
+        .filter(|p| *p > 0)
+        .ok_or_else(|| format!("invalid port number: {number}"))
 }

@@ -37,10 +37,18 @@ pub(crate) fn disk_usage(path: &Path) -> i64 {
     let mut total: u64 = 0;
     let mut queue = vec![path.to_owned()];
     while let Some(at) = queue.pop() {
-        let Ok(meta) = fs::symlink_metadata(&at) else { continue };
+        let Ok(meta) = fs::symlink_metadata(&at) else {
+            continue;
+        };
         total += meta.blocks() * 512;
         if meta.is_dir() {
-            queue.extend(fs::read_dir(&at).into_iter().flatten().flatten().map(|e| e.path()));
+            queue.extend(
+                fs::read_dir(&at)
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|e| e.path()),
+            );
         }
     }
     i64::try_from(total).unwrap_or(i64::MAX)
@@ -83,16 +91,32 @@ fn choose(mut unused: Vec<Unused>, free: u64, minimum_age: Duration, now: Timest
 
 /// Removes unused images when the disk is fuller than it should be, or all of them when `all` is set.
 pub(crate) async fn collect_images(shared: &Arc<Shared>, pool: &Pool, rules: &ImageRules, all: bool) {
-    let Ok(images) = shared.cri.list_images().await else { return };
-    let Ok(containers) = shared.cri.list_containers(ContainerFilter::default()).await else { return };
+    let Ok(images) = shared.cri.list_images().await else {
+        return;
+    };
+    let Ok(containers) = shared.cri.list_containers(ContainerFilter::default()).await else {
+        return;
+    };
     let now = Timestamp::now();
     let mut used: BTreeSet<String> = containers
         .iter()
-        .flat_map(|c| [c.image_ref.clone(), c.image_id.clone(), c.image.as_ref().map(|i| i.image.clone()).unwrap_or_default()])
+        .flat_map(|c| {
+            [
+                c.image_ref.clone(),
+                c.image_id.clone(),
+                c.image.as_ref().map(|i| i.image.clone()).unwrap_or_default(),
+            ]
+        })
         .collect();
     for pod in pool.active() {
         use crate::pods::PodExt as _;
-        used.extend(pod.spec().volumes.iter().flatten().filter_map(|v| v.image.as_ref()?.reference.clone()));
+        used.extend(
+            pod.spec()
+                .volumes
+                .iter()
+                .flatten()
+                .filter_map(|v| v.image.as_ref()?.reference.clone()),
+        );
     }
     let unused: Vec<Unused> = {
         let mut last = shared.images.last_used.lock();
@@ -100,13 +124,21 @@ pub(crate) async fn collect_images(shared: &Arc<Shared>, pool: &Pool, rules: &Im
         images
             .iter()
             .filter_map(|image| {
-                let names = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]);
+                let names = image
+                    .repo_tags
+                    .iter()
+                    .chain(&image.repo_digests)
+                    .chain([&image.id]);
                 if image.pinned || names.clone().any(|n| used.contains(n)) {
                     last.insert(image.id.clone(), now);
                     return None;
                 }
                 let since = *last.entry(image.id.clone()).or_insert(now);
-                Some(Unused { id: image.id.clone(), size: image.size, since })
+                Some(Unused {
+                    id: image.id.clone(),
+                    size: image.size,
+                    since,
+                })
             })
             .collect()
     };
@@ -114,8 +146,16 @@ pub(crate) async fn collect_images(shared: &Arc<Shared>, pool: &Pool, rules: &Im
         (u64::MAX, Duration::ZERO)
     } else {
         let info = shared.cri.image_fs_info().await.ok();
-        let path = info.and_then(|i| i.image_filesystems.first()?.fs_id.as_ref().map(|f| f.mountpoint.clone()));
-        let Some(Ok((total, free, ..))) = path.map(|p| crate::volumes::local::fs_space(Path::new(&p))) else { return };
+        let path = info.and_then(|i| {
+            i.image_filesystems
+                .first()?
+                .fs_id
+                .as_ref()
+                .map(|f| f.mountpoint.clone())
+        });
+        let Some(Ok((total, free, ..))) = path.map(|p| crate::volumes::local::fs_space(Path::new(&p))) else {
+            return;
+        };
         let percent = 100 - free.saturating_mul(100) / total.max(1);
         if percent < u64::from(rules.high_percent) {
             return;
@@ -125,7 +165,14 @@ pub(crate) async fn collect_images(shared: &Arc<Shared>, pool: &Pool, rules: &Im
     };
     for id in choose(unused, wanted, age, now) {
         tracing::info!(image = %id, "removing an unused image to free disk space");
-        if let Err(error) = shared.cri.remove_image(ImageSpec { image: id, ..ImageSpec::default() }).await {
+        if let Err(error) = shared
+            .cri
+            .remove_image(ImageSpec {
+                image: id,
+                ..ImageSpec::default()
+            })
+            .await
+        {
             tracing::warn!(%error, "removing an image failed");
         }
     }
@@ -167,12 +214,18 @@ async fn rotate(pool: &Pool, id: &str, path: &Path, rules: LogRules) -> anyhow::
 
 /// Compresses all logs put aside but the newest, and removes those that are too many.
 fn tidy_rotated(current: &Path, newest: &Path, rules: LogRules) -> io::Result<()> {
-    let (Some(dir), Some(name)) = (current.parent(), current.file_name().and_then(|n| n.to_str())) else { return Ok(()) };
+    let (Some(dir), Some(name)) = (current.parent(), current.file_name().and_then(|n| n.to_str())) else {
+        return Ok(());
+    };
     let prefix = format!("{name}.");
     let mut old: Vec<PathBuf> = fs::read_dir(dir)?
         .flatten()
         .map(|e| e.path())
-        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(&prefix)))
+        .filter(|p| {
+            p.file_name()
+                .and_then(|n| n.to_str())
+                .is_some_and(|n| n.starts_with(&prefix))
+        })
         .collect();
     for half in old.iter().filter(|p| p.extension().is_some_and(|e| e == "tmp")) {
         fs::remove_file(half)?;
@@ -184,7 +237,10 @@ fn tidy_rotated(current: &Path, newest: &Path, rules: LogRules) -> io::Result<()
     for path in old.drain(..surplus) {
         fs::remove_file(path)?;
     }
-    for path in old.iter().filter(|p| *p != newest && p.extension().is_none_or(|e| e != "gz")) {
+    for path in old
+        .iter()
+        .filter(|p| *p != newest && p.extension().is_none_or(|e| e != "gz"))
+    {
         compress(path)?;
     }
     Ok(())
@@ -207,7 +263,11 @@ mod tests {
     #[test]
     fn the_longest_unused_images_go_until_enough_is_free() {
         let at = |s| Timestamp::from_second(s).expect("a time");
-        let image = |id: &str, size, since| Unused { id: id.to_owned(), size, since: at(since) };
+        let image = |id: &str, size, since| Unused {
+            id: id.to_owned(),
+            size,
+            since: at(since),
+        };
         let list = || vec![image("new", 10, 990), image("old", 10, 0), image("mid", 10, 500)];
         let age = Duration::from_secs(120);
         assert_eq!(choose(list(), 15, age, at(1000)), ["old", "mid"]);
@@ -219,13 +279,38 @@ mod tests {
     fn rotated_logs_are_compressed_and_limited() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = |n: &str| dir.path().join(n);
-        for name in ["0.log", "0.log.20260101-000001", "0.log.20260101-000002", "0.log.20260101-000003", "1.log"] {
+        for name in [
+            "0.log",
+            "0.log.20260101-000001",
+            "0.log.20260101-000002",
+            "0.log.20260101-000003",
+            "1.log",
+        ] {
             fs::write(path(name), "x").expect("a file");
         }
-        tidy_rotated(&path("0.log"), &path("0.log.20260101-000003"), LogRules { max_size: 1, max_files: 3 }).expect("tidy");
-        let mut names: Vec<String> =
-            fs::read_dir(dir.path()).expect("list").flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        tidy_rotated(
+            &path("0.log"),
+            &path("0.log.20260101-000003"),
+            LogRules {
+                max_size: 1,
+                max_files: 3,
+            },
+        )
+        .expect("tidy");
+        let mut names: Vec<String> = fs::read_dir(dir.path())
+            .expect("list")
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
-        assert_eq!(names, ["0.log", "0.log.20260101-000002.gz", "0.log.20260101-000003", "1.log"]);
+        assert_eq!(
+            names,
+            [
+                "0.log",
+                "0.log.20260101-000002.gz",
+                "0.log.20260101-000003",
+                "1.log"
+            ]
+        );
     }
 }

@@ -74,25 +74,38 @@ pub(crate) fn normalized(image: &str) -> Result<String, String> {
     };
     let good_part = |part: &str| {
         !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
             && part.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
             && part.as_bytes().last().is_some_and(u8::is_ascii_alphanumeric)
     };
     let good_tag = |tag: &str| {
         (1..=128).contains(&tag.len())
-            && tag.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+            && tag
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
             && !tag.starts_with(['.', '-'])
     };
     if !path.split('/').all(good_part) || tag.is_some_and(|t| !good_tag(t)) {
-        return Err(format!("couldn't parse image name {image:?}: invalid reference format"));
+        return Err(format!(
+            "couldn't parse image name {image:?}: invalid reference format"
+        ));
     }
-    Ok(if tag.is_none() && digest.is_none() { format!("{image}:latest") } else { image.to_owned() })
+    Ok(if tag.is_none() && digest.is_none() {
+        format!("{image}:latest")
+    } else {
+        image.to_owned()
+    })
 }
 
 fn ready(image: &Image, reference: String) -> ReadyImage {
     ReadyImage {
         reference,
-        user: ImageUser { uid: image.uid.as_ref().map(|u| u.value), username: image.username.clone() },
+        user: ImageUser {
+            uid: image.uid.as_ref().map(|u| u.value),
+            username: image.username.clone(),
+        },
     }
 }
 
@@ -124,27 +137,40 @@ impl Images {
         policy: Option<&str>,
         sandbox: &PodSandboxConfig,
     ) -> Result<ReadyImage, ImageProblem> {
-        let problem = |reason, message: String| ImageProblem { reason, message, retry_seconds: None };
+        let problem = |reason, message: String| ImageProblem {
+            reason,
+            message,
+            retry_seconds: None,
+        };
         let name = normalized(image).map_err(|why| {
             let message = format!("Failed to apply default image tag {image:?}: {why}");
-            self.recorder.event(pod, EventType::Warning, "InspectFailed", message.clone());
+            self.recorder
+                .event(pod, EventType::Warning, "InspectFailed", message.clone());
             problem("InvalidImageName", message)
         })?;
-        let spec = ImageSpec { image: name.clone(), user_specified_image: image.to_owned(), ..ImageSpec::default() };
+        let spec = ImageSpec {
+            image: name.clone(),
+            user_specified_image: image.to_owned(),
+            ..ImageSpec::default()
+        };
         let found = self.cri.image_status(spec.clone()).await.map_err(|error| {
             let message = format!("Failed to inspect image {image:?}: {error}");
-            self.recorder.event(pod, EventType::Warning, "InspectFailed", message.clone());
+            self.recorder
+                .event(pod, EventType::Warning, "InspectFailed", message.clone());
             problem("ImageInspectError", message)
         })?;
         let policy = policy.unwrap_or_else(|| default_policy(image));
         match (policy, found) {
             ("Never", None) => {
                 let message = format!("Container image {image:?} is not present with pull policy of Never");
-                self.recorder.event(pod, EventType::Warning, "ErrImageNeverPull", message.clone());
+                self.recorder
+                    .event(pod, EventType::Warning, "ErrImageNeverPull", message.clone());
                 return Err(problem("ErrImageNeverPull", message));
             }
             ("Never" | "IfNotPresent", Some(found)) => {
-                let message = format!("Container image {image:?} already present on machine and can be accessed by the pod");
+                let message = format!(
+                    "Container image {image:?} already present on machine and can be accessed by the pod"
+                );
                 self.recorder.event(pod, EventType::Normal, "Pulled", message);
                 self.last_used.lock().insert(found.id.clone(), Timestamp::now());
                 return Ok(ready(&found, found.id.clone()));
@@ -166,18 +192,31 @@ impl Images {
         let waiting = {
             let state = self.backoff.lock();
             state.1.get(&key).and_then(|(at, error)| {
-                state.0.remaining(&key, *at, now).map(|(_, left)| (left, error.clone()))
+                state
+                    .0
+                    .remaining(&key, *at, now)
+                    .map(|(_, left)| (left, error.clone()))
             })
         };
         if let Some((left, error)) = waiting {
-            self.recorder.event(pod, EventType::Normal, "BackOff", format!("Back-off pulling image {image:?}"));
+            self.recorder.event(
+                pod,
+                EventType::Normal,
+                "BackOff",
+                format!("Back-off pulling image {image:?}"),
+            );
             return Err(ImageProblem {
                 reason: "ImagePullBackOff",
                 message: format!("Back-off pulling image {image:?}: {error}"),
                 retry_seconds: Some(left.as_secs().max(0) + 1),
             });
         }
-        self.recorder.event(pod, EventType::Normal, "Pulling", format!("Pulling image {image:?}"));
+        self.recorder.event(
+            pod,
+            EventType::Normal,
+            "Pulling",
+            format!("Pulling image {image:?}"),
+        );
         let started = std::time::Instant::now();
         let _slot = self.slots.acquire().await;
         let pulling = std::time::Instant::now();
@@ -188,8 +227,17 @@ impl Images {
                     state.0.reset(&key);
                     state.1.remove(&key);
                 }
-                let by_ref = ImageSpec { image: reference.clone(), ..ImageSpec::default() };
-                let status = self.cri.image_status(by_ref).await.ok().flatten().unwrap_or_default();
+                let by_ref = ImageSpec {
+                    image: reference.clone(),
+                    ..ImageSpec::default()
+                };
+                let status = self
+                    .cri
+                    .image_status(by_ref)
+                    .await
+                    .ok()
+                    .flatten()
+                    .unwrap_or_default();
                 self.last_used.lock().insert(status.id.clone(), Timestamp::now());
                 let message = format!(
                     "Successfully pulled image {image:?} in {} ({} including waiting). Image size: {} bytes.",
@@ -209,7 +257,11 @@ impl Images {
                 }
                 let message = format!("Failed to pull image {image:?}: {error}");
                 self.recorder.event(pod, EventType::Warning, "Failed", message);
-                Err(ImageProblem { reason: "ErrImagePull", message: error, retry_seconds: Some(1) })
+                Err(ImageProblem {
+                    reason: "ErrImagePull",
+                    message: error,
+                    retry_seconds: Some(1),
+                })
             }
         }
     }
@@ -221,13 +273,20 @@ impl Images {
         sandbox: &PodSandboxConfig,
     ) -> Result<String, String> {
         let mut options: Vec<Option<AuthConfig>> =
-            credentials::for_image(&spec.image, &self.keyring(pod).await).into_iter().map(Some).collect();
+            credentials::for_image(&spec.image, &self.keyring(pod).await)
+                .into_iter()
+                .map(Some)
+                .collect();
         if options.is_empty() {
             options.push(None);
         }
         let mut problems = Vec::new();
         for auth in options {
-            match self.cri.pull_image(spec.clone(), auth, Some(sandbox.clone())).await {
+            match self
+                .cri
+                .pull_image(spec.clone(), auth, Some(sandbox.clone()))
+                .await
+            {
                 Ok(reference) => return Ok(reference),
                 Err(error) => problems.push(error.status.message().to_owned()),
             }
@@ -246,9 +305,16 @@ impl Images {
                         "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
                         reference.name
                     );
-                    self.recorder.event(pod, EventType::Warning, "FailedToRetrieveImagePullSecret", message);
+                    self.recorder.event(
+                        pod,
+                        EventType::Warning,
+                        "FailedToRetrieveImagePullSecret",
+                        message,
+                    );
                 }
-                Err(error) => tracing::warn!(pod = %pod.full_name(), %error, "reading an image pull secret failed"),
+                Err(error) => {
+                    tracing::warn!(pod = %pod.full_name(), %error, "reading an image pull secret failed")
+                }
             }
         }
         for path in &self.node_credentials {
@@ -262,7 +328,11 @@ impl Images {
 
 fn millis(duration: std::time::Duration) -> String {
     let ms = duration.as_millis();
-    if ms < 1000 { format!("{ms}ms") } else { format!("{:.3}s", duration.as_secs_f64()) }
+    if ms < 1000 {
+        format!("{ms}ms")
+    } else {
+        format!("{:.3}s", duration.as_secs_f64())
+    }
 }
 
 #[cfg(test)]

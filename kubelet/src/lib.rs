@@ -6,8 +6,8 @@
 
 mod admission;
 mod backoff;
-mod cgroups;
 mod certs;
+mod cgroups;
 mod claims;
 mod config;
 mod credentials;
@@ -33,6 +33,8 @@ mod serving;
 mod shared;
 mod static_pods;
 mod status;
+#[cfg(test)]
+mod testing;
 mod tokens;
 mod trust;
 mod volumes;

@@ -24,7 +24,12 @@ pub(crate) fn parse(line: &[u8]) -> Option<Entry<'_>> {
         return None;
     }
     let partial = tag.split(|b| *b == b':').next() == Some(b"P");
-    Some(Entry { time, stream, partial, text: parts.next().unwrap_or_default() })
+    Some(Entry {
+        time,
+        stream,
+        partial,
+        text: parts.next().unwrap_or_default(),
+    })
 }
 
 /// An entry's time.
@@ -34,7 +39,9 @@ pub(crate) fn time_of(entry: &Entry<'_>) -> Option<Timestamp> {
 
 /// The last lines of a log file as text, at most so many lines and bytes.
 pub(crate) fn last_lines(path: &Path, lines: usize, bytes: usize) -> String {
-    let Ok(tail) = read_tail(path, bytes * 4) else { return String::new() };
+    let Ok(tail) = read_tail(path, bytes * 4 + (16 << 10)) else {
+        return String::new();
+    };
     let mut out: Vec<String> = tail
         .split(|b| *b == b'\n')
         .filter_map(parse)
@@ -57,7 +64,10 @@ fn read_tail(path: &Path, bytes: usize) -> std::io::Result<Vec<u8>> {
     let mut out = Vec::new();
     file.read_to_end(&mut out)?;
     if from > 0 {
-        let first = out.iter().position(|b| *b == b'\n').map_or(out.len(), |at| at + 1);
+        let first = out
+            .iter()
+            .position(|b| *b == b'\n')
+            .map_or(out.len(), |at| at + 1);
         out.drain(..first);
     }
     Ok(out)
@@ -71,7 +81,10 @@ mod tests {
     fn entries_are_read_with_their_tags() {
         let line = b"2026-11-21T07:00:00.123456789Z stdout F hello  world";
         let entry = parse(line).expect("an entry");
-        assert_eq!((entry.stream, entry.partial, entry.text), ("stdout", false, &b"hello  world"[..]));
+        assert_eq!(
+            (entry.stream, entry.partial, entry.text),
+            ("stdout", false, &b"hello  world"[..])
+        );
         assert!(parse(b"2026-11-21T07:00:00Z stderr P:x part").is_some_and(|e| e.partial));
         assert!(parse(b"2026-11-21T07:00:00Z stdout F").is_some_and(|e| e.text.is_empty()));
         assert_eq!(parse(b"nonsense"), None);
@@ -81,7 +94,9 @@ mod tests {
     fn the_tail_is_cut_to_lines_and_bytes() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("0.log");
-        let text: String = (0..50).map(|i| format!("2026-11-21T07:00:00Z stdout F line {i}\n")).collect();
+        let text: String = (0..50)
+            .map(|i| format!("2026-11-21T07:00:00Z stdout F line {i}\n"))
+            .collect();
         fs::write(&path, text).expect("a file");
         assert_eq!(last_lines(&path, 2, 1000), "line 48\nline 49\n");
         assert_eq!(last_lines(&path, 50, 8), "line 49\n");

@@ -3,10 +3,10 @@
 
 use crate::pods::{PodExt, Uid};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::Resource;
 use kube::api::Api;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher;
-use kube::Resource;
 use parking_lot::Mutex;
 use rutter_client::Informer;
 use serde::de::DeserializeOwned;
@@ -32,9 +32,20 @@ struct Cache<K> {
 
 impl<K> Cache<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + Sync
+        + 'static,
 {
-    async fn get(self: &Arc<Self>, namespace: &str, name: &str, user: &Uid) -> Result<Option<Arc<K>>, kube::Error> {
+    async fn get(
+        self: &Arc<Self>,
+        namespace: &str,
+        name: &str,
+        user: &Uid,
+    ) -> Result<Option<Arc<K>>, kube::Error> {
         let key = (namespace.to_owned(), name.to_owned());
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let known = {
@@ -42,7 +53,10 @@ where
             match watched.get_mut(&key) {
                 Some(entry) => {
                     entry.users.insert(user.clone());
-                    entry.informer.is_synced().then(|| entry.informer.store().get(namespace, name))
+                    entry
+                        .informer
+                        .is_synced()
+                        .then(|| entry.informer.store().get(namespace, name))
                 }
                 None => {
                     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -73,8 +87,12 @@ where
                     continue;
                 }
                 let Some(cache) = weak.upgrade() else { return };
-                let users: Vec<Uid> =
-                    cache.watched.lock().get(&key).map(|w| w.users.iter().cloned().collect()).unwrap_or_default();
+                let users: Vec<Uid> = cache
+                    .watched
+                    .lock()
+                    .get(&key)
+                    .map(|w| w.users.iter().cloned().collect())
+                    .unwrap_or_default();
                 for user in users {
                     let _ = cache.changed.send(user);
                 }
@@ -109,13 +127,21 @@ impl Objects {
                 watched: Mutex::default(),
                 changed: changed.clone(),
             }),
-            secrets: Arc::new(Cache { client: client.clone(), watched: Mutex::default(), changed }),
+            secrets: Arc::new(Cache {
+                client: client.clone(),
+                watched: Mutex::default(),
+                changed,
+            }),
         };
         (objects, receiver)
     }
 
     /// A ConfigMap for a pod; none when there is none.
-    pub(crate) async fn config_map(&self, pod: &Pod, name: &str) -> Result<Option<Arc<ConfigMap>>, kube::Error> {
+    pub(crate) async fn config_map(
+        &self,
+        pod: &Pod,
+        name: &str,
+    ) -> Result<Option<Arc<ConfigMap>>, kube::Error> {
         self.config_maps.get(pod.namespace(), name, &pod.uid()).await
     }
 

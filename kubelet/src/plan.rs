@@ -61,7 +61,12 @@ pub(crate) struct PodActions {
 /// whose change restarts a container.
 pub(crate) fn container_hash(container: &Container) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in container.name.bytes().chain([0]).chain(container.image.iter().flat_map(|i| i.bytes())) {
+    for byte in container
+        .name
+        .bytes()
+        .chain([0])
+        .chain(container.image.iter().flat_map(|i| i.bytes()))
+    {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     hash
@@ -103,14 +108,22 @@ pub(crate) fn sandbox_changed(pod: &Pod, observed: &Observed) -> (bool, u32, Opt
 
 /// Whether any regular container was ever made.
 pub(crate) fn any_regular_created(pod: &Pod, observed: &Observed) -> bool {
-    pod.spec().containers.iter().any(|c| observed.container(&c.name).is_some())
+    pod.spec()
+        .containers
+        .iter()
+        .any(|c| observed.container(&c.name).is_some())
 }
 
 /// The actions for a pod.
 pub(crate) fn pod_actions(pod: &Pod, observed: &Observed, probes: &ProbeResults) -> PodActions {
     let (create_sandbox, attempt, sandbox_id) = sandbox_changed(pod, observed);
-    let mut actions =
-        PodActions { kill_pod: create_sandbox, create_sandbox, sandbox_id, attempt, ..PodActions::default() };
+    let mut actions = PodActions {
+        kill_pod: create_sandbox,
+        create_sandbox,
+        sandbox_id,
+        attempt,
+        ..PodActions::default()
+    };
     if create_sandbox {
         plan_new_sandbox(pod, observed, &mut actions);
         return actions;
@@ -179,24 +192,43 @@ fn plan_regular(pod: &Pod, observed: &Observed, probes: &ProbeResults, actions: 
                 continue;
             }
         };
-        let mut restart = container.restart_policy.as_deref().unwrap_or(pod.restart_policy()) != "Never";
+        let mut restart = container
+            .restart_policy
+            .as_deref()
+            .unwrap_or(pod.restart_policy())
+            != "Never";
         let name = &container.name;
         let (message, reason) = if status.hash != container_hash(container) {
             restart = true;
             (format!("Container {name} definition changed"), KillReason::Other)
         } else if probes.liveness.get(&status.id) == Some(&false) {
-            (format!("Container {name} failed liveness probe"), KillReason::Liveness)
+            (
+                format!("Container {name} failed liveness probe"),
+                KillReason::Liveness,
+            )
         } else if probes.startup.get(&status.id) == Some(&false) {
-            (format!("Container {name} failed startup probe"), KillReason::Startup)
+            (
+                format!("Container {name} failed startup probe"),
+                KillReason::Startup,
+            )
         } else {
             keep += 1;
             continue;
         };
-        let message = if restart { format!("{message}, will be restarted") } else { message };
+        let message = if restart {
+            format!("{message}, will be restarted")
+        } else {
+            message
+        };
         if restart {
             actions.to_start.push(index);
         }
-        actions.to_kill.push(Kill { id: status.id.clone(), name: name.clone(), message, reason });
+        actions.to_kill.push(Kill {
+            id: status.id.clone(),
+            name: name.clone(),
+            message,
+            reason,
+        });
     }
     if keep == 0 && actions.to_start.is_empty() {
         actions.kill_pod = true;
@@ -208,7 +240,10 @@ fn kill_unknown(status: &ObservedContainer, what: &str) -> Kill {
     Kill {
         id: status.id.clone(),
         name: status.name.clone(),
-        message: format!("{what} is in {:?} state, try killing it before restart", status.state.as_str()),
+        message: format!(
+            "{what} is in {:?} state, try killing it before restart",
+            status.state.as_str()
+        ),
         reason: KillReason::Unknown,
     }
 }
@@ -267,7 +302,10 @@ fn plan_init(pod: &Pod, observed: &Observed, probes: &ProbeResults, actions: &mu
                 }
             }
             ContainerState::Unknown => {
-                let policy = container.restart_policy.as_deref().unwrap_or(pod.restart_policy());
+                let policy = container
+                    .restart_policy
+                    .as_deref()
+                    .unwrap_or(pod.restart_policy());
                 if !sidecar && policy == "Never" {
                     actions.kill_pod = true;
                     actions.init_to_start.clear();
@@ -321,13 +359,24 @@ fn restart_broken_sidecar(
     actions: &mut PodActions,
 ) {
     let (message, reason) = if status.hash != container_hash(container) {
-        (format!("Init container {} definition changed", container.name), KillReason::Other)
+        (
+            format!("Init container {} definition changed", container.name),
+            KillReason::Other,
+        )
     } else if container.liveness_probe.is_some() && probes.liveness.get(&status.id) == Some(&false) {
-        (format!("Init container {} failed liveness probe", container.name), KillReason::Liveness)
+        (
+            format!("Init container {} failed liveness probe", container.name),
+            KillReason::Liveness,
+        )
     } else {
         return;
     };
-    actions.to_kill.push(Kill { id: status.id.clone(), name: container.name.clone(), message, reason });
+    actions.to_kill.push(Kill {
+        id: status.id.clone(),
+        name: container.name.clone(),
+        message,
+        reason,
+    });
     actions.init_to_start.push(index);
 }
 

@@ -44,7 +44,10 @@ fn observed(pod: &Pod, drawing: &str) -> Observed {
             message: String::new(),
             image: String::new(),
             image_ref: String::new(),
-            hash: pod.container(name).map(|c| container_hash(&c)).unwrap_or_default(),
+            hash: pod
+                .container(name)
+                .map(|c| container_hash(&c))
+                .unwrap_or_default(),
             restart_count: 0,
             log_path: String::new(),
             user: None,
@@ -66,7 +69,12 @@ fn shown(actions: &PodActions) -> String {
         out.push(format!("sandbox {}", actions.attempt));
     }
     out.extend(actions.to_kill.iter().map(|k| format!("kill {}", k.name)));
-    out.extend(actions.ephemeral_to_start.iter().map(|i| format!("ephemeral {i}")));
+    out.extend(
+        actions
+            .ephemeral_to_start
+            .iter()
+            .map(|i| format!("ephemeral {i}")),
+    );
     out.extend(actions.init_to_start.iter().map(|i| format!("init {i}")));
     out.extend(actions.to_start.iter().map(|i| format!("start {i}")));
     out.join(", ")
@@ -108,7 +116,11 @@ fn init_containers_run_one_after_the_other() {
         ("Always", "a=R", ""),
         ("Never", "i=0 j=0 a=0", "end"),
     ] {
-        let pod = pod(policy, json!([{"name": "i"}, {"name": "j"}]), json!([{"name": "a"}]));
+        let pod = pod(
+            policy,
+            json!([{"name": "i"}, {"name": "j"}]),
+            json!([{"name": "a"}]),
+        );
         let plan_now = pod_actions(&pod, &observed(&pod, drawing), &ProbeResults::default());
         assert_eq!(shown(&plan_now), plan, "{policy}: {drawing}");
     }
@@ -161,7 +173,10 @@ fn failed_probes_and_changed_definitions_restart_containers() {
     let new = pod("Never", json!([]), json!([{"name": "a", "image": "x:2"}]));
     let plan = pod_actions(&new, &observed(&old, "a=R"), &ProbeResults::default());
     assert_eq!(shown(&plan), "kill a, start 0");
-    assert_eq!(plan.to_kill[0].message, "Container a definition changed, will be restarted");
+    assert_eq!(
+        plan.to_kill[0].message,
+        "Container a definition changed, will be restarted"
+    );
 }
 
 #[test]
@@ -173,7 +188,10 @@ fn a_lost_sandbox_is_made_again_with_everything_in_it() {
         shown(&pod_actions(&pod, &observed, &ProbeResults::default()))
     };
     assert_eq!(lost("Always", json!([]), "a=137"), "end, sandbox 1, start 0");
-    assert_eq!(lost("Always", json!([{"name": "i"}]), "i=0 a=137"), "end, sandbox 1, init 0");
+    assert_eq!(
+        lost("Always", json!([{"name": "i"}]), "i=0 a=137"),
+        "end, sandbox 1, init 0"
+    );
     assert_eq!(lost("Never", json!([]), "a=137"), "end");
     assert_eq!(lost("Never", json!([]), ""), "end, sandbox 1, start 0");
     assert_eq!(lost("OnFailure", json!([]), "a=0"), "end");
@@ -188,7 +206,13 @@ fn ephemeral_containers_start_once_and_early() {
     if let Some(spec) = pod.spec.as_mut() {
         spec.ephemeral_containers = serde_json::from_value(json!([{"name": "e"}])).expect("a container");
     }
-    let plan = |drawing| shown(&pod_actions(&pod, &observed(&pod, drawing), &ProbeResults::default()));
+    let plan = |drawing| {
+        shown(&pod_actions(
+            &pod,
+            &observed(&pod, drawing),
+            &ProbeResults::default(),
+        ))
+    };
     assert_eq!(plan("i=R"), "ephemeral 0");
     assert_eq!(plan("i=R e=0"), "");
 }
@@ -198,7 +222,13 @@ fn a_containers_own_rules_come_before_the_pods_policy() {
     let containers = json!([{"name": "a", "restartPolicy": "Never", "restartPolicyRules": [
         {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]}]);
     let pod = pod("Always", json!([]), containers);
-    let plan = |drawing| shown(&pod_actions(&pod, &observed(&pod, drawing), &ProbeResults::default()));
+    let plan = |drawing| {
+        shown(&pod_actions(
+            &pod,
+            &observed(&pod, drawing),
+            &ProbeResults::default(),
+        ))
+    };
     assert_eq!(plan("a=42"), "start 0");
     assert_eq!(plan("a=1"), "end");
 }

@@ -46,7 +46,12 @@ impl Pleg {
     /// A generator for a pool's pods.
     pub(crate) fn new(pool: Pool) -> Self {
         let cri = pool.shared().cri.clone();
-        Self { pool, cri, last_relist: Arc::default(), streaming: Arc::default() }
+        Self {
+            pool,
+            cri,
+            last_relist: Arc::default(),
+            streaming: Arc::default(),
+        }
     }
 
     /// Its health.
@@ -70,8 +75,12 @@ impl Pleg {
         loop {
             match list_pods(&self.cri).await {
                 Ok(found) => {
-                    self.last_relist.store(Timestamp::now().as_second(), Ordering::Relaxed);
-                    let now: HashMap<Uid, u64> = found.into_iter().map(|(uid, (_, digest))| (uid, digest)).collect();
+                    self.last_relist
+                        .store(Timestamp::now().as_second(), Ordering::Relaxed);
+                    let now: HashMap<Uid, u64> = found
+                        .into_iter()
+                        .map(|(uid, (_, digest))| (uid, digest))
+                        .collect();
                     for (uid, digest) in &now {
                         if seen.get(uid) != Some(digest) {
                             self.pool.wake(uid);
@@ -84,7 +93,11 @@ impl Pleg {
                 }
                 Err(error) => tracing::debug!(%error, "listing the container runtime's pods failed"),
             }
-            let pause = if self.streaming.load(Ordering::Relaxed) > 0 { SAFETY_POLL } else { POLL };
+            let pause = if self.streaming.load(Ordering::Relaxed) > 0 {
+                SAFETY_POLL
+            } else {
+                POLL
+            };
             tokio::time::sleep(pause).await;
         }
     }

@@ -127,7 +127,12 @@ impl PodExt for Pod {
             .chain(self.init_containers())
             .find(|c| c.name == name)
             .cloned()
-            .or_else(|| self.ephemeral_containers().iter().find(|c| c.name == name).map(plain_container))
+            .or_else(|| {
+                self.ephemeral_containers()
+                    .iter()
+                    .find(|c| c.name == name)
+                    .map(plain_container)
+            })
     }
 
     fn is_host_network(&self) -> bool {
@@ -143,7 +148,8 @@ impl PodExt for Pod {
     }
 
     fn is_static(&self) -> bool {
-        self.annotation(CONFIG_SOURCE_ANNOTATION).is_some_and(|source| source != "api")
+        self.annotation(CONFIG_SOURCE_ANNOTATION)
+            .is_some_and(|source| source != "api")
     }
 
     fn is_mirror(&self) -> bool {
@@ -195,7 +201,9 @@ pub(crate) fn api_time(at: jiff::Timestamp) -> Time {
 
 /// A time that the runtime gives as nanoseconds since 1970; zero means none.
 pub(crate) fn from_nanos(nanos: i64) -> Option<jiff::Timestamp> {
-    (nanos > 0).then(|| jiff::Timestamp::from_nanosecond(i128::from(nanos)).ok()).flatten()
+    (nanos > 0)
+        .then(|| jiff::Timestamp::from_nanosecond(i128::from(nanos)).ok())
+        .flatten()
 }
 
 /// How many seconds the pod's containers get to end by themselves.

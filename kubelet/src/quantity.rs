@@ -33,17 +33,27 @@ pub(crate) fn units(amount: i64) -> Quantity {
 
 /// A quantity of milli-units in canonical form.
 pub(crate) fn millis(amount: i64) -> Quantity {
-    if amount % 1000 == 0 { Quantity((amount / 1000).to_string()) } else { Quantity(format!("{amount}m")) }
+    if amount % 1000 == 0 {
+        Quantity((amount / 1000).to_string())
+    } else {
+        Quantity(format!("{amount}m"))
+    }
 }
 
 /// A quantity of bytes, in Ki where that is exact.
 pub(crate) fn kibibytes(amount: i64) -> Quantity {
-    if amount % 1024 == 0 && amount != 0 { Quantity(format!("{}Ki", amount / 1024)) } else { units(amount) }
+    if amount % 1024 == 0 && amount != 0 {
+        Quantity(format!("{}Ki", amount / 1024))
+    } else {
+        units(amount)
+    }
 }
 
 fn scaled(text: &str, decimals: u32) -> Option<i64> {
     let text = text.trim();
-    let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (negative, number) = match number.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -71,7 +81,14 @@ fn scaled(text: &str, decimals: u32) -> Option<i64> {
         "Ti" => (1 << 40, 0),
         "Pi" => (1 << 50, 0),
         "Ei" => (1 << 60, 0),
-        exponent => (1, exponent.strip_prefix(['e', 'E'])?.parse().ok().filter(|e| (-18..=18).contains(e))?),
+        exponent => (
+            1,
+            exponent
+                .strip_prefix(['e', 'E'])?
+                .parse()
+                .ok()
+                .filter(|e| (-18..=18).contains(e))?,
+        ),
     };
     let exponent = ten + i32::try_from(decimals).ok()? - i32::try_from(fraction.len()).ok()?;
     let product = digits.checked_mul(factor)?;

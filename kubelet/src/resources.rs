@@ -53,7 +53,9 @@ pub(crate) fn qos(pod: &Pod) -> QosClass {
         let amount = |list: Option<&ResourceList>, name| milli_of(list, name).filter(|a| *a > 0);
         let requests = r.and_then(|r| r.requests.as_ref());
         let limits = r.and_then(|r| r.limits.as_ref());
-        let any = ["cpu", "memory"].iter().any(|n| amount(requests, n).is_some() || amount(limits, n).is_some());
+        let any = ["cpu", "memory"]
+            .iter()
+            .any(|n| amount(requests, n).is_some() || amount(limits, n).is_some());
         let guaranteed = ["cpu", "memory"].iter().all(|n| {
             let limit = amount(limits, n);
             limit.is_some() && amount(requests, n).is_none_or(|r| Some(r) == limit)
@@ -61,8 +63,16 @@ pub(crate) fn qos(pod: &Pod) -> QosClass {
         (any, guaranteed)
     };
     let classes: Vec<(bool, bool)> = match pod.spec().resources.as_ref() {
-        Some(resources) if resources.requests.is_some() || resources.limits.is_some() => vec![of(Some(resources))],
-        _ => pod.spec().containers.iter().chain(pod.init_containers()).map(|c| of(c.resources.as_ref())).collect(),
+        Some(resources) if resources.requests.is_some() || resources.limits.is_some() => {
+            vec![of(Some(resources))]
+        }
+        _ => pod
+            .spec()
+            .containers
+            .iter()
+            .chain(pod.init_containers())
+            .map(|c| of(c.resources.as_ref()))
+            .collect(),
     };
     if !classes.iter().any(|(any, _)| *any) {
         QosClass::BestEffort
@@ -120,7 +130,11 @@ fn total(pod: &Pod, pick: fn(&Container) -> Option<&ResourceList>) -> BTreeMap<S
 }
 
 fn amount(list: Option<&ResourceList>, name: &str) -> Option<i64> {
-    if name == "cpu" { milli_of(list, name) } else { value_of(list, name) }
+    if name == "cpu" {
+        milli_of(list, name)
+    } else {
+        value_of(list, name)
+    }
 }
 
 /// What a pod requests in all: CPU in milli-units, everything else in whole units.
@@ -160,12 +174,20 @@ fn overlay_pod_level(
 
 /// CPU shares for a request.
 pub(crate) fn shares(milli_cpu: i64) -> i64 {
-    if milli_cpu == 0 { MIN_SHARES } else { (milli_cpu.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES) }
+    if milli_cpu == 0 {
+        MIN_SHARES
+    } else {
+        (milli_cpu.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES)
+    }
 }
 
 /// Microseconds of CPU time per period for a limit; zero means no limit.
 pub(crate) fn quota(milli_cpu: i64, period_micros: i64) -> i64 {
-    if milli_cpu == 0 { 0 } else { (milli_cpu.saturating_mul(period_micros) / 1000).max(MIN_QUOTA_MICROS) }
+    if milli_cpu == 0 {
+        0
+    } else {
+        (milli_cpu.saturating_mul(period_micros) / 1000).max(MIN_QUOTA_MICROS)
+    }
 }
 
 /// How the node wants limits applied.
@@ -184,10 +206,17 @@ pub(crate) struct LimitRules {
 }
 
 /// The kernel's settings for a container.
-pub(crate) fn container_resources(pod: &Pod, container: &Container, rules: &LimitRules) -> LinuxContainerResources {
+pub(crate) fn container_resources(
+    pod: &Pod,
+    container: &Container,
+    rules: &LimitRules,
+) -> LinuxContainerResources {
     let pod_limits = pod.spec().resources.as_ref().and_then(|r| r.limits.as_ref());
     let limit = |name: &str| {
-        amount(limits(container), name).filter(|a| *a > 0).or_else(|| amount(pod_limits, name)).unwrap_or(0)
+        amount(limits(container), name)
+            .filter(|a| *a > 0)
+            .or_else(|| amount(pod_limits, name))
+            .unwrap_or(0)
     };
     let cpu_limit = limit("cpu");
     let cpu_request = milli_of(requests(container), "cpu").unwrap_or(cpu_limit);
@@ -220,7 +249,8 @@ pub(crate) fn oom_score(pod: &Pod, container: &Container, memory_capacity: i64) 
             if memory_capacity <= 0 {
                 return 999;
             }
-            let share = i64::try_from(i128::from(request) * 1000 / i128::from(memory_capacity)).unwrap_or(1000);
+            let share =
+                i64::try_from(i128::from(request) * 1000 / i128::from(memory_capacity)).unwrap_or(1000);
             (1000 - share).clamp(3, 999)
         }
     }
@@ -251,14 +281,21 @@ pub(crate) fn pod_cgroup(pod: &Pod, rules: &LimitRules, pids: Option<i64>) -> Cg
                 .all(|c| amount(limits(c), name).is_some_and(|a| a > 0))
     };
     let class = qos(pod);
-    let mut out = CgroupSettings { pids, ..CgroupSettings::default() };
+    let mut out = CgroupSettings {
+        pids,
+        ..CgroupSettings::default()
+    };
     out.cpu_shares = Some(match class {
         QosClass::BestEffort => MIN_SHARES,
         _ => shares(requests.get("cpu").copied().unwrap_or(0)),
     });
     if class != QosClass::BestEffort && declared("cpu") {
         let limit = limits_sum.get("cpu").copied().unwrap_or(0);
-        out.cpu_quota = Some(if rules.cpu_quota { quota(limit, rules.period_micros) } else { -1 });
+        out.cpu_quota = Some(if rules.cpu_quota {
+            quota(limit, rules.period_micros)
+        } else {
+            -1
+        });
         out.cpu_period = Some(rules.period_micros);
     }
     if class != QosClass::BestEffort && declared("memory") {
@@ -284,8 +321,14 @@ mod tests {
             (json!({"requests": {"cpu": "1"}}), QosClass::Burstable),
             (json!({"limits": both, "requests": both}), QosClass::Guaranteed),
             (json!({"limits": both}), QosClass::Guaranteed),
-            (json!({"limits": both, "requests": {"cpu": "500m", "memory": "1Gi"}}), QosClass::Burstable),
-            (json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}), QosClass::Burstable),
+            (
+                json!({"limits": both, "requests": {"cpu": "500m", "memory": "1Gi"}}),
+                QosClass::Burstable,
+            ),
+            (
+                json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}),
+                QosClass::Burstable,
+            ),
         ] {
             let pod = pod(json!([{"name": "a", "resources": resources}]));
             assert_eq!(qos(&pod), class, "{resources}");
@@ -294,8 +337,14 @@ mod tests {
 
     #[test]
     fn shares_and_quotas_have_the_kernels_bounds() {
-        assert_eq!([0, 1, 100, 1000, 1_000_000].map(shares), [2, 2, 102, 1024, 262_144]);
-        assert_eq!([0, 5, 500, 2000].map(|m| quota(m, 100_000)), [0, 1000, 50_000, 200_000]);
+        assert_eq!(
+            [0, 1, 100, 1000, 1_000_000].map(shares),
+            [2, 2, 102, 1024, 262_144]
+        );
+        assert_eq!(
+            [0, 5, 500, 2000].map(|m| quota(m, 100_000)),
+            [0, 1000, 50_000, 200_000]
+        );
     }
 
     #[test]

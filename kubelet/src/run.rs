@@ -1,16 +1,15 @@
 //! Wiring: from flags to a running kubelet.
 
 use crate::backoff::Backoff;
-use crate::eviction;
-use crate::housekeeping;
-use crate::static_pods::StaticPods;
 use crate::certs;
 use crate::cgroups::{Cgroups, Driver};
 use crate::config::{FileConfig, Flags, amounts, duration};
+use crate::eviction;
+use crate::housekeeping;
 use crate::images::Images;
 use crate::node::agent::{Agent, Rhythm};
-use crate::node::object::Facts;
 use crate::node::capacity;
+use crate::node::object::Facts;
 use crate::objects::Objects;
 use crate::pleg::Pleg;
 use crate::pods::{PodExt, Uid};
@@ -18,11 +17,12 @@ use crate::quantity;
 use crate::resources::LimitRules;
 use crate::runtime::cri::Cri;
 use crate::runtime::sandbox::DnsSettings;
+use crate::serving::Serving;
 use crate::shared::{Settings, Shared};
+use crate::static_pods::StaticPods;
 use crate::tokens::Tokens;
 use crate::volumes::Volumes;
 use crate::worker::pool::Pool;
-use crate::serving::Serving;
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::{Node, NodeSystemInfo, Pod, Service, Taint};
@@ -46,13 +46,18 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     connect::install_crypto_provider();
     let file = match &flags.config {
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-            FileConfig::parse(&text).with_context(|| format!("the kubelet's configuration {}", path.display()))?
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            FileConfig::parse(&text)
+                .with_context(|| format!("the kubelet's configuration {}", path.display()))?
         }
         None => FileConfig::default(),
     };
     let stop = shutdown_signal();
-    let kubeconfig = flags.kubeconfig.clone().context("--kubeconfig is needed: how to reach the apiserver")?;
+    let kubeconfig = flags
+        .kubeconfig
+        .clone()
+        .context("--kubeconfig is needed: how to reach the apiserver")?;
     let name = node_name(&flags)?;
     let cert_dir = cert_dir(&flags);
     if let Some(first) = &flags.bootstrap_kubeconfig {
@@ -66,7 +71,11 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         () = stop.cancelled() => return Ok(()),
         started = Kubelet::start(&flags, &file, credentials.client()) => started?,
     };
-    if flags.rotate_certificates.or(file.rotate_certificates).unwrap_or(true) {
+    if flags
+        .rotate_certificates
+        .or(file.rotate_certificates)
+        .unwrap_or(true)
+    {
         tokio::spawn(credentials.keep(cert_dir, name));
     }
     kubelet.run(stop).await
@@ -74,11 +83,19 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 
 fn node_name(flags: &Flags) -> anyhow::Result<String> {
     let hostname = nix::unistd::gethostname()?.to_string_lossy().into_owned();
-    Ok(flags.hostname_override.clone().unwrap_or(hostname).trim().to_lowercase())
+    Ok(flags
+        .hostname_override
+        .clone()
+        .unwrap_or(hostname)
+        .trim()
+        .to_lowercase())
 }
 
 pub(crate) fn cert_dir(flags: &Flags) -> PathBuf {
-    flags.cert_dir.clone().unwrap_or_else(|| flags.root_dir.join("pki"))
+    flags
+        .cert_dir
+        .clone()
+        .unwrap_or_else(|| flags.root_dir.join("pki"))
 }
 
 struct Kubelet {
@@ -108,7 +125,9 @@ fn socket(endpoint: &str) -> anyhow::Result<PathBuf> {
     match endpoint.strip_prefix("unix://") {
         Some(path) => Ok(PathBuf::from(path)),
         None if endpoint.starts_with('/') => Ok(PathBuf::from(endpoint)),
-        None => bail!("{endpoint:?} is not the address of a unix socket such as unix:///run/containerd/containerd.sock"),
+        None => bail!(
+            "{endpoint:?} is not the address of a unix socket such as unix:///run/containerd/containerd.sock"
+        ),
     }
 }
 
@@ -116,15 +135,20 @@ fn socket(endpoint: &str) -> anyhow::Result<PathBuf> {
 fn handler(handler: &rutter_proto::cri::RuntimeHandler) -> k8s_openapi::api::core::v1::NodeRuntimeHandler {
     k8s_openapi::api::core::v1::NodeRuntimeHandler {
         name: Some(handler.name.clone()),
-        features: handler.features.as_ref().map(|f| k8s_openapi::api::core::v1::NodeRuntimeHandlerFeatures {
-            recursive_read_only_mounts: Some(f.recursive_read_only_mounts),
-            user_namespaces: Some(f.user_namespaces),
-        }),
+        features: handler
+            .features
+            .as_ref()
+            .map(|f| k8s_openapi::api::core::v1::NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(f.recursive_read_only_mounts),
+                user_namespaces: Some(f.user_namespaces),
+            }),
     }
 }
 
 fn parse_taint(text: &str) -> anyhow::Result<Taint> {
-    let (pair, effect) = text.rsplit_once(':').with_context(|| format!("--register-with-taints: {text:?} is not KEY=VALUE:EFFECT"))?;
+    let (pair, effect) = text
+        .rsplit_once(':')
+        .with_context(|| format!("--register-with-taints: {text:?} is not KEY=VALUE:EFFECT"))?;
     let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
     if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
         bail!("--register-with-taints: {effect:?} is not one of NoSchedule, PreferNoSchedule and NoExecute");
@@ -144,12 +168,19 @@ fn node_ips(given: &[IpAddr]) -> anyhow::Result<Vec<IpAddr>> {
     }
     // Connecting a datagram socket sends nothing; it only asks the routing table.
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect("192.0.2.1:9").context("finding the node's address; pass --node-ip")?;
+    socket
+        .connect("192.0.2.1:9")
+        .context("finding the node's address; pass --node-ip")?;
     Ok(vec![socket.local_addr()?.ip()])
 }
 
 fn system_info(runtime: &rutter_proto::cri::VersionResponse) -> NodeSystemInfo {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     let os = read("/etc/os-release")
         .lines()
         .find_map(|l| l.strip_prefix("PRETTY_NAME="))
@@ -167,7 +198,11 @@ fn system_info(runtime: &rutter_proto::cri::VersionResponse) -> NodeSystemInfo {
         machine_id: machine.clone(),
         operating_system: "linux".to_owned(),
         os_image: os,
-        system_uuid: if uuid.is_empty() { machine } else { uuid.to_lowercase() },
+        system_uuid: if uuid.is_empty() {
+            machine
+        } else {
+            uuid.to_lowercase()
+        },
         ..NodeSystemInfo::default()
     }
 }
@@ -190,14 +225,26 @@ async fn wait_for_runtime(cri: &Cri) -> rutter_proto::cri::VersionResponse {
 
 impl Kubelet {
     async fn start(flags: &Flags, file: &FileConfig, client: kube::Client) -> anyhow::Result<Self> {
-        let timeout = file.runtime_request_timeout.as_deref().map(duration).transpose()?.unwrap_or(Duration::from_secs(120));
+        let timeout = file
+            .runtime_request_timeout
+            .as_deref()
+            .map(duration)
+            .transpose()?
+            .unwrap_or(Duration::from_secs(120));
         let endpoint = flags
             .container_runtime_endpoint
             .clone()
             .or_else(|| file.container_runtime_endpoint.clone())
             .unwrap_or_else(|| "unix:///run/containerd/containerd.sock".to_owned());
-        let images_at = flags.image_service_endpoint.clone().or_else(|| file.image_service_endpoint.clone());
-        let cri = Cri::new(socket(&endpoint)?, images_at.as_deref().map(socket).transpose()?, timeout);
+        let images_at = flags
+            .image_service_endpoint
+            .clone()
+            .or_else(|| file.image_service_endpoint.clone());
+        let cri = Cri::new(
+            socket(&endpoint)?,
+            images_at.as_deref().map(socket).transpose()?,
+            timeout,
+        );
         let runtime = wait_for_runtime(&cri).await;
 
         let node_name = node_name(flags)?;
@@ -205,23 +252,42 @@ impl Kubelet {
         std::fs::create_dir_all(flags.root_dir.join("pods"))?;
         let capacity = capacity::capacity(&flags.root_dir, max_pods, &amounts("capacity", &flags.capacity)?)?;
         let reserved = |flag: &str, own: &[String], file: &Option<BTreeMap<String, String>>| {
-            if own.is_empty() { Ok(file.clone().unwrap_or_default()) } else { amounts(flag, own) }
+            if own.is_empty() {
+                Ok(file.clone().unwrap_or_default())
+            } else {
+                amounts(flag, own)
+            }
         };
         let system = reserved("system-reserved", &flags.system_reserved, &file.system_reserved)?;
         let kube_own = reserved("kube-reserved", &flags.kube_reserved, &file.kube_reserved)?;
         let chores = chores(flags, file)?;
-        let allocatable = capacity::allocatable(&capacity, &[&system, &kube_own], &eviction::reserved(&chores.thresholds, &capacity));
+        let allocatable = capacity::allocatable(
+            &capacity,
+            &[&system, &kube_own],
+            &eviction::reserved(&chores.thresholds, &capacity),
+        );
 
         let driver = match cri.runtime_config().await.ok().and_then(|c| c.linux) {
-            Some(linux) if linux.cgroup_driver == i32::from(rutter_proto::cri::CgroupDriver::Systemd) => Driver::Systemd,
+            Some(linux) if linux.cgroup_driver == i32::from(rutter_proto::cri::CgroupDriver::Systemd) => {
+                Driver::Systemd
+            }
             Some(_) => Driver::Cgroupfs,
-            None => match flags.cgroup_driver.as_deref().or(file.cgroup_driver.as_deref()).unwrap_or("cgroupfs") {
+            None => match flags
+                .cgroup_driver
+                .as_deref()
+                .or(file.cgroup_driver.as_deref())
+                .unwrap_or("cgroupfs")
+            {
                 "cgroupfs" => Driver::Cgroupfs,
                 "systemd" => Driver::Systemd,
                 other => bail!("--cgroup-driver is cgroupfs or systemd, not {other:?}"),
             },
         };
-        let cgroup_root = flags.cgroup_root.clone().or_else(|| file.cgroup_root.clone()).unwrap_or_default();
+        let cgroup_root = flags
+            .cgroup_root
+            .clone()
+            .or_else(|| file.cgroup_root.clone())
+            .unwrap_or_default();
         let per_qos = file.cgroups_per_qos.unwrap_or(true);
         let cgroups = Cgroups::new(Path::new("/sys/fs/cgroup"), &cgroup_root, driver, per_qos);
 
@@ -235,11 +301,30 @@ impl Kubelet {
         } else {
             usize::try_from(file.max_parallel_image_pulls.unwrap_or(16)).unwrap_or(16)
         };
-        let node_credentials = vec![flags.root_dir.join("config.json"), PathBuf::from("/.docker/config.json")];
-        let images = Images::new(cri.clone(), objects.clone(), recorder.clone(), parallel, node_credentials);
-        let services: Informer<Service> =
-            Informer::start(Api::all(client.clone()), watcher::Config::default().any_semantic());
-        let settings = settings(flags, file, &node_name, &runtime.runtime_name, &capacity, &allocatable, &cgroups)?;
+        let node_credentials = vec![
+            flags.root_dir.join("config.json"),
+            PathBuf::from("/.docker/config.json"),
+        ];
+        let images = Images::new(
+            cri.clone(),
+            objects.clone(),
+            recorder.clone(),
+            parallel,
+            node_credentials,
+        );
+        let services: Informer<Service> = Informer::start(
+            Api::all(client.clone()),
+            watcher::Config::default().any_semantic(),
+        );
+        let settings = settings(
+            flags,
+            file,
+            &node_name,
+            &runtime.runtime_name,
+            &capacity,
+            &allocatable,
+            &cgroups,
+        )?;
         for dir in [&settings.pod_logs, &settings.container_logs] {
             std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
@@ -272,7 +357,11 @@ impl Kubelet {
         let taints = if flags.register_with_taints.is_empty() {
             file.register_with_taints.clone().unwrap_or_default()
         } else {
-            flags.register_with_taints.iter().map(|t| parse_taint(t)).collect::<anyhow::Result<_>>()?
+            flags
+                .register_with_taints
+                .iter()
+                .map(|t| parse_taint(t))
+                .collect::<anyhow::Result<_>>()?
         };
         let answer = cri.status().await.ok();
         let features = answer.as_ref().and_then(|a| a.features.as_ref());
@@ -280,9 +369,15 @@ impl Kubelet {
             .iter()
             .flat_map(|a| &a.runtime_handlers)
             .any(|h| h.features.as_ref().is_some_and(|f| f.user_namespaces));
-        shared.user_namespaces.store(user_namespaces, std::sync::atomic::Ordering::Relaxed);
+        shared
+            .user_namespaces
+            .store(user_namespaces, std::sync::atomic::Ordering::Relaxed);
         tracing::debug!(?features, user_namespaces, "the container runtime's features");
-        let handlers = answer.iter().flat_map(|a| &a.runtime_handlers).map(handler).collect();
+        let handlers = answer
+            .iter()
+            .flat_map(|a| &a.runtime_handlers)
+            .map(handler)
+            .collect();
         let facts = Facts {
             name: node_name.clone(),
             hostname: node_name.clone(),
@@ -296,7 +391,12 @@ impl Kubelet {
             port,
             handlers,
         };
-        let every = |text: &Option<String>, default| text.as_deref().map(duration).transpose().map(|d| d.unwrap_or(default));
+        let every = |text: &Option<String>, default| {
+            text.as_deref()
+                .map(duration)
+                .transpose()
+                .map(|d| d.unwrap_or(default))
+        };
         let pressure = Arc::new(ArcSwap::from_pointee(eviction::Pressure::default()));
         let agent = Agent {
             shared: shared.clone(),
@@ -305,12 +405,15 @@ impl Kubelet {
                 update: every(&file.node_status_update_frequency, Duration::from_secs(10))?,
                 report: every(&file.node_status_report_frequency, Duration::from_secs(300))?,
                 lease_seconds: file.node_lease_duration_seconds.unwrap_or(40),
-                max_images: file.node_status_max_images.map_or(50, |n| usize::try_from(n).unwrap_or(usize::MAX)),
+                max_images: file
+                    .node_status_max_images
+                    .map_or(50, |n| usize::try_from(n).unwrap_or(usize::MAX)),
                 register: flags.register_node.or(file.register_node).unwrap_or(true),
             },
             pleg: pleg.health(),
             pressure: pressure.clone(),
             node: node.clone(),
+            registered: tokio::sync::watch::Sender::new(false),
             wake: Arc::default(),
         };
         let pods = Informer::start(
@@ -318,11 +421,35 @@ impl Kubelet {
             watcher::Config::default().fields(&format!("spec.nodeName={node_name}")),
         );
         let serving = Serving::prepare(flags, file, &pool, &agent, &client).await?;
-        Ok(Self { pool, agent, pleg, pods, services, object_changes, node, allocatable, serving, chores, pressure })
+        Ok(Self {
+            pool,
+            agent,
+            pleg,
+            pods,
+            services,
+            object_changes,
+            node,
+            allocatable,
+            serving,
+            chores,
+            pressure,
+        })
     }
 
     async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { pool, agent, pleg, pods, services, mut object_changes, node, allocatable, serving, chores, pressure } = self;
+        let Self {
+            pool,
+            agent,
+            pleg,
+            pods,
+            services,
+            mut object_changes,
+            node,
+            allocatable,
+            serving,
+            chores,
+            pressure,
+        } = self;
         let client = pool.shared().client.clone();
         let node_name = pool.shared().settings.node_name.clone();
         let mut tasks = tokio::task::JoinSet::new();
@@ -334,6 +461,7 @@ impl Kubelet {
             node_wake: agent.wake.clone(),
             image_rules: chores.images,
         };
+        let mut registered = agent.registered.subscribe();
         tasks.spawn(agent.run(stop.clone()));
         tasks.spawn(pleg.run(stop.clone()));
         tasks.spawn(eviction.run());
@@ -357,13 +485,24 @@ impl Kubelet {
         let statics = StaticPods::default();
         if let Some(dir) = chores.static_dir {
             // Static pods don't wait for the apiserver: they may be what starts it.
-            tasks.spawn(statics.clone().follow(dir, chores.check_every, node_name, pool.clone(), admit.clone()));
+            tasks.spawn(statics.clone().follow(
+                dir,
+                chores.check_every,
+                node_name,
+                pool.clone(),
+                admit.clone(),
+            ));
         }
         tasks.spawn(statics.clone().mirror(client, node, pods.store()));
-        // Pods need the addresses of services in their environment: no pod is started before they are known.
+        // Pods need the addresses of services in their environment, and whether they may run here is judged by the node's
+        // labels and taints: no pod is started before both are known.
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = services.synced() => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = registered.wait_for(|known| *known) => {}
         }
         let mut changes = pods.subscribe();
         let mut cleaned = false;
@@ -381,7 +520,9 @@ impl Kubelet {
                     continue;
                 }
             };
-            let Some(change) = change else { bail!("the watch of pods ended") };
+            let Some(change) = change else {
+                bail!("the watch of pods ended")
+            };
             take(&pool, &statics, change, &*admit);
             let mut known: HashSet<Uid> = pods.store().list().iter().map(|p| p.uid()).collect();
             known.extend(statics.uids());
@@ -392,7 +533,12 @@ impl Kubelet {
     }
 }
 
-fn take(pool: &Pool, statics: &StaticPods, change: rutter_client::Change<Pod>, admit: crate::worker::pool::Admit<'_>) {
+fn take(
+    pool: &Pool,
+    statics: &StaticPods,
+    change: rutter_client::Change<Pod>,
+    admit: crate::worker::pool::Admit<'_>,
+) {
     if let Some(mirror) = change.object().filter(|p| p.is_mirror()) {
         if let Some(uid) = statics.uid(mirror.namespace(), mirror.name()) {
             pool.mirror(&uid, change.new.clone());
@@ -425,7 +571,12 @@ fn settings(
     let resolv = flags.resolv_conf.clone().or_else(|| file.resolv_conf.clone());
     let resolv = resolv.unwrap_or_else(|| {
         let stub = "/run/systemd/resolve/resolv.conf";
-        if Path::new(stub).exists() { stub } else { "/etc/resolv.conf" }.to_owned()
+        if Path::new(stub).exists() {
+            stub
+        } else {
+            "/etc/resolv.conf"
+        }
+        .to_owned()
     });
     let dns = DnsSettings {
         cluster_dns: if flags.cluster_dns.is_empty() {
@@ -433,18 +584,45 @@ fn settings(
         } else {
             flags.cluster_dns.clone()
         },
-        cluster_domain: flags.cluster_domain.clone().or_else(|| file.cluster_domain.clone()).unwrap_or_else(|| "cluster.local".to_owned()),
+        cluster_domain: flags
+            .cluster_domain
+            .clone()
+            .or_else(|| file.cluster_domain.clone())
+            .unwrap_or_else(|| "cluster.local".to_owned()),
         ..DnsSettings::default()
     };
-    let text = if resolv.is_empty() { String::new() } else { std::fs::read_to_string(&resolv).unwrap_or_default() };
-    let period = file.cpu_cfs_quota_period.as_deref().map(duration).transpose()?.unwrap_or(Duration::from_millis(100));
-    let sync = file.sync_frequency.as_deref().map(duration).transpose()?.unwrap_or(Duration::from_secs(60));
-    let longest = file.crash_loop_back_off.as_ref().and_then(|c| c.max_container_restart_period.as_deref());
-    let longest = longest.map(duration).transpose()?.map_or(300, |d| i64::try_from(d.as_secs()).unwrap_or(300));
+    let text = if resolv.is_empty() {
+        String::new()
+    } else {
+        std::fs::read_to_string(&resolv).unwrap_or_default()
+    };
+    let period = file
+        .cpu_cfs_quota_period
+        .as_deref()
+        .map(duration)
+        .transpose()?
+        .unwrap_or(Duration::from_millis(100));
+    let sync = file
+        .sync_frequency
+        .as_deref()
+        .map(duration)
+        .transpose()?
+        .unwrap_or(Duration::from_secs(60));
+    let longest = file
+        .crash_loop_back_off
+        .as_ref()
+        .and_then(|c| c.max_container_restart_period.as_deref());
+    let longest = longest
+        .map(duration)
+        .transpose()?
+        .map_or(300, |d| i64::try_from(d.as_secs()).unwrap_or(300));
     Ok(Settings {
         node_name: node_name.to_owned(),
         root: flags.root_dir.clone(),
-        pod_logs: file.pod_logs_dir.clone().unwrap_or_else(|| PathBuf::from("/var/log/pods")),
+        pod_logs: file
+            .pod_logs_dir
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("/var/log/pods")),
         container_logs: PathBuf::from("/var/log/containers"),
         dns: dns.with_resolv_conf(&text),
         limits: LimitRules {
@@ -465,16 +643,24 @@ fn settings(
 
 fn chores(flags: &Flags, file: &FileConfig) -> anyhow::Result<Chores> {
     let every = |text: &Option<String>, default: u64| {
-        text.as_deref().map(duration).transpose().map(|d| d.unwrap_or(Duration::from_secs(default)))
+        text.as_deref()
+            .map(duration)
+            .transpose()
+            .map(|d| d.unwrap_or(Duration::from_secs(default)))
     };
     let thresholds = match &flags.eviction_hard {
         Some(list) => eviction::parse_flag(list)?,
         None => file.eviction_hard.clone().unwrap_or_default(),
     };
-    let size = file.container_log_max_size.clone().unwrap_or_else(|| "10Mi".to_owned());
-    let max_size = quantity::value(&k8s_openapi::apimachinery::pkg::api::resource::Quantity(size.clone()))
-        .and_then(|s| u64::try_from(s).ok())
-        .with_context(|| format!("containerLogMaxSize: {size:?} is no size"))?;
+    let size = file
+        .container_log_max_size
+        .clone()
+        .unwrap_or_else(|| "10Mi".to_owned());
+    let max_size = quantity::value(&k8s_openapi::apimachinery::pkg::api::resource::Quantity(
+        size.clone(),
+    ))
+    .and_then(|s| u64::try_from(s).ok())
+    .with_context(|| format!("containerLogMaxSize: {size:?} is no size"))?;
     let max_files = usize::try_from(file.container_log_max_files.unwrap_or(5)).unwrap_or(0);
     if max_files < 2 {
         bail!("containerLogMaxFiles must be at least 2");
@@ -485,10 +671,17 @@ fn chores(flags: &Flags, file: &FileConfig) -> anyhow::Result<Chores> {
         bail!("imageGCLowThresholdPercent must be below imageGCHighThresholdPercent, and both at most 100");
     }
     Ok(Chores {
-        static_dir: flags.pod_manifest_path.clone().or_else(|| file.static_pod_path.clone()),
+        static_dir: flags
+            .pod_manifest_path
+            .clone()
+            .or_else(|| file.static_pod_path.clone()),
         check_every: every(&file.file_check_frequency, 20)?,
         thresholds: eviction::parse(&thresholds)?,
-        images: housekeeping::ImageRules { high_percent, low_percent, minimum_age: every(&file.image_minimum_gc_age, 120)? },
+        images: housekeeping::ImageRules {
+            high_percent,
+            low_percent,
+            minimum_age: every(&file.image_minimum_gc_age, 120)?,
+        },
         logs: housekeeping::LogRules { max_size, max_files },
     })
 }

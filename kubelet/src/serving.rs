@@ -32,15 +32,27 @@ fn rules(flags: &Flags, file: &FileConfig) -> anyhow::Result<Rules> {
     let authentication = file.authentication.clone().unwrap_or_default();
     let authorization = file.authorization.clone().unwrap_or_default();
     let webhook = authorization.webhook.unwrap_or_default();
-    let mode = flags.authorization_mode.clone().or(authorization.mode).unwrap_or_else(|| "Webhook".to_owned());
-    let ttl = |text: Option<String>, default| text.as_deref().map(duration).transpose().map(|d| d.unwrap_or(default));
+    let mode = flags
+        .authorization_mode
+        .clone()
+        .or(authorization.mode)
+        .unwrap_or_else(|| "Webhook".to_owned());
+    let ttl = |text: Option<String>, default| {
+        text.as_deref()
+            .map(duration)
+            .transpose()
+            .map(|d| d.unwrap_or(default))
+    };
     let token = authentication.webhook.unwrap_or_default();
     Ok(Rules {
         anonymous: flags
             .anonymous_auth
             .or(authentication.anonymous.and_then(|a| a.enabled))
             .unwrap_or(defaults.anonymous),
-        tokens: flags.authentication_token_webhook.or(token.enabled).unwrap_or(defaults.tokens),
+        tokens: flags
+            .authentication_token_webhook
+            .or(token.enabled)
+            .unwrap_or(defaults.tokens),
         webhook: match mode.as_str() {
             "Webhook" => true,
             "AlwaysAllow" => false,
@@ -90,28 +102,51 @@ impl Serving {
         let rules = rules(flags, file)?;
         let mut renewals: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
         let given = flags.tls_cert_file.clone().or_else(|| file.tls_cert_file.clone());
-        let key = flags.tls_private_key_file.clone().or_else(|| file.tls_private_key_file.clone());
+        let key = flags
+            .tls_private_key_file
+            .clone()
+            .or_else(|| file.tls_private_key_file.clone());
         let certificate = match (given, key) {
             (Some(certificate), Some(key)) => certs::from_files(&certificate, &key)?,
             (None, None) => certs::self_signed(&dir, &node, &ips).context("making a serving certificate")?,
             _ => bail!("--tls-cert-file and --tls-private-key-file belong together"),
         };
-        if flags.rotate_server_certificates.or(file.server_tls_bootstrap).unwrap_or(false) {
-            let kept = certs::keep_serving(client.clone(), dir.clone(), node.clone(), ips, certificate.clone());
+        if flags
+            .rotate_server_certificates
+            .or(file.server_tls_bootstrap)
+            .unwrap_or(false)
+        {
+            let kept = certs::keep_serving(
+                client.clone(),
+                dir.clone(),
+                node.clone(),
+                ips,
+                certificate.clone(),
+            );
             renewals.push(Box::pin(kept));
         }
-        let x509 = file.authentication.as_ref().and_then(|a| a.x509.as_ref()).and_then(|x| x.client_ca_file.clone());
+        let x509 = file
+            .authentication
+            .as_ref()
+            .and_then(|a| a.x509.as_ref())
+            .and_then(|x| x.client_ca_file.clone());
         let roots = match flags.client_ca_file.clone().or(x509) {
             Some(path) => roots(&path)?,
             None => Vec::new(),
         };
         let tls = listen::tls(certificate, roots)?;
-        let address = flags.address.or(file.address).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let address = flags
+            .address
+            .or(file.address)
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let port = agent.facts.port;
-        let listener =
-            TcpListener::bind((address, port)).await.with_context(|| format!("listening on {address}:{port}"))?;
+        let listener = TcpListener::bind((address, port))
+            .await
+            .with_context(|| format!("listening on {address}:{port}"))?;
         let health_port = flags.healthz_port.or(file.healthz_port).unwrap_or(10248);
-        let health_address = file.healthz_bind_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let health_address = file
+            .healthz_bind_address
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let health = match health_port {
             0 => None,
             port => Some(
@@ -127,12 +162,23 @@ impl Serving {
             pleg: agent.pleg.clone(),
             config,
         });
-        Ok(Self { server, listener, health, tls, renewals })
+        Ok(Self {
+            server,
+            listener,
+            health,
+            tls,
+            renewals,
+        })
     }
 
     /// Starts serving.
     pub(crate) fn start(self, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
-        tasks.spawn(listen::serve(self.server.clone(), self.listener, self.tls, stop.clone()));
+        tasks.spawn(listen::serve(
+            self.server.clone(),
+            self.listener,
+            self.tls,
+            stop.clone(),
+        ));
         if let Some(health) = self.health {
             tasks.spawn(listen::serve_health(self.server, health, stop.clone()));
         }
@@ -146,5 +192,10 @@ fn roots(path: &PathBuf) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let pem = std::fs::read(path).with_context(|| format!("reading the client CA {}", path.display()))?;
     CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
-        .with_context(|| format!("the client CA {} is not a PEM file of certificates", path.display()))
+        .with_context(|| {
+            format!(
+                "the client CA {} is not a PEM file of certificates",
+                path.display()
+            )
+        })
 }

@@ -81,5 +81,9 @@ impl Shared {
 }
 
 fn kind(warning: bool) -> EventType {
-    if warning { EventType::Warning } else { EventType::Normal }
+    if warning {
+        EventType::Warning
+    } else {
+        EventType::Normal
+    }
 }

@@ -3,7 +3,8 @@
 //! A static pod's UID is a digest of its manifest: a changed file is another pod, started when the old one has ended.
 
 use crate::pods::{
-    CONFIG_HASH_ANNOTATION, CONFIG_MIRROR_ANNOTATION, CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION, PodExt, Uid,
+    CONFIG_HASH_ANNOTATION, CONFIG_MIRROR_ANNOTATION, CONFIG_SEEN_ANNOTATION, CONFIG_SOURCE_ANNOTATION,
+    PodExt, Uid,
 };
 use crate::worker::pool::{Admit, Pool};
 use anyhow::{Context as _, bail};
@@ -33,7 +34,10 @@ pub(crate) struct StaticPods {
 impl StaticPods {
     /// The UID of the static pod of that name.
     pub(crate) fn uid(&self, namespace: &str, name: &str) -> Option<Uid> {
-        self.pods.lock().get(&(namespace.to_owned(), name.to_owned())).map(|p| p.uid())
+        self.pods
+            .lock()
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .map(|p| p.uid())
     }
 
     /// All UIDs.
@@ -62,7 +66,11 @@ impl StaticPods {
         loop {
             let found = read_dir(&dir, &node);
             let waiting = self.apply(found, &pool, &*admit);
-            let pause = if waiting { Duration::from_millis(100) } else { every };
+            let pause = if waiting {
+                Duration::from_millis(100)
+            } else {
+                every
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = changed(watch.as_ref()) => {
@@ -78,7 +86,11 @@ impl StaticPods {
         let mut pods = self.pods.lock();
         let mut waiting = false;
         let mut touched = false;
-        let gone: Vec<_> = pods.iter().filter(|(k, p)| found.get(*k).map(|f| f.uid()) != Some(p.uid())).map(|(k, p)| (k.clone(), p.uid())).collect();
+        let gone: Vec<_> = pods
+            .iter()
+            .filter(|(k, p)| found.get(*k).map(|f| f.uid()) != Some(p.uid()))
+            .map(|(k, p)| (k.clone(), p.uid()))
+            .collect();
         for (key, uid) in gone {
             pool.remove(&uid);
             touched = true;
@@ -114,7 +126,11 @@ impl StaticPods {
                 let mirrors: Vec<Arc<Pod>> = known.list().into_iter().filter(|p| p.is_mirror()).collect();
                 failed = self.reconcile(&client, &node.load(), &mirrors).await;
             }
-            let pause = Duration::from_secs(if failed || node.load().metadata.uid.is_none() { 1 } else { 60 });
+            let pause = Duration::from_secs(if failed || node.load().metadata.uid.is_none() {
+                1
+            } else {
+                60
+            });
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.wake.notified() => {}
@@ -126,9 +142,12 @@ impl StaticPods {
         let wanted = self.list();
         let mut failed = false;
         for mirror in mirrors {
-            let own = wanted.iter().find(|p| p.name() == mirror.name() && p.namespace() == mirror.namespace());
+            let own = wanted
+                .iter()
+                .find(|p| p.name() == mirror.name() && p.namespace() == mirror.namespace());
             let current = own.is_some_and(|p| {
-                mirror.annotation(CONFIG_MIRROR_ANNOTATION) == p.annotation(CONFIG_HASH_ANNOTATION) && !mirror.is_deleting()
+                mirror.annotation(CONFIG_MIRROR_ANNOTATION) == p.annotation(CONFIG_HASH_ANNOTATION)
+                    && !mirror.is_deleting()
             });
             if !current {
                 failed |= delete(client, mirror).await.is_err();
@@ -136,7 +155,8 @@ impl StaticPods {
         }
         for pod in wanted {
             let there = mirrors.iter().any(|m| {
-                m.name() == pod.name() && m.namespace() == pod.namespace()
+                m.name() == pod.name()
+                    && m.namespace() == pod.namespace()
                     && m.annotation(CONFIG_MIRROR_ANNOTATION) == pod.annotation(CONFIG_HASH_ANNOTATION)
                     && !m.is_deleting()
             });
@@ -161,7 +181,10 @@ async fn delete(client: &kube::Client, mirror: &Pod) -> Result<(), kube::Error> 
     let api: Api<Pod> = Api::namespaced(client.clone(), mirror.namespace());
     let params = DeleteParams {
         grace_period_seconds: Some(0),
-        preconditions: Some(Preconditions { uid: mirror.metadata.uid.clone(), resource_version: None }),
+        preconditions: Some(Preconditions {
+            uid: mirror.metadata.uid.clone(),
+            resource_version: None,
+        }),
         ..DeleteParams::default()
     };
     match api.delete(mirror.name(), &params).await {
@@ -180,8 +203,15 @@ fn mirror_of(pod: &Pod, node: &Node) -> Pod {
     mirror.status = None;
     mirror.metadata.uid = None;
     mirror.metadata.resource_version = None;
-    let hash = pod.annotation(CONFIG_HASH_ANNOTATION).unwrap_or_default().to_owned();
-    mirror.metadata.annotations.get_or_insert_default().insert(CONFIG_MIRROR_ANNOTATION.to_owned(), hash);
+    let hash = pod
+        .annotation(CONFIG_HASH_ANNOTATION)
+        .unwrap_or_default()
+        .to_owned();
+    mirror
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .insert(CONFIG_MIRROR_ANNOTATION.to_owned(), hash);
     mirror.metadata.owner_references = Some(vec![OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Node".to_owned(),
@@ -204,15 +234,22 @@ impl AsRawFd for Watch {
 
 fn watch_dir(dir: &Path) -> anyhow::Result<AsyncFd<Watch>> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_CREATE;
+    let flags = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_MOVE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_CREATE;
     inotify.add_watch(dir, flags)?;
     Ok(AsyncFd::new(Watch(inotify))?)
 }
 
 async fn changed(watch: Option<&AsyncFd<Watch>>) {
-    let Some(watch) = watch else { return std::future::pending().await };
+    let Some(watch) = watch else {
+        return std::future::pending().await;
+    };
     loop {
-        let Ok(mut ready) = watch.readable().await else { return std::future::pending().await };
+        let Ok(mut ready) = watch.readable().await else {
+            return std::future::pending().await;
+        };
         let seen = ready.get_inner().0.read_events().is_ok_and(|e| !e.is_empty());
         ready.clear_ready();
         if seen {
@@ -226,11 +263,19 @@ fn read_dir(dir: &Path, node: &str) -> BTreeMap<(String, String), Arc<Pod>> {
     let mut paths: Vec<PathBuf> = if dir.is_file() {
         vec![dir.to_owned()]
     } else {
-        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect()
+        std::fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+            .collect()
     };
     paths.sort();
     for path in paths {
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
         if name.starts_with('.') || !path.is_file() {
             continue;
         }
@@ -243,9 +288,12 @@ fn read_dir(dir: &Path, node: &str) -> BTreeMap<(String, String), Arc<Pod>> {
         };
         match static_pod(&text, &path.to_string_lossy(), node) {
             Ok(pod) => {
-                out.entry((pod.namespace().to_owned(), pod.name().to_owned())).or_insert(Arc::new(pod));
+                out.entry((pod.namespace().to_owned(), pod.name().to_owned()))
+                    .or_insert(Arc::new(pod));
             }
-            Err(error) => tracing::warn!(file = %path.display(), error = %format!("{error:#}"), "a static pod's manifest can't be used"),
+            Err(error) => {
+                tracing::warn!(file = %path.display(), error = %format!("{error:#}"), "a static pod's manifest can't be used")
+            }
         }
     }
     out
@@ -255,7 +303,11 @@ fn read_dir(dir: &Path, node: &str) -> BTreeMap<(String, String), Arc<Pod>> {
 fn static_pod(text: &str, file: &str, node: &str) -> anyhow::Result<Pod> {
     let value: serde_json::Value = serde_yaml_ng::from_str(text)?;
     if value["kind"] != "Pod" || value["apiVersion"] != "v1" {
-        bail!("it is a {} of {}, and a Pod of v1 is needed", value["kind"], value["apiVersion"]);
+        bail!(
+            "it is a {} of {}, and a Pod of v1 is needed",
+            value["kind"],
+            value["apiVersion"]
+        );
     }
     let mut pod: Pod = serde_json::from_value(value)?;
     let spec = pod.spec.as_mut().context("it has no spec")?;
@@ -267,10 +319,19 @@ fn static_pod(text: &str, file: &str, node: &str) -> anyhow::Result<Pod> {
     }
     let mut digest = sha2::Sha256::new();
     digest.update(format!("{node}\0{file}\0{text}"));
-    let hash: String = digest.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect();
+    let hash: String = digest
+        .finalize()
+        .iter()
+        .take(16)
+        .map(|b| format!("{b:02x}"))
+        .collect();
     fill(spec, node);
     let meta = &mut pod.metadata;
-    let name = meta.name.clone().filter(|n| !n.is_empty()).context("it has no name")?;
+    let name = meta
+        .name
+        .clone()
+        .filter(|n| !n.is_empty())
+        .context("it has no name")?;
     meta.name = Some(format!("{name}-{node}"));
     meta.namespace.get_or_insert_with(|| "default".to_owned());
     meta.uid = Some(hash.clone());
@@ -288,7 +349,8 @@ fn fill(spec: &mut PodSpec, node: &str) {
     spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
     spec.termination_grace_period_seconds.get_or_insert(30);
-    spec.scheduler_name.get_or_insert_with(|| "default-scheduler".to_owned());
+    spec.scheduler_name
+        .get_or_insert_with(|| "default-scheduler".to_owned());
     spec.enable_service_links.get_or_insert(true);
     spec.security_context.get_or_insert_default();
     if let Some(class) = &spec.priority_class_name {
@@ -299,35 +361,57 @@ fn fill(spec: &mut PodSpec, node: &str) {
         };
         spec.priority.get_or_insert(priority);
     }
-    let everything = Toleration { operator: Some("Exists".to_owned()), effect: Some("NoExecute".to_owned()), ..Toleration::default() };
+    let everything = Toleration {
+        operator: Some("Exists".to_owned()),
+        effect: Some("NoExecute".to_owned()),
+        ..Toleration::default()
+    };
     let tolerations = spec.tolerations.get_or_insert_default();
     if !tolerations.contains(&everything) {
         tolerations.push(everything);
     }
     let host_network = spec.host_network == Some(true);
-    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+    for container in spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten())
+    {
         fill_container(container, host_network);
     }
 }
 
 fn fill_container(container: &mut Container, host_network: bool) {
-    container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".to_owned());
-    container.termination_message_policy.get_or_insert_with(|| "File".to_owned());
+    container
+        .termination_message_path
+        .get_or_insert_with(|| "/dev/termination-log".to_owned());
+    container
+        .termination_message_policy
+        .get_or_insert_with(|| "File".to_owned());
     let policy = crate::images::default_policy(container.image.as_deref().unwrap_or_default());
-    container.image_pull_policy.get_or_insert_with(|| policy.to_owned());
+    container
+        .image_pull_policy
+        .get_or_insert_with(|| policy.to_owned());
     for port in container.ports.iter_mut().flatten() {
         port.protocol.get_or_insert_with(|| "TCP".to_owned());
         if host_network && port.host_port.is_none() {
             port.host_port = Some(port.container_port);
         }
     }
-    let probes = [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    let probes = [
+        &mut container.liveness_probe,
+        &mut container.readiness_probe,
+        &mut container.startup_probe,
+    ];
     for probe in probes.into_iter().flatten() {
         fill_probe(probe);
     }
     if let Some(resources) = &mut container.resources {
         for (name, limit) in resources.limits.clone().into_iter().flatten() {
-            resources.requests.get_or_insert_default().entry(name).or_insert(limit);
+            resources
+                .requests
+                .get_or_insert_default()
+                .entry(name)
+                .or_insert(limit);
         }
     }
 }
@@ -356,7 +440,13 @@ mod tests {
         assert!(pod.is_static() && !pod.is_mirror());
         let container = &pod.spec().containers[0];
         assert_eq!(container.image_pull_policy.as_deref(), Some("IfNotPresent"));
-        assert!(container.resources.as_ref().and_then(|r| r.requests.as_ref()).is_some_and(|r| r.contains_key("cpu")));
+        assert!(
+            container
+                .resources
+                .as_ref()
+                .and_then(|r| r.requests.as_ref())
+                .is_some_and(|r| r.contains_key("cpu"))
+        );
         let again = static_pod(MANIFEST, "/m/web.yaml", "n1").expect("a pod");
         assert_eq!(pod.uid(), again.uid());
         let changed = static_pod(&MANIFEST.replace("x:1", "x:2"), "/m/web.yaml", "n1").expect("a pod");
@@ -370,13 +460,28 @@ mod tests {
         node.metadata.uid = Some("node-uid".into());
         let mirror = mirror_of(&pod, &node);
         assert!(mirror.is_mirror() && mirror.metadata.uid.is_none());
-        assert_eq!(mirror.annotation(CONFIG_MIRROR_ANNOTATION), pod.annotation(CONFIG_HASH_ANNOTATION));
-        assert_eq!(mirror.metadata.owner_references.as_ref().map(|o| o[0].uid.as_str()), Some("node-uid"));
+        assert_eq!(
+            mirror.annotation(CONFIG_MIRROR_ANNOTATION),
+            pod.annotation(CONFIG_HASH_ANNOTATION)
+        );
+        assert_eq!(
+            mirror
+                .metadata
+                .owner_references
+                .as_ref()
+                .map(|o| o[0].uid.as_str()),
+            Some("node-uid")
+        );
     }
 
     #[test]
     fn what_is_no_pod_is_refused() {
-        for text in ["", "kind: Service\napiVersion: v1", "kind: Pod\napiVersion: v1\nmetadata: {name: a}", "- x"] {
+        for text in [
+            "",
+            "kind: Service\napiVersion: v1",
+            "kind: Pod\napiVersion: v1\nmetadata: {name: a}",
+            "- x",
+        ] {
             assert!(static_pod(text, "f", "n").is_err(), "{text:?}");
         }
     }

@@ -40,11 +40,19 @@ fn is_old(token: &Token, now: Timestamp) -> bool {
 impl Tokens {
     /// No tokens yet.
     pub(crate) fn new(client: kube::Client) -> Self {
-        Self { client, kept: Arc::default() }
+        Self {
+            client,
+            kept: Arc::default(),
+        }
     }
 
     /// A token of the pod's service account for an audience.
-    pub(crate) async fn get(&self, pod: &Pod, audience: Option<&str>, seconds: i64) -> Result<String, kube::Error> {
+    pub(crate) async fn get(
+        &self,
+        pod: &Pod,
+        audience: Option<&str>,
+        seconds: i64,
+    ) -> Result<String, kube::Error> {
         let key = (pod.uid(), audience.unwrap_or_default().to_owned(), seconds);
         let now = Timestamp::now();
         let kept = self.kept.lock().get(&key).cloned();
@@ -86,7 +94,9 @@ impl Tokens {
             status: None,
         };
         let issued = Timestamp::now();
-        let answer = api.create_token_request(account, &PostParams::default(), &request).await?;
+        let answer = api
+            .create_token_request(account, &PostParams::default(), &request)
+            .await?;
         let status = answer.status.unwrap_or_default();
         Ok(Token {
             text: status.token.unwrap_or_default(),
@@ -109,8 +119,12 @@ mod tests {
     #[test]
     fn tokens_are_renewed_at_four_fifths_of_their_life_or_after_a_day() {
         let at = |s| Timestamp::from_second(s).expect("a time");
-        let token =
-            |life| Token { text: String::new(), issued: at(0), expires: at(life), jitter_seconds: 0 };
+        let token = |life| Token {
+            text: String::new(),
+            issued: at(0),
+            expires: at(life),
+            jitter_seconds: 0,
+        };
         assert!(!is_old(&token(3600), at(2879)));
         assert!(is_old(&token(3600), at(2880)));
         assert!(!is_old(&token(31_536_000), at(86_399)));

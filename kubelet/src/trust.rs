@@ -16,7 +16,11 @@ pub(crate) async fn bundle(
     let kind = GroupVersionKind::gvk("certificates.k8s.io", "v1beta1", "ClusterTrustBundle");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
     let found = if let Some(name) = name {
-        api.get_opt(name).await.map_err(|e| describe(&e))?.into_iter().collect()
+        api.get_opt(name)
+            .await
+            .map_err(|e| describe(&e))?
+            .into_iter()
+            .collect()
     } else {
         let Some(selector) = selector else { return Ok(None) };
         let params = ListParams::default().labels(&render(selector)?);
@@ -38,12 +42,20 @@ pub(crate) async fn bundle(
 fn certificates(pem: &str) -> Vec<String> {
     const END: &str = "-----END CERTIFICATE-----";
     pem.split_inclusive(END)
-        .filter_map(|part| part.find("-----BEGIN CERTIFICATE-----").map(|at| format!("{}\n", &part[at..])))
+        .filter_map(|part| {
+            part.find("-----BEGIN CERTIFICATE-----")
+                .map(|at| format!("{}\n", &part[at..]))
+        })
         .collect()
 }
 
 fn render(selector: &LabelSelector) -> Result<String, String> {
-    let mut parts: Vec<String> = selector.match_labels.iter().flatten().map(|(k, v)| format!("{k}={v}")).collect();
+    let mut parts: Vec<String> = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
     for expression in selector.match_expressions.iter().flatten() {
         let values = expression.values.as_deref().unwrap_or_default().join(",");
         let key = &expression.key;

@@ -41,6 +41,8 @@ pub(crate) struct Agent {
     pub(crate) pressure: Arc<ArcSwap<Pressure>>,
     /// Set to the object as it is known, for everybody who wants it.
     pub(crate) node: Arc<ArcSwap<Node>>,
+    /// Set once the node's object is known.
+    pub(crate) registered: tokio::sync::watch::Sender<bool>,
     /// Asks for an update out of turn.
     pub(crate) wake: Arc<Notify>,
 }
@@ -64,8 +66,14 @@ impl Agent {
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(Duration::from_secs(7));
         }
+        self.registered.send_replace(true);
         tracing::info!(node = %self.facts.name, "the node is registered");
-        self.shared.recorder.event(&self.event_node(), EventType::Normal, "Starting", "Starting kubelet.");
+        self.shared.recorder.event(
+            &self.event_node(),
+            EventType::Normal,
+            "Starting",
+            "Starting kubelet.",
+        );
         let mut written = Instant::now() - self.rhythm.report;
         let mut last_ready = None;
         loop {
@@ -74,7 +82,9 @@ impl Agent {
                     if last_ready.is_some_and(|l| l != ready) {
                         let reason = if ready { "NodeReady" } else { "NodeNotReady" };
                         let message = format!("Node {} status is now: {reason}", self.facts.name);
-                        self.shared.recorder.event(&self.event_node(), EventType::Normal, reason, message);
+                        self.shared
+                            .recorder
+                            .event(&self.event_node(), EventType::Normal, reason, message);
                     }
                     last_ready = Some(ready);
                 }
@@ -84,10 +94,16 @@ impl Agent {
                         tracing::warn!(%error, "registering the node failed");
                     }
                 }
-                Err(error) => tracing::warn!(error = %crate::objects::describe(&error), "updating the node's status failed"),
+                Err(error) => {
+                    tracing::warn!(error = %crate::objects::describe(&error), "updating the node's status failed")
+                }
             }
             // A node that isn't ready yet looks more often, so that it becomes ready without delay.
-            let pause = if last_ready == Some(true) { self.rhythm.update } else { Duration::from_millis(500) };
+            let pause = if last_ready == Some(true) {
+                self.rhythm.update
+            } else {
+                Duration::from_millis(500)
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.wake.notified() => {}
@@ -111,13 +127,21 @@ impl Agent {
                 existing
             } else {
                 let patch = json!({"metadata": {"labels": labels}});
-                api.patch(&self.facts.name, &PatchParams::default(), &Patch::Strategic(&patch)).await?
+                api.patch(
+                    &self.facts.name,
+                    &PatchParams::default(),
+                    &Patch::Strategic(&patch),
+                )
+                .await?
             };
             self.node.store(Arc::new(known));
             return Ok(());
         }
         if !self.rhythm.register {
-            return Err(kube::Error::Api(Box::new(kube::core::Status::failure("the node's object isn't there, and --register-node=false", "NotFound"))));
+            return Err(kube::Error::Api(Box::new(kube::core::Status::failure(
+                "the node's object isn't there, and --register-node=false",
+                "NotFound",
+            ))));
         }
         let node = new_node(&self.facts, &self.health().await, Timestamp::now());
         match api.create(&PostParams::default(), &node).await {
@@ -145,7 +169,14 @@ impl Agent {
                 return Ok(ready);
             }
             let patch = status_patch(&old, &new);
-            match api.patch_status(&self.facts.name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
+            match api
+                .patch_status(
+                    &self.facts.name,
+                    &PatchParams::default(),
+                    &Patch::Strategic(&patch),
+                )
+                .await
+            {
                 Ok(known) => {
                     self.take_pod_cidr(&known).await;
                     self.node.store(Arc::new(known));
@@ -178,14 +209,17 @@ impl Agent {
             Ok(answer) => {
                 let conditions = answer.status.map(|s| s.conditions).unwrap_or_default();
                 let failing = |kind: &str| {
-                    conditions.iter().find(|c| c.r#type == kind).filter(|c| !c.status).map(|c| {
-                        format!("{kind} reason:{} message:{}", c.reason, c.message)
-                    })
+                    conditions
+                        .iter()
+                        .find(|c| c.r#type == kind)
+                        .filter(|c| !c.status)
+                        .map(|c| format!("{kind} reason:{} message:{}", c.reason, c.message))
                 };
                 if let Some(problem) = failing("RuntimeReady") {
                     problems.push(format!("container runtime not ready: {problem}"));
                 }
-                let network = failing("NetworkReady").map(|n| format!("container runtime network not ready: {n}"));
+                let network =
+                    failing("NetworkReady").map(|n| format!("container runtime network not ready: {n}"));
                 self.shared.network_ready.store(Arc::new(network.clone()));
                 problems.extend(network);
             }

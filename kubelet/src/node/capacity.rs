@@ -15,8 +15,15 @@ pub(crate) fn kernel_memory() -> i64 {
 
 /// A line of meminfo in bytes.
 pub(crate) fn meminfo(text: &str, name: &str) -> Option<i64> {
-    let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().trim_end_matches("kB").trim().parse::<i64>().ok().map(|kb| kb * 1024)
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse::<i64>()
+        .ok()
+        .map(|kb| kb * 1024)
 }
 
 /// What the node has in all.
@@ -31,12 +38,24 @@ pub(crate) fn capacity(
     out.insert("memory".to_owned(), kibibytes(kernel_memory()));
     out.insert("pods".to_owned(), units(max_pods));
     if let Ok((total, ..)) = crate::volumes::local::fs_space(root) {
-        out.insert("ephemeral-storage".to_owned(), kibibytes(i64::try_from(total).unwrap_or(i64::MAX)));
+        out.insert(
+            "ephemeral-storage".to_owned(),
+            kibibytes(i64::try_from(total).unwrap_or(i64::MAX)),
+        );
     }
-    for entry in fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten() {
+    for entry in fs::read_dir("/sys/kernel/mm/hugepages")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let size = name.strip_prefix("hugepages-").and_then(|n| n.strip_suffix("kB")).and_then(|n| n.parse::<i64>().ok());
-        let count = fs::read_to_string(entry.path().join("nr_hugepages")).ok().and_then(|t| t.trim().parse::<i64>().ok());
+        let size = name
+            .strip_prefix("hugepages-")
+            .and_then(|n| n.strip_suffix("kB"))
+            .and_then(|n| n.parse::<i64>().ok());
+        let count = fs::read_to_string(entry.path().join("nr_hugepages"))
+            .ok()
+            .and_then(|t| t.trim().parse::<i64>().ok());
         if let (Some(size), Some(count)) = (size, count) {
             let shown = match size {
                 s if s % (1 << 20) == 0 => format!("{}Gi", s >> 20),
@@ -55,24 +74,39 @@ pub(crate) fn capacity(
 }
 
 /// What pods may have: the capacity less what is reserved and less the point where eviction begins.
-pub(crate) fn allocatable(capacity: &ResourceList, reserved: &[&BTreeMap<String, String>], eviction: &BTreeMap<String, i64>) -> ResourceList {
+pub(crate) fn allocatable(
+    capacity: &ResourceList,
+    reserved: &[&BTreeMap<String, String>],
+    eviction: &BTreeMap<String, i64>,
+) -> ResourceList {
     let mut out = ResourceList::new();
     for (name, quantity) in capacity {
-        let taken: Vec<Quantity> =
-            reserved.iter().filter_map(|r| r.get(name)).map(|a| Quantity(a.clone())).collect();
+        let taken: Vec<Quantity> = reserved
+            .iter()
+            .filter_map(|r| r.get(name))
+            .map(|a| Quantity(a.clone()))
+            .collect();
         if name == "cpu" {
             let taken: i64 = taken.iter().filter_map(quantity::milli).sum();
             let left = quantity::milli(quantity).unwrap_or(0) - taken;
             out.insert(name.clone(), millis(left.max(0)));
             continue;
         }
-        let taken: i64 = taken.iter().filter_map(quantity::value).sum::<i64>() + eviction.get(name).copied().unwrap_or(0);
+        let taken: i64 =
+            taken.iter().filter_map(quantity::value).sum::<i64>() + eviction.get(name).copied().unwrap_or(0);
         if taken == 0 {
             out.insert(name.clone(), quantity.clone());
             continue;
         }
         let left = (quantity::value(quantity).unwrap_or(0) - taken).max(0);
-        out.insert(name.clone(), if name == "pods" { units(left) } else { kibibytes(left) });
+        out.insert(
+            name.clone(),
+            if name == "pods" {
+                units(left)
+            } else {
+                kibibytes(left)
+            },
+        );
     }
     out
 }
@@ -84,11 +118,25 @@ mod tests {
     #[test]
     fn what_is_reserved_is_not_for_pods() {
         let list = |pairs: &[(&str, &str)]| -> ResourceList {
-            pairs.iter().map(|(n, a)| ((*n).to_owned(), Quantity((*a).to_owned()))).collect()
+            pairs
+                .iter()
+                .map(|(n, a)| ((*n).to_owned(), Quantity((*a).to_owned())))
+                .collect()
         };
-        let reserved: BTreeMap<String, String> = [("cpu".to_owned(), "250m".to_owned()), ("memory".to_owned(), "1Gi".to_owned())].into();
+        let reserved: BTreeMap<String, String> = [
+            ("cpu".to_owned(), "250m".to_owned()),
+            ("memory".to_owned(), "1Gi".to_owned()),
+        ]
+        .into();
         let eviction = [("memory".to_owned(), 100 << 20)].into();
-        let out = allocatable(&list(&[("cpu", "2"), ("memory", "4Gi"), ("pods", "110")]), &[&reserved], &eviction);
-        assert_eq!(out, list(&[("cpu", "1750m"), ("memory", "3043328Ki"), ("pods", "110")]));
+        let out = allocatable(
+            &list(&[("cpu", "2"), ("memory", "4Gi"), ("pods", "110")]),
+            &[&reserved],
+            &eviction,
+        );
+        assert_eq!(
+            out,
+            list(&[("cpu", "1750m"), ("memory", "3043328Ki"), ("pods", "110")])
+        );
     }
 }

@@ -4,8 +4,8 @@ use crate::pods::api_time;
 use crate::quantity::ResourceList;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler, NodeSpec,
-    NodeStatus, NodeSystemInfo, Taint,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+    NodeRuntimeHandler, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -58,8 +58,13 @@ pub(crate) fn new_node(facts: &Facts, health: &Health, now: Timestamp) -> Node {
     let mut node = Node::default();
     node.metadata.name = Some(facts.name.clone());
     node.metadata.labels = Some(standard_labels(facts));
-    node.metadata.annotations =
-        Some([("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())].into());
+    node.metadata.annotations = Some(
+        [(
+            "volumes.kubernetes.io/controller-managed-attach-detach".to_owned(),
+            "true".to_owned(),
+        )]
+        .into(),
+    );
     node.spec = Some(NodeSpec {
         provider_id: facts.provider_id.clone(),
         taints: (!facts.taints.is_empty()).then(|| facts.taints.clone()),
@@ -71,8 +76,15 @@ pub(crate) fn new_node(facts: &Facts, health: &Health, now: Timestamp) -> Node {
 
 /// The node's addresses.
 pub(crate) fn addresses(facts: &Facts) -> Vec<NodeAddress> {
-    let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
-    let mut out: Vec<NodeAddress> = facts.ips.iter().map(|ip| address("InternalIP", ip.to_string())).collect();
+    let address = |kind: &str, address: String| NodeAddress {
+        type_: kind.to_owned(),
+        address,
+    };
+    let mut out: Vec<NodeAddress> = facts
+        .ips
+        .iter()
+        .map(|ip| address("InternalIP", ip.to_string()))
+        .collect();
     out.push(address("Hostname", facts.hostname.clone()));
     out
 }
@@ -102,7 +114,11 @@ pub(crate) fn status(facts: &Facts, health: &Health, old: &NodeStatus, now: Time
     };
     let mut pressure = |kind: &str, on: bool, yes: &str, no: &str, what: &str| {
         let message = if on {
-            format!("kubelet has {}", what.replace("sufficient", "insufficient").replace("no disk pressure", "disk pressure"))
+            format!(
+                "kubelet has {}",
+                what.replace("sufficient", "insufficient")
+                    .replace("no disk pressure", "disk pressure")
+            )
         } else {
             format!("kubelet has {what}")
         };
@@ -130,10 +146,19 @@ pub(crate) fn status(facts: &Facts, health: &Health, old: &NodeStatus, now: Time
         "sufficient PID available",
     );
     if health.problems.is_empty() {
-        set("Ready", true, "KubeletReady", "kubelet is posting ready status".to_owned());
+        set(
+            "Ready",
+            true,
+            "KubeletReady",
+            "kubelet is posting ready status".to_owned(),
+        );
     } else {
         let text = health.problems.join(", ");
-        let text = if health.problems.len() > 1 { format!("[{text}]") } else { text };
+        let text = if health.problems.len() > 1 {
+            format!("[{text}]")
+        } else {
+            text
+        };
         set("Ready", false, "KubeletNotReady", text);
     }
     NodeStatus {
@@ -143,7 +168,9 @@ pub(crate) fn status(facts: &Facts, health: &Health, old: &NodeStatus, now: Time
         allocatable: Some(with_others(&facts.allocatable, old.allocatable.as_ref())),
         node_info: Some(facts.info.clone()),
         daemon_endpoints: Some(NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.port) }),
+            kubelet_endpoint: Some(DaemonEndpoint {
+                port: i32::from(facts.port),
+            }),
         }),
         images: Some(health.images.clone()),
         runtime_handlers: (!facts.handlers.is_empty()).then(|| facts.handlers.clone()),
@@ -179,7 +206,11 @@ pub(crate) fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
 
 /// Whether the pod network's state is to be told as the runtime does.
 pub(crate) fn is_ready(status: &NodeStatus) -> bool {
-    status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 #[cfg(test)]
@@ -189,16 +220,36 @@ mod tests {
     #[test]
     fn conditions_keep_their_transition_time_until_they_change() {
         let at = |s| Timestamp::from_second(s).expect("a time");
-        let facts = Facts { name: "n".into(), ..Facts::default() };
+        let facts = Facts {
+            name: "n".into(),
+            ..Facts::default()
+        };
         let first = status(&facts, &Health::default(), &NodeStatus::default(), at(100));
         let second = status(&facts, &Health::default(), &first, at(200));
         assert!(same(&first, &second) && first != second && is_ready(&second));
-        let sick = Health { problems: vec!["a".into(), "b".into()], memory_pressure: true, ..Health::default() };
+        let sick = Health {
+            problems: vec!["a".into(), "b".into()],
+            memory_pressure: true,
+            ..Health::default()
+        };
         let third = status(&facts, &sick, &second, at(300));
-        let ready = third.conditions.iter().flatten().find(|c| c.type_ == "Ready").expect("a condition");
+        let ready = third
+            .conditions
+            .iter()
+            .flatten()
+            .find(|c| c.type_ == "Ready")
+            .expect("a condition");
         assert_eq!(ready.message.as_deref(), Some("[a, b]"));
         assert_eq!(ready.last_transition_time, Some(api_time(at(300))));
-        let memory = third.conditions.iter().flatten().find(|c| c.type_ == "MemoryPressure").expect("a condition");
-        assert_eq!(memory.message.as_deref(), Some("kubelet has insufficient memory available"));
+        let memory = third
+            .conditions
+            .iter()
+            .flatten()
+            .find(|c| c.type_ == "MemoryPressure")
+            .expect("a condition");
+        assert_eq!(
+            memory.message.as_deref(),
+            Some("kubelet has insufficient memory available")
+        );
     }
 }

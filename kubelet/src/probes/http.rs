@@ -32,25 +32,51 @@ pub(crate) fn request(
     get: &HTTPGetAction,
     pod_ip: Option<&str>,
 ) -> Result<HttpRequest, String> {
-    let host = get.host.as_deref().filter(|h| !h.is_empty()).or(pod_ip).ok_or("the pod has no address yet")?;
+    let host = get
+        .host
+        .as_deref()
+        .filter(|h| !h.is_empty())
+        .or(pod_ip)
+        .ok_or("the pod has no address yet")?;
     let path = get.path.as_deref().unwrap_or("/");
     Ok(HttpRequest {
-        tls: get.scheme.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("https")),
+        tls: get
+            .scheme
+            .as_deref()
+            .is_some_and(|s| s.eq_ignore_ascii_case("https")),
         host: host.to_owned(),
         port: port(container, &get.port)?,
-        path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
-        headers: get.http_headers.iter().flatten().map(|h| (h.name.clone(), h.value.clone())).collect(),
+        path: if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("/{path}")
+        },
+        headers: get
+            .http_headers
+            .iter()
+            .flatten()
+            .map(|h| (h.name.clone(), h.value.clone()))
+            .collect(),
     })
 }
 
 impl HttpRequest {
     fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
         format!("{host}:{}", self.port)
     }
 
     fn url(&self) -> String {
-        format!("{}://{}{}", if self.tls { "https" } else { "http" }, self.authority(), self.path)
+        format!(
+            "{}://{}{}",
+            if self.tls { "https" } else { "http" },
+            self.authority(),
+            self.path
+        )
     }
 }
 
@@ -61,14 +87,20 @@ pub(crate) async fn probe(request: &HttpRequest, limit: Duration) -> Verdict {
         for _ in 0..=MAX_REDIRECTS {
             let (status, location, body) = send(&request).await?;
             if !(200..400).contains(&status) {
-                return Ok(Verdict::Failure(format!("HTTP probe failed with statuscode: {status}")));
+                return Ok(Verdict::Failure(format!(
+                    "HTTP probe failed with statuscode: {status}"
+                )));
             }
             let Some(location) = location.filter(|_| (300..400).contains(&status)) else {
                 return Ok(Verdict::Success);
             };
             match follow(&request, &location) {
                 Some(next) => request = next,
-                None => return Ok(Verdict::Warning(format!("Probe terminated redirects, Response body: {body}"))),
+                None => {
+                    return Ok(Verdict::Warning(format!(
+                        "Probe terminated redirects, Response body: {body}"
+                    )));
+                }
             }
         }
         Err("stopped after 10 redirects".to_owned())
@@ -88,22 +120,36 @@ pub(crate) async fn hook(request: &HttpRequest) -> Result<(), String> {
     let answer = match send(request).await {
         Err(_) if request.tls => {
             // Hooks that name HTTPS by habit for a plain server are forgiven, as they always were.
-            send(&HttpRequest { tls: false, ..request.clone() }).await
+            send(&HttpRequest {
+                tls: false,
+                ..request.clone()
+            })
+            .await
         }
         other => other,
     };
     let (status, ..) = answer.map_err(|e| format!("Get {:?}: {e}", request.url()))?;
-    if (200..400).contains(&status) { Ok(()) } else { Err(format!("HTTP hook failed with statuscode: {status}")) }
+    if (200..400).contains(&status) {
+        Ok(())
+    } else {
+        Err(format!("HTTP hook failed with statuscode: {status}"))
+    }
 }
 
 /// Where a redirect leads, as long as it stays on the host.
 fn follow(from: &HttpRequest, location: &str) -> Option<HttpRequest> {
     if location.starts_with('/') && !location.starts_with("//") {
-        return Some(HttpRequest { path: location.to_owned(), ..from.clone() });
+        return Some(HttpRequest {
+            path: location.to_owned(),
+            ..from.clone()
+        });
     }
     let uri: http::Uri = location.parse().ok()?;
     let Some(host) = uri.host() else {
-        return Some(HttpRequest { path: format!("/{location}"), ..from.clone() });
+        return Some(HttpRequest {
+            path: format!("/{location}"),
+            ..from.clone()
+        });
     };
     let tls = uri.scheme_str() == Some("https");
     (host.trim_matches(['[', ']']) == from.host).then(|| HttpRequest {
@@ -140,8 +186,9 @@ async fn exchange<S>(request: &HttpRequest, stream: S) -> Result<(u16, Option<St
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| e.to_string())?;
     let task = tokio::spawn(connection);
     let mut builder = http::Request::get(request.path.as_str());
     let own = |name: &str| request.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -157,11 +204,17 @@ where
     for (name, value) in request.headers.iter().filter(|(_, value)| !value.is_empty()) {
         builder = builder.header(name, value);
     }
-    let built = builder.header("Connection", "close").body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+    let built = builder
+        .header("Connection", "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| e.to_string())?;
     let response = sender.send_request(built).await.map_err(|e| e.to_string())?;
     let status = response.status().as_u16();
-    let location =
-        response.headers().get(http::header::LOCATION).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let location = response
+        .headers()
+        .get(http::header::LOCATION)
+        .and_then(|v| v.to_str().ok())
+        .map(str::to_owned);
     let mut body = response.into_body();
     let mut bytes = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
@@ -220,6 +273,8 @@ impl ServerCertVerifier for AnyCertificate {
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+        rustls::crypto::aws_lc_rs::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

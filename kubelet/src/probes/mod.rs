@@ -52,7 +52,13 @@ struct Job {
 impl Probes {
     /// No probes yet; `wake` is told of every change of a verdict.
     pub(crate) fn new(cri: Cri, recorder: Recorder, wake: Arc<Notify>) -> Self {
-        Self { cri, recorder, results: Arc::default(), wake, running: HashMap::new() }
+        Self {
+            cri,
+            recorder,
+            results: Arc::default(),
+            wake,
+            running: HashMap::new(),
+        }
     }
 
     /// The verdicts so far.
@@ -65,7 +71,10 @@ impl Probes {
         let mut wanted: HashSet<(String, Kind)> = HashSet::new();
         let sidecars = pod.init_containers().iter().filter(|c| is_sidecar(c));
         for container in pod.spec().containers.iter().chain(sidecars) {
-            let Some(seen) = observed.container(&container.name).filter(|c| c.state == ContainerState::Running) else {
+            let Some(seen) = observed
+                .container(&container.name)
+                .filter(|c| c.state == ContainerState::Running)
+            else {
                 continue;
             };
             for (kind, probe) in [
@@ -107,9 +116,12 @@ impl Probes {
     ) -> AbortHandle {
         let pod_ip = match observed.ips().first() {
             Some(ip) => Some(ip.clone()),
-            None if pod.is_host_network() => {
-                Some(pod.status().host_ip.clone().unwrap_or_else(|| "127.0.0.1".to_owned()))
-            }
+            None if pod.is_host_network() => Some(
+                pod.status()
+                    .host_ip
+                    .clone()
+                    .unwrap_or_else(|| "127.0.0.1".to_owned()),
+            ),
             None => None,
         };
         let job = Job {
@@ -140,9 +152,17 @@ fn map(results: &mut ProbeResults, kind: Kind) -> &mut HashMap<String, bool> {
 impl Job {
     async fn run(self) {
         let probe = &self.probe;
-        let period = Duration::from_secs(u64::try_from(probe.period_seconds.unwrap_or(10)).unwrap_or(10).max(1));
+        let period = Duration::from_secs(
+            u64::try_from(probe.period_seconds.unwrap_or(10))
+                .unwrap_or(10)
+                .max(1),
+        );
         let delay = i64::from(probe.initial_delay_seconds.unwrap_or(0));
-        let mut tracker = Tracker::new(self.kind, probe.success_threshold.unwrap_or(1), probe.failure_threshold.unwrap_or(3));
+        let mut tracker = Tracker::new(
+            self.kind,
+            probe.success_threshold.unwrap_or(1),
+            probe.failure_threshold.unwrap_or(3),
+        );
         if let Some(first) = tracker.initial() {
             self.set(first);
         }
@@ -176,13 +196,28 @@ impl Job {
 
     fn tell(&self, verdict: &Verdict, why: &str) {
         let mut about = reference(&*self.pod);
-        let group = if self.pod.spec().containers.iter().any(|c| c.name == self.container.name) { "containers" } else { "initContainers" };
+        let group = if self
+            .pod
+            .spec()
+            .containers
+            .iter()
+            .any(|c| c.name == self.container.name)
+        {
+            "containers"
+        } else {
+            "initContainers"
+        };
         about.field_path = Some(format!("spec.{group}{{{}}}", self.container.name));
         let (reason, what) = match verdict {
             Verdict::Warning(_) => ("ProbeWarning", "warning"),
             _ => ("Unhealthy", "failed"),
         };
-        self.recorder.about(about, EventType::Warning, reason, format!("{} probe {what}: {why}", self.kind.as_str()));
+        self.recorder.about(
+            about,
+            EventType::Warning,
+            reason,
+            format!("{} probe {what}: {why}", self.kind.as_str()),
+        );
     }
 
     fn set(&self, verdict: bool) {
@@ -193,7 +228,9 @@ impl Job {
     }
 
     async fn once(&self) -> Verdict {
-        let seconds = u64::try_from(self.probe.timeout_seconds.unwrap_or(1)).unwrap_or(1).max(1);
+        let seconds = u64::try_from(self.probe.timeout_seconds.unwrap_or(1))
+            .unwrap_or(1)
+            .max(1);
         let limit = Duration::from_secs(seconds);
         let probe = &self.probe;
         if let Some(exec) = &probe.exec {
@@ -202,7 +239,9 @@ impl Job {
                 Ok(answer) if answer.exit_code == 0 => Verdict::Success,
                 Ok(answer) => {
                     let output = [answer.stdout, answer.stderr].concat();
-                    Verdict::Failure(String::from_utf8_lossy(&output[..output.len().min(10 << 10)]).into_owned())
+                    Verdict::Failure(
+                        String::from_utf8_lossy(&output[..output.len().min(10 << 10)]).into_owned(),
+                    )
                 }
                 Err(error) if error.status.code() == tonic::Code::DeadlineExceeded => {
                     Verdict::Failure(format!("command timed out: {error}"))
@@ -224,7 +263,12 @@ impl Job {
                 Ok(port) => port,
                 Err(error) => return Verdict::Unknown(error),
             };
-            let host = tcp.host.as_deref().filter(|h| !h.is_empty()).or(self.pod_ip.as_deref()).unwrap_or("127.0.0.1");
+            let host = tcp
+                .host
+                .as_deref()
+                .filter(|h| !h.is_empty())
+                .or(self.pod_ip.as_deref())
+                .unwrap_or("127.0.0.1");
             return match tokio::time::timeout(limit, tokio::net::TcpStream::connect((host, port))).await {
                 Ok(Ok(_)) => Verdict::Success,
                 Ok(Err(error)) => Verdict::Failure(format!("dial tcp {host}:{port}: {error}")),

@@ -81,7 +81,11 @@ impl Tracker {
             self.last = Some(good);
             self.run = 1;
         }
-        let threshold = if good { self.success_threshold } else { self.failure_threshold };
+        let threshold = if good {
+            self.success_threshold
+        } else {
+            self.failure_threshold
+        };
         if self.run < threshold {
             return None;
         }
@@ -121,7 +125,10 @@ mod tests {
     #[test]
     fn thresholds_count_results_in_a_row() {
         let (yes, no) = (Some(true), Some(false));
-        assert_eq!(run(Kind::Readiness, 1, 3, "--+---"), [None, None, yes, None, None, no]);
+        assert_eq!(
+            run(Kind::Readiness, 1, 3, "--+---"),
+            [None, None, yes, None, None, no]
+        );
         assert_eq!(run(Kind::Readiness, 2, 1, "+-++"), [None, no, None, yes]);
         assert_eq!(run(Kind::Liveness, 1, 2, "-?-"), [None, None, no]);
     }

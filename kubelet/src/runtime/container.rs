@@ -29,9 +29,19 @@ pub(crate) fn log_path(container: &str, restarts: i32) -> String {
 }
 
 /// The container's configuration.
-pub(crate) fn container_config(pod: &Pod, container: &Container, inputs: ContainerInputs<'_>) -> ContainerConfig {
+pub(crate) fn container_config(
+    pod: &Pod,
+    container: &Container,
+    inputs: ContainerInputs<'_>,
+) -> ContainerConfig {
     let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
-        let value = |name: &str| inputs.environment.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+        let value = |name: &str| {
+            inputs
+                .environment
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, v)| v.clone())
+        };
         list.iter().flatten().map(|text| expand(text, &value)).collect()
     };
     let image = container.image.clone().unwrap_or_default();
@@ -46,7 +56,11 @@ pub(crate) fn container_config(pod: &Pod, container: &Container, inputs: Contain
             name: container.name.clone(),
             attempt: u32::try_from(inputs.restarts).unwrap_or(0),
         }),
-        image: Some(ImageSpec { image: inputs.image_ref, user_specified_image: image, ..ImageSpec::default() }),
+        image: Some(ImageSpec {
+            image: inputs.image_ref,
+            user_specified_image: image,
+            ..ImageSpec::default()
+        }),
         command: expanded(&container.command),
         args: expanded(&container.args),
         working_dir: container.working_dir.clone().unwrap_or_default(),
@@ -69,7 +83,10 @@ pub(crate) fn container_config(pod: &Pod, container: &Container, inputs: Contain
         envs: inputs
             .environment
             .into_iter()
-            .map(|(key, value)| KeyValue { key, value: value.into_bytes() })
+            .map(|(key, value)| KeyValue {
+                key,
+                value: value.into_bytes(),
+            })
             .collect(),
         mounts: inputs.mounts,
         devices: inputs.devices,

@@ -67,80 +67,138 @@ impl Cri {
             Ok(Err(status)) => Err(CriError { call, status }),
             Err(_) => Err(CriError {
                 call,
-                status: Status::deadline_exceeded(format!("no answer from the container runtime within {limit:?}")),
+                status: Status::deadline_exceeded(format!(
+                    "no answer from the container runtime within {limit:?}"
+                )),
             }),
         }
     }
 
     /// The runtime's name and version.
     pub(crate) async fn version(&self) -> CriResult<VersionResponse> {
-        let request = VersionRequest { version: "0.1.0".to_owned() };
+        let request = VersionRequest {
+            version: "0.1.0".to_owned(),
+        };
         Self::limited("Version", self.timeout, self.runtime.clone().version(request)).await
     }
 
     /// The runtime's conditions and handlers.
     pub(crate) async fn status(&self) -> CriResult<StatusResponse> {
-        Self::limited("Status", self.timeout, self.runtime.clone().status(StatusRequest { verbose: false })).await
+        Self::limited(
+            "Status",
+            self.timeout,
+            self.runtime.clone().status(StatusRequest { verbose: false }),
+        )
+        .await
     }
 
     /// What the runtime tells about its configuration; unimplemented before containerd 2.
     pub(crate) async fn runtime_config(&self) -> CriResult<RuntimeConfigResponse> {
-        Self::limited("RuntimeConfig", self.timeout, self.runtime.clone().runtime_config(RuntimeConfigRequest {}))
-            .await
+        Self::limited(
+            "RuntimeConfig",
+            self.timeout,
+            self.runtime.clone().runtime_config(RuntimeConfigRequest {}),
+        )
+        .await
     }
 
     /// Makes and starts a sandbox.
     pub(crate) async fn run_sandbox(&self, config: PodSandboxConfig, handler: String) -> CriResult<String> {
-        let request = RunPodSandboxRequest { config: Some(config), runtime_handler: handler };
-        let response =
-            Self::limited("RunPodSandbox", self.timeout * 2, self.runtime.clone().run_pod_sandbox(request)).await?;
+        let request = RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: handler,
+        };
+        let response = Self::limited(
+            "RunPodSandbox",
+            self.timeout * 2,
+            self.runtime.clone().run_pod_sandbox(request),
+        )
+        .await?;
         Ok(response.pod_sandbox_id)
     }
 
     /// Stops a sandbox and all its containers; stopping a stopped one is fine.
     pub(crate) async fn stop_sandbox(&self, id: &str) -> CriResult<()> {
-        let request = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        Self::limited("StopPodSandbox", self.timeout, self.runtime.clone().stop_pod_sandbox(request)).await?;
+        let request = StopPodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
+        Self::limited(
+            "StopPodSandbox",
+            self.timeout,
+            self.runtime.clone().stop_pod_sandbox(request),
+        )
+        .await?;
         Ok(())
     }
 
     /// Removes a sandbox and all its containers.
     pub(crate) async fn remove_sandbox(&self, id: &str) -> CriResult<()> {
-        let request = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        Self::limited("RemovePodSandbox", self.timeout, self.runtime.clone().remove_pod_sandbox(request)).await?;
+        let request = RemovePodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
+        Self::limited(
+            "RemovePodSandbox",
+            self.timeout,
+            self.runtime.clone().remove_pod_sandbox(request),
+        )
+        .await?;
         Ok(())
     }
 
     /// Sandboxes that match the filter.
     pub(crate) async fn list_sandboxes(&self, filter: PodSandboxFilter) -> CriResult<Vec<PodSandbox>> {
         let request = ListPodSandboxRequest { filter: Some(filter) };
-        Ok(Self::limited("ListPodSandbox", self.timeout, self.runtime.clone().list_pod_sandbox(request)).await?.items)
+        Ok(Self::limited(
+            "ListPodSandbox",
+            self.timeout,
+            self.runtime.clone().list_pod_sandbox(request),
+        )
+        .await?
+        .items)
     }
 
     /// One sandbox in full.
     pub(crate) async fn sandbox_status(&self, id: &str) -> CriResult<PodSandboxStatus> {
-        let request = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
-        Self::limited("PodSandboxStatus", self.timeout, self.runtime.clone().pod_sandbox_status(request))
-            .await?
-            .status
-            .ok_or_else(|| empty("PodSandboxStatus"))
+        let request = PodSandboxStatusRequest {
+            pod_sandbox_id: id.to_owned(),
+            verbose: false,
+        };
+        Self::limited(
+            "PodSandboxStatus",
+            self.timeout,
+            self.runtime.clone().pod_sandbox_status(request),
+        )
+        .await?
+        .status
+        .ok_or_else(|| empty("PodSandboxStatus"))
     }
 
     /// Containers that match the filter.
     pub(crate) async fn list_containers(&self, filter: ContainerFilter) -> CriResult<Vec<Container>> {
         let request = ListContainersRequest { filter: Some(filter) };
-        Ok(Self::limited("ListContainers", self.timeout, self.runtime.clone().list_containers(request))
-            .await?
-            .containers)
+        Ok(Self::limited(
+            "ListContainers",
+            self.timeout,
+            self.runtime.clone().list_containers(request),
+        )
+        .await?
+        .containers)
     }
 
     /// One container in full.
     pub(crate) async fn container_status(&self, id: &str) -> CriResult<ContainerStatus> {
-        let request = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-        Self::limited("ContainerStatus", self.timeout, self.runtime.clone().container_status(request))
-            .await?
-            .status
-            .ok_or_else(|| empty("ContainerStatus"))
+        let request = ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: false,
+        };
+        Self::limited(
+            "ContainerStatus",
+            self.timeout,
+            self.runtime.clone().container_status(request),
+        )
+        .await?
+        .status
+        .ok_or_else(|| empty("ContainerStatus"))
     }
 
     /// Makes a container.
@@ -155,61 +213,121 @@ impl Cri {
             config: Some(config),
             sandbox_config: Some(sandbox_config),
         };
-        let response =
-            Self::limited("CreateContainer", self.timeout, self.runtime.clone().create_container(request)).await?;
+        let response = Self::limited(
+            "CreateContainer",
+            self.timeout,
+            self.runtime.clone().create_container(request),
+        )
+        .await?;
         Ok(response.container_id)
     }
 
     /// Starts a container.
     pub(crate) async fn start_container(&self, id: &str) -> CriResult<()> {
-        let request = StartContainerRequest { container_id: id.to_owned() };
-        Self::limited("StartContainer", self.timeout, self.runtime.clone().start_container(request)).await?;
+        let request = StartContainerRequest {
+            container_id: id.to_owned(),
+        };
+        Self::limited(
+            "StartContainer",
+            self.timeout,
+            self.runtime.clone().start_container(request),
+        )
+        .await?;
         Ok(())
     }
 
     /// Asks a container to end, and kills it after the grace.
     pub(crate) async fn stop_container(&self, id: &str, grace: i64) -> CriResult<()> {
-        let request = StopContainerRequest { container_id: id.to_owned(), timeout: grace.max(0) };
+        let request = StopContainerRequest {
+            container_id: id.to_owned(),
+            timeout: grace.max(0),
+        };
         let limit = self.timeout + Duration::from_secs(grace.max(0).unsigned_abs());
-        Self::limited("StopContainer", limit, self.runtime.clone().stop_container(request)).await?;
+        Self::limited(
+            "StopContainer",
+            limit,
+            self.runtime.clone().stop_container(request),
+        )
+        .await?;
         Ok(())
     }
 
     /// Removes a container.
     pub(crate) async fn remove_container(&self, id: &str) -> CriResult<()> {
-        let request = RemoveContainerRequest { container_id: id.to_owned() };
-        Self::limited("RemoveContainer", self.timeout, self.runtime.clone().remove_container(request)).await?;
+        let request = RemoveContainerRequest {
+            container_id: id.to_owned(),
+        };
+        Self::limited(
+            "RemoveContainer",
+            self.timeout,
+            self.runtime.clone().remove_container(request),
+        )
+        .await?;
         Ok(())
     }
 
     /// Has the runtime open a container's log file again, after rotation.
     pub(crate) async fn reopen_log(&self, id: &str) -> CriResult<()> {
-        let request = ReopenContainerLogRequest { container_id: id.to_owned() };
-        Self::limited("ReopenContainerLog", self.timeout, self.runtime.clone().reopen_container_log(request)).await?;
+        let request = ReopenContainerLogRequest {
+            container_id: id.to_owned(),
+        };
+        Self::limited(
+            "ReopenContainerLog",
+            self.timeout,
+            self.runtime.clone().reopen_container_log(request),
+        )
+        .await?;
         Ok(())
     }
 
     /// Runs a command in a container to its end. No timeout when `limit` is zero.
-    pub(crate) async fn exec_sync(&self, id: &str, cmd: Vec<String>, limit: Duration) -> CriResult<ExecSyncResponse> {
+    pub(crate) async fn exec_sync(
+        &self,
+        id: &str,
+        cmd: Vec<String>,
+        limit: Duration,
+    ) -> CriResult<ExecSyncResponse> {
         let seconds = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
-        let request = ExecSyncRequest { container_id: id.to_owned(), cmd, timeout: seconds };
-        let bound = if limit.is_zero() { Duration::from_secs(24 * 3600) } else { limit + self.timeout };
+        let request = ExecSyncRequest {
+            container_id: id.to_owned(),
+            cmd,
+            timeout: seconds,
+        };
+        let bound = if limit.is_zero() {
+            Duration::from_secs(24 * 3600)
+        } else {
+            limit + self.timeout
+        };
         Self::limited("ExecSync", bound, self.runtime.clone().exec_sync(request)).await
     }
 
     /// A URL at which the runtime serves a command's streams.
     pub(crate) async fn exec(&self, request: ExecRequest) -> CriResult<String> {
-        Ok(Self::limited("Exec", self.timeout, self.runtime.clone().exec(request)).await?.url)
+        Ok(
+            Self::limited("Exec", self.timeout, self.runtime.clone().exec(request))
+                .await?
+                .url,
+        )
     }
 
     /// A URL at which the runtime serves a running container's streams.
     pub(crate) async fn attach(&self, request: AttachRequest) -> CriResult<String> {
-        Ok(Self::limited("Attach", self.timeout, self.runtime.clone().attach(request)).await?.url)
+        Ok(
+            Self::limited("Attach", self.timeout, self.runtime.clone().attach(request))
+                .await?
+                .url,
+        )
     }
 
     /// A URL at which the runtime forwards ports of a sandbox.
     pub(crate) async fn port_forward(&self, request: PortForwardRequest) -> CriResult<String> {
-        Ok(Self::limited("PortForward", self.timeout, self.runtime.clone().port_forward(request)).await?.url)
+        Ok(Self::limited(
+            "PortForward",
+            self.timeout,
+            self.runtime.clone().port_forward(request),
+        )
+        .await?
+        .url)
     }
 
     /// Changes a running container's limits.
@@ -221,25 +339,41 @@ impl Cri {
         };
         let call = self.runtime.clone();
         let mut call = call;
-        Self::limited("UpdateContainerResources", self.timeout, call.update_container_resources(request)).await?;
+        Self::limited(
+            "UpdateContainerResources",
+            self.timeout,
+            call.update_container_resources(request),
+        )
+        .await?;
         Ok(())
     }
 
     /// Usage of all containers.
     pub(crate) async fn container_stats(&self) -> CriResult<Vec<ContainerStats>> {
         let request = ListContainerStatsRequest { filter: None };
-        Ok(Self::limited("ListContainerStats", self.timeout, self.runtime.clone().list_container_stats(request))
-            .await?
-            .stats)
+        Ok(Self::limited(
+            "ListContainerStats",
+            self.timeout,
+            self.runtime.clone().list_container_stats(request),
+        )
+        .await?
+        .stats)
     }
 
     /// Tells the runtime the node's range of pod addresses.
     pub(crate) async fn update_pod_cidr(&self, pod_cidr: String) -> CriResult<()> {
         let request = UpdateRuntimeConfigRequest {
-            runtime_config: Some(RuntimeConfig { network_config: Some(NetworkConfig { pod_cidr }) }),
+            runtime_config: Some(RuntimeConfig {
+                network_config: Some(NetworkConfig { pod_cidr }),
+            }),
         };
         let mut call = self.runtime.clone();
-        Self::limited("UpdateRuntimeConfig", self.timeout, call.update_runtime_config(request)).await?;
+        Self::limited(
+            "UpdateRuntimeConfig",
+            self.timeout,
+            call.update_runtime_config(request),
+        )
+        .await?;
         Ok(())
     }
 
@@ -250,19 +384,37 @@ impl Cri {
             .get_container_events(Request::new(GetEventsRequest {}))
             .await
             .map(tonic::Response::into_inner)
-            .map_err(|status| CriError { call: "GetContainerEvents", status })
+            .map_err(|status| CriError {
+                call: "GetContainerEvents",
+                status,
+            })
     }
 
     /// Images on the node.
     pub(crate) async fn list_images(&self) -> CriResult<Vec<Image>> {
         let request = ListImagesRequest { filter: None };
-        Ok(Self::limited("ListImages", self.timeout, self.images.clone().list_images(request)).await?.images)
+        Ok(Self::limited(
+            "ListImages",
+            self.timeout,
+            self.images.clone().list_images(request),
+        )
+        .await?
+        .images)
     }
 
     /// One image, when it is there.
     pub(crate) async fn image_status(&self, image: ImageSpec) -> CriResult<Option<Image>> {
-        let request = ImageStatusRequest { image: Some(image), verbose: false };
-        Ok(Self::limited("ImageStatus", self.timeout, self.images.clone().image_status(request)).await?.image)
+        let request = ImageStatusRequest {
+            image: Some(image),
+            verbose: false,
+        };
+        Ok(Self::limited(
+            "ImageStatus",
+            self.timeout,
+            self.images.clone().image_status(request),
+        )
+        .await?
+        .image)
     }
 
     /// Pulls an image and returns the runtime's reference to it. Takes as long as it takes.
@@ -272,31 +424,51 @@ impl Cri {
         auth: Option<AuthConfig>,
         sandbox: Option<PodSandboxConfig>,
     ) -> CriResult<String> {
-        let request = PullImageRequest { image: Some(image), auth, sandbox_config: sandbox };
+        let request = PullImageRequest {
+            image: Some(image),
+            auth,
+            sandbox_config: sandbox,
+        };
         self.images
             .clone()
             .pull_image(request)
             .await
             .map(|response| response.into_inner().image_ref)
-            .map_err(|status| CriError { call: "PullImage", status })
+            .map_err(|status| CriError {
+                call: "PullImage",
+                status,
+            })
     }
 
     /// Removes an image.
     pub(crate) async fn remove_image(&self, image: ImageSpec) -> CriResult<()> {
         let request = RemoveImageRequest { image: Some(image) };
-        Self::limited("RemoveImage", self.timeout, self.images.clone().remove_image(request)).await?;
+        Self::limited(
+            "RemoveImage",
+            self.timeout,
+            self.images.clone().remove_image(request),
+        )
+        .await?;
         Ok(())
     }
 
     /// The file systems that hold images and containers.
     pub(crate) async fn image_fs_info(&self) -> CriResult<ImageFsInfoResponse> {
         let mut call = self.images.clone();
-        Self::limited("ImageFsInfo", self.timeout, call.image_fs_info(ImageFsInfoRequest {})).await
+        Self::limited(
+            "ImageFsInfo",
+            self.timeout,
+            call.image_fs_info(ImageFsInfoRequest {}),
+        )
+        .await
     }
 }
 
 fn empty(call: &'static str) -> CriError {
-    CriError { call, status: Status::internal("the container runtime answered without a status") }
+    CriError {
+        call,
+        status: Status::internal("the container runtime answered without a status"),
+    }
 }
 
 fn channel(path: PathBuf) -> Channel {

@@ -20,7 +20,13 @@ const TERMINATION_GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 
 /// A sandbox's labels: the pod's own and the identity.
 pub(crate) fn sandbox_labels(pod: &Pod) -> HashMap<String, String> {
-    let mut labels: HashMap<String, String> = pod.metadata.labels.clone().unwrap_or_default().into_iter().collect();
+    let mut labels: HashMap<String, String> = pod
+        .metadata
+        .labels
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
     labels.extend(identity(pod));
     labels
 }
@@ -42,13 +48,23 @@ fn identity(pod: &Pod) -> HashMap<String, String> {
 }
 
 /// A container's annotations: what is needed to judge and stop it when the pod's object is gone.
-pub(crate) fn container_annotations(pod: &Pod, container: &Container, restarts: i32) -> HashMap<String, String> {
+pub(crate) fn container_annotations(
+    pod: &Pod,
+    container: &Container,
+    restarts: i32,
+) -> HashMap<String, String> {
     let text = |v: &Option<String>| v.clone().unwrap_or_default();
     let mut out: HashMap<String, String> = [
         (HASH.to_owned(), format!("{:x}", container_hash(container))),
         (RESTART_COUNT.to_owned(), restarts.to_string()),
-        (TERMINATION_PATH.to_owned(), text(&container.termination_message_path)),
-        (TERMINATION_POLICY.to_owned(), text(&container.termination_message_policy)),
+        (
+            TERMINATION_PATH.to_owned(),
+            text(&container.termination_message_path),
+        ),
+        (
+            TERMINATION_POLICY.to_owned(),
+            text(&container.termination_message_policy),
+        ),
     ]
     .into();
     if let Some(grace) = pod.metadata.deletion_grace_period_seconds {
@@ -72,22 +88,33 @@ pub(crate) fn container_annotations(pod: &Pod, container: &Container, restarts: 
 
 /// The hash that a container was made with.
 pub(crate) fn hash(annotations: &HashMap<String, String>) -> u64 {
-    annotations.get(HASH).and_then(|h| u64::from_str_radix(h, 16).ok()).unwrap_or(0)
+    annotations
+        .get(HASH)
+        .and_then(|h| u64::from_str_radix(h, 16).ok())
+        .unwrap_or(0)
 }
 
 /// How often the container had been restarted when it was made.
 pub(crate) fn restart_count(annotations: &HashMap<String, String>) -> i32 {
-    annotations.get(RESTART_COUNT).and_then(|n| n.parse().ok()).unwrap_or(0)
+    annotations
+        .get(RESTART_COUNT)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Where the container's last words are, in the container.
 pub(crate) fn termination_path(annotations: &HashMap<String, String>) -> &str {
-    annotations.get(TERMINATION_PATH).map(String::as_str).unwrap_or_default()
+    annotations
+        .get(TERMINATION_PATH)
+        .map(String::as_str)
+        .unwrap_or_default()
 }
 
 /// Whether the end of the log stands in for missing last words.
 pub(crate) fn falls_back_to_logs(annotations: &HashMap<String, String>) -> bool {
-    annotations.get(TERMINATION_POLICY).is_some_and(|p| p == "FallbackToLogsOnError")
+    annotations
+        .get(TERMINATION_POLICY)
+        .is_some_and(|p| p == "FallbackToLogsOnError")
 }
 
 /// The preStop hook, for a container whose pod object is gone.
@@ -97,7 +124,11 @@ pub(crate) fn pre_stop(annotations: &HashMap<String, String>) -> Option<Lifecycl
 
 /// The grace for a container whose pod object is gone.
 pub(crate) fn grace(annotations: &HashMap<String, String>) -> Option<i64> {
-    annotations.get(DELETION_GRACE).or_else(|| annotations.get(TERMINATION_GRACE))?.parse().ok()
+    annotations
+        .get(DELETION_GRACE)
+        .or_else(|| annotations.get(TERMINATION_GRACE))?
+        .parse()
+        .ok()
 }
 
 /// The pod's UID in a sandbox's or container's labels.

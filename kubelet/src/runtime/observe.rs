@@ -21,13 +21,25 @@ fn by_uid(uid: &Uid) -> HashMap<String, String> {
 
 /// Everything that the runtime knows about a pod. Things that vanish while being asked for are left out.
 pub(crate) async fn observe(cri: &Cri, uid: &Uid) -> CriResult<Observed> {
-    let sandbox_filter = cri::PodSandboxFilter { label_selector: by_uid(uid), ..Default::default() };
-    let container_filter = cri::ContainerFilter { label_selector: by_uid(uid), ..Default::default() };
-    let (sandboxes, containers) =
-        tokio::try_join!(cri.list_sandboxes(sandbox_filter), cri.list_containers(container_filter))?;
+    let sandbox_filter = cri::PodSandboxFilter {
+        label_selector: by_uid(uid),
+        ..Default::default()
+    };
+    let container_filter = cri::ContainerFilter {
+        label_selector: by_uid(uid),
+        ..Default::default()
+    };
+    let (sandboxes, containers) = tokio::try_join!(
+        cri.list_sandboxes(sandbox_filter),
+        cri.list_containers(container_filter)
+    )?;
     let (sandboxes, containers) = tokio::join!(
         join_all(sandboxes.iter().map(|s| cri.sandbox_status(&s.id))),
-        join_all(containers.iter().map(|c| async move { (c, cri.container_status(&c.id).await) })),
+        join_all(
+            containers
+                .iter()
+                .map(|c| async move { (c, cri.container_status(&c.id).await) })
+        ),
     );
     let mut out = Observed::default();
     for status in sandboxes {
@@ -44,8 +56,10 @@ pub(crate) async fn observe(cri: &Cri, uid: &Uid) -> CriResult<Observed> {
             Err(error) => return Err(error),
         }
     }
-    out.sandboxes.sort_by_key(|s| std::cmp::Reverse((s.created_at, s.attempt)));
-    out.containers.sort_by_key(|c| std::cmp::Reverse((c.created_at, c.restart_count)));
+    out.sandboxes
+        .sort_by_key(|s| std::cmp::Reverse((s.created_at, s.attempt)));
+    out.containers
+        .sort_by_key(|c| std::cmp::Reverse((c.created_at, c.restart_count)));
     Ok(out)
 }
 
@@ -79,32 +93,52 @@ fn container(listed: &cri::Container, status: cri::ContainerStatus) -> ObservedC
         _ => ContainerState::Unknown,
     };
     let exited = state == ContainerState::Exited;
-    let user = status.user.as_ref().and_then(|u| u.linux.as_ref()).map(|u| ContainerUser {
-        uid: u.uid,
-        gid: u.gid,
-        supplemental_groups: u.supplemental_groups.clone(),
-    });
-    let resources = status.resources.as_ref().and_then(|r| r.linux.as_ref()).map(|l| ActualResources {
-        cpu_shares: l.cpu_shares,
-        cpu_quota: l.cpu_quota,
-        cpu_period: l.cpu_period,
-        memory_limit: l.memory_limit_in_bytes,
-    });
+    let user = status
+        .user
+        .as_ref()
+        .and_then(|u| u.linux.as_ref())
+        .map(|u| ContainerUser {
+            uid: u.uid,
+            gid: u.gid,
+            supplemental_groups: u.supplemental_groups.clone(),
+        });
+    let resources = status
+        .resources
+        .as_ref()
+        .and_then(|r| r.linux.as_ref())
+        .map(|l| ActualResources {
+            cpu_shares: l.cpu_shares,
+            cpu_quota: l.cpu_quota,
+            cpu_period: l.cpu_period,
+            memory_limit: l.memory_limit_in_bytes,
+        });
     let stop_signal = cri::Signal::try_from(status.stop_signal)
         .ok()
         .filter(|s| *s != cri::Signal::RuntimeDefault)
         .map(|s| s.as_str_name().to_owned());
     let mut out = ObservedContainer {
         id: status.id.clone(),
-        name: status.labels.get(labels::CONTAINER_NAME).cloned().unwrap_or_default(),
+        name: status
+            .labels
+            .get(labels::CONTAINER_NAME)
+            .cloned()
+            .unwrap_or_default(),
         sandbox_id: listed.pod_sandbox_id.clone(),
         state,
         created_at: from_nanos(status.created_at),
         started_at: from_nanos(status.started_at),
         finished_at: from_nanos(status.finished_at),
         exit_code: status.exit_code,
-        reason: if exited { status.reason.clone() } else { String::new() },
-        message: if exited { status.message.clone() } else { String::new() },
+        reason: if exited {
+            status.reason.clone()
+        } else {
+            String::new()
+        },
+        message: if exited {
+            status.message.clone()
+        } else {
+            String::new()
+        },
         image: status.image.as_ref().map(|i| i.image.clone()).unwrap_or_default(),
         image_ref: status.image_ref.clone(),
         hash: labels::hash(&status.annotations),
@@ -124,16 +158,32 @@ fn container(listed: &cri::Container, status: cri::ContainerStatus) -> ObservedC
 /// Takes a container's last words from its termination message file or the end of its log.
 fn add_last_words(out: &mut ObservedContainer, status: &cri::ContainerStatus) {
     let path = labels::termination_path(&status.annotations);
-    let fallback = labels::falls_back_to_logs(&status.annotations) && out.exit_code != 0 && out.reason != "ContainerCannotRun";
-    let host_path = status.mounts.iter().find(|m| !path.is_empty() && m.container_path == path).map(|m| &m.host_path);
-    let mut words = host_path.and_then(|p| read_head(Path::new(p), MAX_MESSAGE_BYTES)).unwrap_or_default();
+    let fallback = labels::falls_back_to_logs(&status.annotations)
+        && out.exit_code != 0
+        && out.reason != "ContainerCannotRun";
+    let host_path = status
+        .mounts
+        .iter()
+        .find(|m| !path.is_empty() && m.container_path == path)
+        .map(|m| &m.host_path);
+    let mut words = host_path
+        .and_then(|p| read_head(Path::new(p), MAX_MESSAGE_BYTES))
+        .unwrap_or_default();
     if words.is_empty() && fallback {
-        words = crate::logs::last_lines(Path::new(&status.log_path), MAX_LOG_FALLBACK_LINES, MAX_LOG_FALLBACK_BYTES);
+        words = crate::logs::last_lines(
+            Path::new(&status.log_path),
+            MAX_LOG_FALLBACK_LINES,
+            MAX_LOG_FALLBACK_BYTES,
+        );
     }
     if words.is_empty() {
         return;
     }
-    out.message = if out.message.is_empty() { words } else { format!("{}: {words}", out.message) };
+    out.message = if out.message.is_empty() {
+        words
+    } else {
+        format!("{}: {words}", out.message)
+    };
 }
 
 fn read_head(path: &Path, limit: usize) -> Option<String> {
@@ -162,7 +212,11 @@ pub(crate) async fn list_pods(cri: &Cri) -> CriResult<HashMap<Uid, (FoundPod, u6
         states
             .entry(uid.clone())
             .or_insert_with(|| {
-                let found = FoundPod { uid, name: text(labels::POD_NAME), namespace: text(labels::POD_NAMESPACE) };
+                let found = FoundPod {
+                    uid,
+                    name: text(labels::POD_NAME),
+                    namespace: text(labels::POD_NAMESPACE),
+                };
                 (found, Vec::new())
             })
             .1

@@ -96,12 +96,18 @@ impl Observed {
 
     /// The addresses of the newest sandbox, as long as it is ready.
     pub(crate) fn ips(&self) -> &[String] {
-        self.sandboxes.first().filter(|s| s.ready).map(|s| s.ips.as_slice()).unwrap_or_default()
+        self.sandboxes
+            .first()
+            .filter(|s| s.ready)
+            .map(|s| s.ips.as_slice())
+            .unwrap_or_default()
     }
 
     /// Whether any container may still be running.
     pub(crate) fn has_running(&self) -> bool {
-        self.containers.iter().any(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown))
+        self.containers
+            .iter()
+            .any(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown))
     }
 
     /// Whether nothing of the pod runs, its sandboxes included.

@@ -4,8 +4,8 @@ use super::{labels, security};
 use crate::pods::{PodExt, is_sidecar, log_dir_name};
 use k8s_openapi::api::core::v1::Pod;
 use rutter_proto::cri::{
-    DnsConfig, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxConfig, PodSandboxMetadata, PortMapping,
-    Protocol,
+    DnsConfig, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxConfig, PodSandboxMetadata,
+    PortMapping, Protocol,
 };
 use std::path::Path;
 
@@ -41,7 +41,11 @@ impl DnsSettings {
 }
 
 fn trim_dot(domain: &str) -> &str {
-    if domain == "." { domain } else { domain.trim_end_matches('.') }
+    if domain == "." {
+        domain
+    } else {
+        domain.trim_end_matches('.')
+    }
 }
 
 /// A pod's DNS configuration, and whether cluster DNS was asked for without being known.
@@ -60,11 +64,18 @@ pub(crate) fn pod_dns(pod: &Pod, settings: &DnsSettings) -> (DnsConfig, bool) {
         let domain = &settings.cluster_domain;
         let mut searches = Vec::new();
         if !domain.is_empty() {
-            searches =
-                vec![format!("{}.svc.{domain}", pod.namespace()), format!("svc.{domain}"), domain.clone()];
+            searches = vec![
+                format!("{}.svc.{domain}", pod.namespace()),
+                format!("svc.{domain}"),
+                domain.clone(),
+            ];
         }
         searches.extend(settings.host_searches.iter().cloned());
-        DnsConfig { servers: settings.cluster_dns.clone(), searches, options: vec!["ndots:5".to_owned()] }
+        DnsConfig {
+            servers: settings.cluster_dns.clone(),
+            searches,
+            options: vec!["ndots:5".to_owned()],
+        }
     } else {
         DnsConfig {
             servers: settings.host_servers.clone(),
@@ -78,10 +89,11 @@ pub(crate) fn pod_dns(pod: &Pod, settings: &DnsSettings) -> (DnsConfig, bool) {
         for option in own.options.iter().flatten() {
             let name = option.name.as_deref().unwrap_or_default();
             dns.options.retain(|o| o.split(':').next() != Some(name));
-            dns.options.push(match option.value.as_deref().filter(|v| !v.is_empty()) {
-                Some(value) => format!("{name}:{value}"),
-                None => name.to_owned(),
-            });
+            dns.options
+                .push(match option.value.as_deref().filter(|v| !v.is_empty()) {
+                    Some(value) => format!("{name}:{value}"),
+                    None => name.to_owned(),
+                });
         }
     }
     dedup(&mut dns.servers);
@@ -105,7 +117,11 @@ pub(crate) fn hostname(pod: &Pod, cluster_domain: &str) -> (String, String) {
     if let Some(name) = spec.hostname_override.as_deref().filter(|n| !n.is_empty()) {
         return (name.to_owned(), String::new());
     }
-    let name = spec.hostname.as_deref().filter(|h| !h.is_empty()).unwrap_or(pod.name());
+    let name = spec
+        .hostname
+        .as_deref()
+        .filter(|h| !h.is_empty())
+        .unwrap_or(pod.name());
     let short: String = name.chars().take(63).collect();
     let short = short.trim_end_matches(['-', '.']).to_owned();
     let domain = match spec.subdomain.as_deref().filter(|s| !s.is_empty()) {
@@ -118,7 +134,10 @@ pub(crate) fn hostname(pod: &Pod, cluster_domain: &str) -> (String, String) {
 /// The name that processes see.
 pub(crate) fn kernel_hostname(pod: &Pod, cluster_domain: &str) -> Result<String, String> {
     let (short, domain) = hostname(pod, cluster_domain);
-    if pod.spec().set_hostname_as_fqdn != Some(true) || domain.is_empty() || pod.spec().hostname_override.is_some() {
+    if pod.spec().set_hostname_as_fqdn != Some(true)
+        || domain.is_empty()
+        || pod.spec().hostname_override.is_some()
+    {
         return Ok(short);
     }
     let full = format!("{short}.{domain}");
@@ -133,7 +152,9 @@ pub(crate) fn kernel_hostname(pod: &Pod, cluster_domain: &str) -> Result<String,
 
 /// Where the pod's logs go.
 pub(crate) fn log_directory(root: &Path, pod: &Pod) -> String {
-    root.join(log_dir_name(pod.namespace(), pod.name(), &pod.uid())).to_string_lossy().into_owned()
+    root.join(log_dir_name(pod.namespace(), pod.name(), &pod.uid()))
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The ports of the node that lead to the pod.
@@ -141,7 +162,11 @@ pub(crate) fn port_mappings(pod: &Pod) -> Vec<PortMapping> {
     if pod.is_host_network() {
         return Vec::new();
     }
-    let containers = pod.spec().containers.iter().chain(pod.init_containers().iter().filter(|c| is_sidecar(c)));
+    let containers = pod
+        .spec()
+        .containers
+        .iter()
+        .chain(pod.init_containers().iter().filter(|c| is_sidecar(c)));
     containers
         .flat_map(|c| c.ports.iter().flatten())
         .filter(|p| p.host_port.is_some_and(|h| h > 0))
@@ -184,21 +209,36 @@ pub(crate) fn sandbox_config(
             namespace: pod.namespace().to_owned(),
             attempt,
         }),
-        hostname: if pod.is_host_network() { String::new() } else { hostname },
+        hostname: if pod.is_host_network() {
+            String::new()
+        } else {
+            hostname
+        },
         log_directory,
         dns_config: Some(dns),
         port_mappings: port_mappings(pod),
         labels: labels::sandbox_labels(pod),
-        annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
+        annotations: pod
+            .metadata
+            .annotations
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
         ..PodSandboxConfig::default()
     };
     config.linux = Some(LinuxPodSandboxConfig {
         cgroup_parent,
         security_context: Some(LinuxSandboxSecurityContext {
             namespace_options: Some(security::namespaces(pod)),
-            selinux_options: own.and_then(|s| s.se_linux_options.as_ref()).map(security::selinux),
+            selinux_options: own
+                .and_then(|s| s.se_linux_options.as_ref())
+                .map(security::selinux),
             run_as_user: value(own.and_then(|s| s.run_as_user)),
-            run_as_group: value(own.and_then(|s| s.run_as_group).filter(|_| own.is_some_and(|s| s.run_as_user.is_some()))),
+            run_as_group: value(
+                own.and_then(|s| s.run_as_group)
+                    .filter(|_| own.is_some_and(|s| s.run_as_user.is_some())),
+            ),
             supplemental_groups: groups,
             supplemental_groups_policy: security::groups_policy(pod),
             privileged,
@@ -221,8 +261,10 @@ mod tests {
     use serde_json::json;
 
     fn pod(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "web-0", "namespace": "shop", "uid": "u"}, "spec": spec}))
-            .expect("a pod")
+        serde_json::from_value(
+            json!({"metadata": {"name": "web-0", "namespace": "shop", "uid": "u"}, "spec": spec}),
+        )
+        .expect("a pod")
     }
 
     fn settings() -> DnsSettings {
@@ -236,12 +278,24 @@ mod tests {
 
     #[test]
     fn dns_follows_the_policy() {
-        let policy = |p: &str, host: bool| pod_dns(&pod(json!({"dnsPolicy": p, "hostNetwork": host, "containers": []})), &settings()).0;
+        let policy = |p: &str, host: bool| {
+            pod_dns(
+                &pod(json!({"dnsPolicy": p, "hostNetwork": host, "containers": []})),
+                &settings(),
+            )
+            .0
+        };
         let cluster = policy("ClusterFirst", false);
         assert_eq!(cluster.servers, ["10.96.0.10"]);
         assert_eq!(
             cluster.searches,
-            ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp.example", "lan"]
+            [
+                "shop.svc.cluster.local",
+                "svc.cluster.local",
+                "cluster.local",
+                "corp.example",
+                "lan"
+            ]
         );
         assert_eq!(cluster.options, ["ndots:5"]);
         assert_eq!(policy("ClusterFirst", true).servers, ["1.1.1.1"]);
@@ -266,10 +320,15 @@ mod tests {
     #[test]
     fn hostnames_are_cut_and_may_be_full() {
         let full = pod(json!({"containers": [], "subdomain": "db", "setHostnameAsFQDN": true}));
-        assert_eq!(kernel_hostname(&full, "cluster.local"), Ok("web-0.db.shop.svc.cluster.local".into()));
+        assert_eq!(
+            kernel_hostname(&full, "cluster.local"),
+            Ok("web-0.db.shop.svc.cluster.local".into())
+        );
         let long = pod(json!({"containers": [], "hostname": "x".repeat(70)}));
         assert_eq!(kernel_hostname(&long, "cluster.local").map(|h| h.len()), Ok(63));
-        let both = pod(json!({"containers": [], "hostname": "x".repeat(60), "subdomain": "db", "setHostnameAsFQDN": true}));
+        let both = pod(
+            json!({"containers": [], "hostname": "x".repeat(60), "subdomain": "db", "setHostnameAsFQDN": true}),
+        );
         assert!(kernel_hostname(&both, "cluster.local").is_err());
     }
 }

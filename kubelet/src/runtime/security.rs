@@ -22,7 +22,13 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Where Localhost seccomp profiles are, below the kubelet's root.
 pub(crate) const SECCOMP_DIR: &str = "/var/lib/kubelet/seccomp";
@@ -44,7 +50,13 @@ pub(crate) fn effective(pod: &Pod, container: &Container) -> SecurityContext {
 /// Which namespaces the pod's containers share with the node or each other.
 pub(crate) fn namespaces(pod: &Pod) -> NamespaceOption {
     let spec = pod.spec();
-    let node = |host: Option<bool>| if host == Some(true) { NamespaceMode::Node } else { NamespaceMode::Pod };
+    let node = |host: Option<bool>| {
+        if host == Some(true) {
+            NamespaceMode::Node
+        } else {
+            NamespaceMode::Pod
+        }
+    };
     let pid = if spec.host_pid == Some(true) {
         NamespaceMode::Node
     } else if spec.share_process_namespace == Some(true) {
@@ -73,14 +85,22 @@ pub(crate) fn selinux(options: &SELinuxOptions) -> SeLinuxOption {
 
 /// How supplemental groups combine with the image's.
 pub(crate) fn groups_policy(pod: &Pod) -> i32 {
-    match pod.spec().security_context.as_ref().and_then(|s| s.supplemental_groups_policy.as_deref()) {
+    match pod
+        .spec()
+        .security_context
+        .as_ref()
+        .and_then(|s| s.supplemental_groups_policy.as_deref())
+    {
         Some("Strict") => SupplementalGroupsPolicy::Strict.into(),
         _ => SupplementalGroupsPolicy::Merge.into(),
     }
 }
 
 fn profile(kind: ProfileType, path: String) -> SecurityProfile {
-    SecurityProfile { profile_type: kind.into(), localhost_ref: path }
+    SecurityProfile {
+        profile_type: kind.into(),
+        localhost_ref: path,
+    }
 }
 
 fn seccomp(own: Option<&SeccompProfile>, default: ProfileType) -> SecurityProfile {
@@ -97,13 +117,22 @@ pub(crate) fn sandbox_seccomp(pod: &Pod, privileged: bool) -> SecurityProfile {
     if privileged {
         return profile(ProfileType::Unconfined, String::new());
     }
-    seccomp(pod.spec().security_context.as_ref().and_then(|s| s.seccomp_profile.as_ref()), ProfileType::RuntimeDefault)
+    seccomp(
+        pod.spec()
+            .security_context
+            .as_ref()
+            .and_then(|s| s.seccomp_profile.as_ref()),
+        ProfileType::RuntimeDefault,
+    )
 }
 
 fn apparmor(sc: &SecurityContext) -> Option<SecurityProfile> {
     let own = sc.app_armor_profile.as_ref()?;
     Some(match own.type_.as_str() {
-        "Localhost" => profile(ProfileType::Localhost, own.localhost_profile.clone().unwrap_or_default()),
+        "Localhost" => profile(
+            ProfileType::Localhost,
+            own.localhost_profile.clone().unwrap_or_default(),
+        ),
         "Unconfined" => profile(ProfileType::Unconfined, String::new()),
         _ => profile(ProfileType::RuntimeDefault, String::new()),
     })
@@ -117,15 +146,27 @@ pub(crate) struct ImageUser {
 }
 
 /// Why a container that must not run as root isn't started.
-pub(crate) fn check_non_root(sc: &SecurityContext, image: &ImageUser, pod: &Pod, container: &str) -> Result<(), String> {
+pub(crate) fn check_non_root(
+    sc: &SecurityContext,
+    image: &ImageUser,
+    pod: &Pod,
+    container: &str,
+) -> Result<(), String> {
     if sc.run_as_non_root != Some(true) {
         return Ok(());
     }
-    let at = format!("(pod: \"{}_{}({})\", container: {container})", pod.name(), pod.namespace(), pod.uid());
+    let at = format!(
+        "(pod: \"{}_{}({})\", container: {container})",
+        pod.name(),
+        pod.namespace(),
+        pod.uid()
+    );
     match (sc.run_as_user, image.uid, image.username.as_str()) {
         (Some(0), ..) => Err(format!("container's runAsUser breaks non-root policy {at}")),
         (Some(_), ..) => Ok(()),
-        (None, Some(0), _) => Err(format!("container has runAsNonRoot and image will run as root {at}")),
+        (None, Some(0), _) => Err(format!(
+            "container has runAsNonRoot and image will run as root {at}"
+        )),
         (None, None, name) if !name.is_empty() => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {at}"
         )),
@@ -152,8 +193,18 @@ pub(crate) fn container_context(
         namespace_options.target_id = id.to_owned();
     }
     let hidden = sc.proc_mount.as_deref() != Some("Unmasked");
-    let paths = |list: &[&str]| if hidden { list.iter().map(|p| (*p).to_owned()).collect() } else { Vec::new() };
-    let default = if seccomp_default { ProfileType::RuntimeDefault } else { ProfileType::Unconfined };
+    let paths = |list: &[&str]| {
+        if hidden {
+            list.iter().map(|p| (*p).to_owned()).collect()
+        } else {
+            Vec::new()
+        }
+    };
+    let default = if seccomp_default {
+        ProfileType::RuntimeDefault
+    } else {
+        ProfileType::Unconfined
+    };
     LinuxContainerSecurityContext {
         capabilities: sc.capabilities.as_ref().map(|c| Capability {
             add_capabilities: c.add.clone().unwrap_or_default(),
@@ -165,7 +216,11 @@ pub(crate) fn container_context(
         selinux_options: sc.se_linux_options.as_ref().map(selinux),
         run_as_user: sc.run_as_user.or(image.uid).map(|value| Int64Value { value }),
         run_as_group: sc.run_as_group.map(|value| Int64Value { value }),
-        run_as_username: if sc.run_as_user.is_none() { image.username.clone() } else { String::new() },
+        run_as_username: if sc.run_as_user.is_none() {
+            image.username.clone()
+        } else {
+            String::new()
+        },
         readonly_rootfs: sc.read_only_root_filesystem == Some(true),
         supplemental_groups: groups,
         supplemental_groups_policy: groups_policy(pod),
@@ -193,7 +248,13 @@ mod tests {
             "securityContext": {"runAsUser": 1000, "runAsGroup": 3000, "fsGroup": 2000, "supplementalGroups": [7]},
             "containers": [{"name": "a", "securityContext": {"runAsUser": 5, "allowPrivilegeEscalation": false}}]}}))
         .expect("a pod");
-        let sc = container_context(&pod, &pod.spec().containers[0], &ImageUser::default(), None, false);
+        let sc = container_context(
+            &pod,
+            &pod.spec().containers[0],
+            &ImageUser::default(),
+            None,
+            false,
+        );
         assert_eq!(sc.run_as_user.map(|v| v.value), Some(5));
         assert_eq!(sc.run_as_group.map(|v| v.value), Some(3000));
         assert_eq!(sc.supplemental_groups, [2000, 7]);
@@ -204,12 +265,21 @@ mod tests {
     #[test]
     fn containers_that_must_not_be_root_are_refused_when_they_would_be() {
         let pod = Pod::default();
-        let must = SecurityContext { run_as_non_root: Some(true), ..SecurityContext::default() };
-        let user = |uid, name: &str| ImageUser { uid, username: name.to_owned() };
+        let must = SecurityContext {
+            run_as_non_root: Some(true),
+            ..SecurityContext::default()
+        };
+        let user = |uid, name: &str| ImageUser {
+            uid,
+            username: name.to_owned(),
+        };
         assert!(check_non_root(&must, &user(Some(0), ""), &pod, "c").is_err());
         assert!(check_non_root(&must, &user(None, "www"), &pod, "c").is_err());
         assert!(check_non_root(&must, &user(Some(33), ""), &pod, "c").is_ok());
-        let chosen = SecurityContext { run_as_user: Some(0), ..must.clone() };
+        let chosen = SecurityContext {
+            run_as_user: Some(0),
+            ..must.clone()
+        };
         assert!(check_non_root(&chosen, &user(Some(33), ""), &pod, "c").is_err());
         assert!(check_non_root(&SecurityContext::default(), &user(Some(0), ""), &pod, "c").is_ok());
     }

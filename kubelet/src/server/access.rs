@@ -63,7 +63,12 @@ pub(crate) enum Denied {
 
 /// Which subresources of the node a path may be allowed by, the most specific first. Pure.
 pub(crate) fn subresources(path: &str) -> Vec<&'static str> {
-    let under = |prefix: &str| path == prefix || path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+    let under = |prefix: &str| {
+        path == prefix
+            || path
+                .strip_prefix(prefix)
+                .is_some_and(|rest| rest.starts_with('/'))
+    };
     if under("/stats") {
         vec!["stats"]
     } else if under("/metrics") {
@@ -95,7 +100,13 @@ fn verb(method: &http::Method) -> &'static str {
 impl Access {
     /// Judges callers of a node's kubelet.
     pub(crate) fn new(client: kube::Client, node: String, rules: Rules) -> Self {
-        Self { client, node, rules, tokens: Mutex::default(), decisions: Mutex::default() }
+        Self {
+            client,
+            node,
+            rules,
+            tokens: Mutex::default(),
+            decisions: Mutex::default(),
+        }
     }
 
     /// Lets a caller in or not.
@@ -108,7 +119,9 @@ impl Access {
     ) -> Result<UserInfo, Denied> {
         let user = match (certificate, token) {
             (Some(user), _) => user.clone(),
-            (None, Some(token)) if self.rules.tokens => self.review(token).await?.ok_or(Denied::Unauthorized)?,
+            (None, Some(token)) if self.rules.tokens => {
+                self.review(token).await?.ok_or(Denied::Unauthorized)?
+            }
             (None, None) if self.rules.anonymous => UserInfo {
                 name: "system:anonymous".to_owned(),
                 groups: vec!["system:unauthenticated".to_owned()],
@@ -141,7 +154,10 @@ impl Access {
         }
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let review = TokenReview {
-            spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
+            spec: TokenReviewSpec {
+                token: token.to_owned(),
+                audiences: None,
+            },
             ..TokenReview::default()
         };
         let answer = api
@@ -149,19 +165,32 @@ impl Access {
             .await
             .map_err(|e| Denied::Unavailable(crate::objects::describe(&e)))?;
         let status = answer.status.unwrap_or_default();
-        let user = status.user.filter(|_| status.authenticated == Some(true)).map(|u| UserInfo {
-            name: u.username.unwrap_or_default(),
-            uid: u.uid.unwrap_or_default(),
-            groups: u.groups.unwrap_or_default(),
-            extra: u.extra.unwrap_or_default(),
-        });
-        let ttl = if user.is_some() { self.rules.token_ttl } else { Duration::from_secs(10) };
+        let user = status
+            .user
+            .filter(|_| status.authenticated == Some(true))
+            .map(|u| UserInfo {
+                name: u.username.unwrap_or_default(),
+                uid: u.uid.unwrap_or_default(),
+                groups: u.groups.unwrap_or_default(),
+                extra: u.extra.unwrap_or_default(),
+            });
+        let ttl = if user.is_some() {
+            self.rules.token_ttl
+        } else {
+            Duration::from_secs(10)
+        };
         keep(&self.tokens, key, user.clone(), now, ttl);
         Ok(user)
     }
 
     async fn may(&self, user: &UserInfo, verb: &str, subresource: &str) -> Result<bool, Denied> {
-        let key = format!("{}\n{}\n{}\n{verb}\n{subresource}\n{:?}", user.name, user.uid, user.groups.join("\t"), user.extra);
+        let key = format!(
+            "{}\n{}\n{}\n{verb}\n{subresource}\n{:?}",
+            user.name,
+            user.uid,
+            user.groups.join("\t"),
+            user.extra
+        );
         let now = Timestamp::now();
         if let Some(kept) = self.decisions.lock().get(&key).filter(|k| k.until > now) {
             return Ok(kept.value);
@@ -192,13 +221,23 @@ impl Access {
             .await
             .map_err(|e| Denied::Unavailable(crate::objects::describe(&e)))?;
         let allowed = answer.status.is_some_and(|s| s.allowed);
-        let ttl = if allowed { self.rules.allowed_ttl } else { self.rules.denied_ttl };
+        let ttl = if allowed {
+            self.rules.allowed_ttl
+        } else {
+            self.rules.denied_ttl
+        };
         keep(&self.decisions, key, allowed, now, ttl);
         Ok(allowed)
     }
 }
 
-fn keep<K: std::hash::Hash + Eq, T>(map: &Mutex<HashMap<K, Kept<T>>>, key: K, value: T, now: Timestamp, ttl: Duration) {
+fn keep<K: std::hash::Hash + Eq, T>(
+    map: &Mutex<HashMap<K, Kept<T>>>,
+    key: K,
+    value: T,
+    now: Timestamp,
+    ttl: Duration,
+) {
     let mut map = map.lock();
     if map.len() >= MAX_KEPT {
         map.retain(|_, kept| kept.until > now);
@@ -206,7 +245,13 @@ fn keep<K: std::hash::Hash + Eq, T>(map: &Mutex<HashMap<K, Kept<T>>>, key: K, va
             map.clear();
         }
     }
-    map.insert(key, Kept { value, until: now + ttl });
+    map.insert(
+        key,
+        Kept {
+            value,
+            until: now + ttl,
+        },
+    );
 }
 
 /// The user that a client certificate names.
@@ -214,10 +259,17 @@ pub(crate) fn certificate_user(der: &[u8]) -> Option<UserInfo> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let mut groups: Vec<String> =
-        subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
+    let mut groups: Vec<String> = subject
+        .iter_organization()
+        .filter_map(|o| o.as_str().ok())
+        .map(str::to_owned)
+        .collect();
     groups.push("system:authenticated".to_owned());
-    Some(UserInfo { name, groups, ..UserInfo::default() })
+    Some(UserInfo {
+        name,
+        groups,
+        ..UserInfo::default()
+    })
 }
 
 #[cfg(test)]

@@ -39,7 +39,9 @@ pub(crate) fn tls(
         for root in client_roots {
             store.add(root)?;
         }
-        let verifier = WebPkiClientVerifier::builder(Arc::new(store)).allow_unauthenticated().build()?;
+        let verifier = WebPkiClientVerifier::builder(Arc::new(store))
+            .allow_unauthenticated()
+            .build()?;
         builder.with_client_cert_verifier(verifier)
     };
     let mut config = builder.with_cert_resolver(certificate);
@@ -73,7 +75,12 @@ pub(crate) async fn serve(
     }
 }
 
-async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: tokio::net::TcpStream, peer: SocketAddr) {
+async fn connection(
+    server: Arc<Server>,
+    acceptor: TlsAcceptor,
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+) {
     let handshake = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await;
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
@@ -83,14 +90,22 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: tokio::n
         }
         Err(_) => return,
     };
-    let caller = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).and_then(|c| certificate_user(c));
+    let caller = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|c| c.first())
+        .and_then(|c| certificate_user(c));
     let service = service_fn(move |request| {
         let server = server.clone();
         let caller = caller.clone();
         async move { Ok::<_, Infallible>(server.answer(request, caller).await) }
     });
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+    if let Err(error) = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await
+    {
         tracing::debug!(%peer, %error, "a connection ended");
     }
 }
@@ -109,7 +124,9 @@ pub(crate) async fn serve_health(server: Arc<Server>, listener: TcpListener, sto
                 let server = server.clone();
                 async move {
                     let response = match (request.uri().path(), server.pleg.problem()) {
-                        ("/healthz" | "/healthz/ping" | "/healthz/syncloop", None) => super::api::text(http::StatusCode::OK, "ok"),
+                        ("/healthz" | "/healthz/ping" | "/healthz/syncloop", None) => {
+                            super::api::text(http::StatusCode::OK, "ok")
+                        }
                         ("/healthz" | "/healthz/ping" | "/healthz/syncloop", Some(problem)) => {
                             super::api::text(http::StatusCode::INTERNAL_SERVER_ERROR, problem)
                         }
@@ -118,7 +135,9 @@ pub(crate) async fn serve_health(server: Arc<Server>, listener: TcpListener, sto
                     Ok::<_, Infallible>(response)
                 }
             });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }

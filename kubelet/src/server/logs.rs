@@ -27,7 +27,11 @@ impl LogOptions {
         let mut out = Self::default();
         for (name, value) in query {
             let flag = || matches!(value.as_str(), "" | "1" | "true" | "True" | "TRUE" | "t" | "T");
-            let number = || value.parse::<u64>().map_err(|_| format!("{name}: {value:?} is not a whole number of 0 or more"));
+            let number = || {
+                value
+                    .parse::<u64>()
+                    .map_err(|_| format!("{name}: {value:?} is not a whole number of 0 or more"))
+            };
             match name.as_str() {
                 "follow" => out.follow = flag(),
                 "previous" => out.previous = flag(),
@@ -40,15 +44,21 @@ impl LogOptions {
                     out.since = Timestamp::from_second(since).ok();
                 }
                 "sinceTime" => {
-                    let at = value.parse().map_err(|e| format!("sinceTime: {value:?} is no time: {e}"))?;
+                    let at = value
+                        .parse()
+                        .map_err(|e| format!("sinceTime: {value:?} is no time: {e}"))?;
                     out.since = Some(at);
                 }
-                "stream" => out.stream = match value.as_str() {
-                    "Stdout" => Some("stdout".to_owned()),
-                    "Stderr" => Some("stderr".to_owned()),
-                    "" | "All" => None,
-                    other => return Err(format!("stream: {other:?} is not one of All, Stdout and Stderr")),
-                },
+                "stream" => {
+                    out.stream = match value.as_str() {
+                        "Stdout" => Some("stdout".to_owned()),
+                        "Stderr" => Some("stderr".to_owned()),
+                        "" | "All" => None,
+                        other => {
+                            return Err(format!("stream: {other:?} is not one of All, Stdout and Stderr"));
+                        }
+                    }
+                }
                 _ => {}
             }
         }
@@ -192,7 +202,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("0.log");
         std::fs::write(&path, text).expect("a file");
-        let query: Vec<(String, String)> = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let query: Vec<(String, String)> = query
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         let now = "2026-11-21T07:01:00Z".parse().expect("a time");
         let options = LogOptions::parse(&query, now).expect("options");
         let (sender, mut receiver) = mpsc::channel(100);
@@ -213,7 +226,13 @@ mod tests {
         assert_eq!(shown(text, &[("tailLines", "9")]).await, "one\ntwo\nthree\n");
         assert_eq!(shown(text, &[("sinceSeconds", "20")]).await, "three\n");
         assert_eq!(shown(text, &[("limitBytes", "5")]).await, "one\nt");
-        assert_eq!(shown(text, &[("timestamps", "true"), ("tailLines", "1")]).await, "2026-11-21T07:00:50Z three\n");
-        assert_eq!(shown(text, &[("stream", "Stdout"), ("follow", "1")]).await, "one\nthree\n");
+        assert_eq!(
+            shown(text, &[("timestamps", "true"), ("tailLines", "1")]).await,
+            "2026-11-21T07:00:50Z three\n"
+        );
+        assert_eq!(
+            shown(text, &[("stream", "Stdout"), ("follow", "1")]).await,
+            "one\nthree\n"
+        );
     }
 }

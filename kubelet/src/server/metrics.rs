@@ -27,7 +27,12 @@ fn usage(stats: &ContainerStats) -> Usage {
     let memory = stats.memory.as_ref();
     let value = |v: Option<&rutter_proto::cri::UInt64Value>| v.map_or(0, |v| v.value);
     Usage {
-        cpu_nanos: value(stats.cpu.as_ref().and_then(|c| c.usage_core_nano_seconds.as_ref())),
+        cpu_nanos: value(
+            stats
+                .cpu
+                .as_ref()
+                .and_then(|c| c.usage_core_nano_seconds.as_ref()),
+        ),
         working_set: value(memory.and_then(|m| m.working_set_bytes.as_ref())),
         usage: value(memory.and_then(|m| m.usage_bytes.as_ref())),
         rss: value(memory.and_then(|m| m.rss_bytes.as_ref())),
@@ -42,18 +47,29 @@ struct PodUsage {
 /// Memory in use by pod.
 pub(crate) async fn pod_memory(pool: &Pool) -> Vec<(Uid, i64)> {
     let sum = |p: &PodUsage| p.containers.values().map(|(_, u)| u.working_set).sum::<u64>();
-    pods(pool).await.iter().map(|p| (p.pod.uid(), i64::try_from(sum(p)).unwrap_or(i64::MAX))).collect()
+    pods(pool)
+        .await
+        .iter()
+        .map(|p| (p.pod.uid(), i64::try_from(sum(p)).unwrap_or(i64::MAX)))
+        .collect()
 }
 
 async fn pods(pool: &Pool) -> Vec<PodUsage> {
     let stats = pool.shared().cri.container_stats().await.unwrap_or_default();
-    let mut by_id: BTreeMap<String, ContainerStats> =
-        stats.into_iter().filter_map(|s| Some((s.attributes.as_ref()?.id.clone(), s))).collect();
+    let mut by_id: BTreeMap<String, ContainerStats> = stats
+        .into_iter()
+        .filter_map(|s| Some((s.attributes.as_ref()?.id.clone(), s)))
+        .collect();
     pool.list()
         .into_iter()
         .map(|(pod, view)| {
             let mut containers = BTreeMap::new();
-            for seen in view.observed.containers.iter().filter(|c| c.state == crate::runtime::observed::ContainerState::Running) {
+            for seen in view
+                .observed
+                .containers
+                .iter()
+                .filter(|c| c.state == crate::runtime::observed::ContainerState::Running)
+            {
                 if let Some(stats) = by_id.remove(&seen.id) {
                     let usage = usage(&stats);
                     containers.insert(seen.name.clone(), (stats, usage));
@@ -70,15 +86,30 @@ pub(crate) fn node(unified: bool) -> Usage {
     let total = meminfo(&memory, "MemTotal").unwrap_or(0);
     let available = meminfo(&memory, "MemAvailable").unwrap_or(0);
     let used = u64::try_from(total - available).unwrap_or(0);
-    let mut out = Usage { working_set: used, usage: used, ..Usage::default() };
-    let number = |path: std::path::PathBuf| std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<u64>().ok());
+    let mut out = Usage {
+        working_set: used,
+        usage: used,
+        ..Usage::default()
+    };
+    let number = |path: std::path::PathBuf| {
+        std::fs::read_to_string(path)
+            .ok()
+            .and_then(|t| t.trim().parse::<u64>().ok())
+    };
     if unified {
         let text = std::fs::read_to_string("/sys/fs/cgroup/cpu.stat").unwrap_or_default();
-        let micros = text.lines().find_map(|l| l.strip_prefix("usage_usec ")).and_then(|v| v.parse::<u64>().ok());
+        let micros = text
+            .lines()
+            .find_map(|l| l.strip_prefix("usage_usec "))
+            .and_then(|v| v.parse::<u64>().ok());
         out.cpu_nanos = micros.unwrap_or(0).saturating_mul(1000);
         if let Some(current) = number("/sys/fs/cgroup/memory.current".into()) {
             let stat = std::fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
-            let inactive = stat.lines().find_map(|l| l.strip_prefix("inactive_file ")).and_then(|v| v.parse().ok()).unwrap_or(0);
+            let inactive = stat
+                .lines()
+                .find_map(|l| l.strip_prefix("inactive_file "))
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(0);
             out.usage = current;
             out.working_set = current.saturating_sub(inactive);
         }
@@ -86,7 +117,12 @@ pub(crate) fn node(unified: bool) -> Usage {
         out.cpu_nanos = number("/sys/fs/cgroup/cpuacct/cpuacct.usage".into()).unwrap_or(0);
         if let Some(current) = number("/sys/fs/cgroup/memory/memory.usage_in_bytes".into()) {
             let stat = std::fs::read_to_string("/sys/fs/cgroup/memory/memory.stat").unwrap_or_default();
-            let field = |name: &str| stat.lines().find_map(|l| l.strip_prefix(name)).and_then(|v| v.trim().parse::<u64>().ok()).unwrap_or(0);
+            let field = |name: &str| {
+                stat.lines()
+                    .find_map(|l| l.strip_prefix(name))
+                    .and_then(|v| v.trim().parse::<u64>().ok())
+                    .unwrap_or(0)
+            };
             out.usage = current;
             out.rss = field("total_rss ");
             out.working_set = current.saturating_sub(field("total_inactive_file "));
@@ -105,35 +141,102 @@ pub(crate) async fn resource(server: &Server) -> Response<Body> {
         let _ = writeln!(out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}");
     };
     let seconds = |u: &Usage| u.cpu_nanos as f64 / 1e9;
-    head(&mut out, "container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the container in core-seconds");
+    head(
+        &mut out,
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the container in core-seconds",
+    );
     each(&pods, |container, pod, u| {
-        let _ = writeln!(out, "container_cpu_usage_seconds_total{{container=\"{container}\",namespace=\"{}\",pod=\"{}\"}} {} {now}", pod.namespace(), pod.name(), seconds(u));
+        let _ = writeln!(
+            out,
+            "container_cpu_usage_seconds_total{{container=\"{container}\",namespace=\"{}\",pod=\"{}\"}} {} {now}",
+            pod.namespace(),
+            pod.name(),
+            seconds(u)
+        );
     });
-    head(&mut out, "container_memory_working_set_bytes", "gauge", "Current working set of the container in bytes");
+    head(
+        &mut out,
+        "container_memory_working_set_bytes",
+        "gauge",
+        "Current working set of the container in bytes",
+    );
     each(&pods, |container, pod, u| {
-        let _ = writeln!(out, "container_memory_working_set_bytes{{container=\"{container}\",namespace=\"{}\",pod=\"{}\"}} {} {now}", pod.namespace(), pod.name(), u.working_set);
+        let _ = writeln!(
+            out,
+            "container_memory_working_set_bytes{{container=\"{container}\",namespace=\"{}\",pod=\"{}\"}} {} {now}",
+            pod.namespace(),
+            pod.name(),
+            u.working_set
+        );
     });
-    head(&mut out, "container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds");
+    head(
+        &mut out,
+        "container_start_time_seconds",
+        "gauge",
+        "Start time of the container since unix epoch in seconds",
+    );
     for entry in &pods {
         for (name, at) in starts(entry, server) {
-            let _ = writeln!(out, "container_start_time_seconds{{container=\"{name}\",namespace=\"{}\",pod=\"{}\"}} {at}", entry.pod.namespace(), entry.pod.name());
+            let _ = writeln!(
+                out,
+                "container_start_time_seconds{{container=\"{name}\",namespace=\"{}\",pod=\"{}\"}} {at}",
+                entry.pod.namespace(),
+                entry.pod.name()
+            );
         }
     }
-    head(&mut out, "node_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the node in core-seconds");
+    head(
+        &mut out,
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the node in core-seconds",
+    );
     let _ = writeln!(out, "node_cpu_usage_seconds_total {} {now}", seconds(&node));
-    head(&mut out, "node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes");
+    head(
+        &mut out,
+        "node_memory_working_set_bytes",
+        "gauge",
+        "Current working set of the node in bytes",
+    );
     let _ = writeln!(out, "node_memory_working_set_bytes {} {now}", node.working_set);
-    head(&mut out, "pod_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the pod in core-seconds");
+    head(
+        &mut out,
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the pod in core-seconds",
+    );
     for entry in pods.iter().filter(|p| !p.containers.is_empty()) {
         let total: f64 = entry.containers.values().map(|(_, u)| seconds(u)).sum();
-        let _ = writeln!(out, "pod_cpu_usage_seconds_total{{namespace=\"{}\",pod=\"{}\"}} {total} {now}", entry.pod.namespace(), entry.pod.name());
+        let _ = writeln!(
+            out,
+            "pod_cpu_usage_seconds_total{{namespace=\"{}\",pod=\"{}\"}} {total} {now}",
+            entry.pod.namespace(),
+            entry.pod.name()
+        );
     }
-    head(&mut out, "pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes");
+    head(
+        &mut out,
+        "pod_memory_working_set_bytes",
+        "gauge",
+        "Current working set of the pod in bytes",
+    );
     for entry in pods.iter().filter(|p| !p.containers.is_empty()) {
         let total: u64 = entry.containers.values().map(|(_, u)| u.working_set).sum();
-        let _ = writeln!(out, "pod_memory_working_set_bytes{{namespace=\"{}\",pod=\"{}\"}} {total} {now}", entry.pod.namespace(), entry.pod.name());
+        let _ = writeln!(
+            out,
+            "pod_memory_working_set_bytes{{namespace=\"{}\",pod=\"{}\"}} {total} {now}",
+            entry.pod.namespace(),
+            entry.pod.name()
+        );
     }
-    head(&mut out, "resource_scrape_error", "gauge", "1 if there was an error while getting container metrics, 0 otherwise");
+    head(
+        &mut out,
+        "resource_scrape_error",
+        "gauge",
+        "1 if there was an error while getting container metrics, 0 otherwise",
+    );
     let _ = writeln!(out, "resource_scrape_error 0");
     text(StatusCode::OK, out)
 }
@@ -147,7 +250,9 @@ fn each(pods: &[PodUsage], mut f: impl FnMut(&str, &Pod, &Usage)) {
 }
 
 fn starts(entry: &PodUsage, server: &Server) -> Vec<(String, f64)> {
-    let Some((_, view)) = server.pool.get(&entry.pod.uid()) else { return Vec::new() };
+    let Some((_, view)) = server.pool.get(&entry.pod.uid()) else {
+        return Vec::new();
+    };
     entry
         .containers
         .keys()
@@ -175,7 +280,8 @@ pub(crate) async fn summary(server: &Server) -> Response<Body> {
     let now = serde_json::to_value(api_time(Timestamp::now())).unwrap_or_default();
     let settings = &server.shared().settings;
     let memory = |u: &Usage, limit: Option<i64>| {
-        let mut out = tree!({"time": now, "usageBytes": u.usage, "workingSetBytes": u.working_set, "rssBytes": u.rss});
+        let mut out =
+            tree!({"time": now, "usageBytes": u.usage, "workingSetBytes": u.working_set, "rssBytes": u.rss});
         if let Some(limit) = limit.and_then(|l| u64::try_from(l).ok()) {
             out["availableBytes"] = tree!(limit.saturating_sub(u.working_set));
         }

@@ -17,7 +17,8 @@ use tokio::io::AsyncWrite;
 use tokio::sync::{Mutex, mpsc};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 
 const STDIN: u8 = 0;
 const RESIZE: u8 = 4;
@@ -41,7 +42,10 @@ pub(crate) fn accept(headers: &HeaderMap, protocol: &str) -> Option<Response<Bod
     let out = response.headers_mut();
     out.insert(header::CONNECTION, "Upgrade".parse().ok()?);
     out.insert(header::UPGRADE, "websocket".parse().ok()?);
-    out.insert("sec-websocket-accept", derive_accept_key(key.as_bytes()).parse().ok()?);
+    out.insert(
+        "sec-websocket-accept",
+        derive_accept_key(key.as_bytes()).parse().ok()?,
+    );
     out.insert("sec-websocket-protocol", protocol.parse().ok()?);
     Some(response)
 }
@@ -53,12 +57,19 @@ pub(crate) async fn serve(
     wanted: Wanted,
 ) -> Result<Option<Response<Body>>, UpgradeError> {
     let offers = offered(request.headers());
-    let Some(protocol) = PROTOCOLS.into_iter().find(|p| offers.iter().any(|o| o == p)) else { return Ok(None) };
-    let Some(response) = accept(request.headers(), protocol) else { return Ok(None) };
+    let Some(protocol) = PROTOCOLS.into_iter().find(|p| offers.iter().any(|o| o == p)) else {
+        return Ok(None);
+    };
+    let Some(response) = accept(request.headers(), protocol) else {
+        return Ok(None);
+    };
     let mut headers = HeaderMap::new();
     headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, header::HeaderValue::from_static("SPDY/3.1"));
-    headers.insert("x-stream-protocol-version", header::HeaderValue::from_static("v4.channel.k8s.io"));
+    headers.insert(
+        "x-stream-protocol-version",
+        header::HeaderValue::from_static("v4.channel.k8s.io"),
+    );
     let runtime = connect(url, &headers).await?;
     tokio::spawn(async move {
         let caller = match hyper::upgrade::on(request).await {
@@ -144,7 +155,9 @@ where
                     Message::Text(text) => Bytes::from(text.to_string()),
                     _ => continue,
                 };
-                let Some((channel, rest)) = bytes.split_first() else { continue };
+                let Some((channel, rest)) = bytes.split_first() else {
+                    continue;
+                };
                 let mut sender = sender.lock().await;
                 let done = match (*channel, inputs.get(channel)) {
                     (CLOSE, _) => match rest.first().and_then(|c| inputs.get(c)) {
@@ -181,13 +194,21 @@ where
     if !gone {
         for forward in forwards {
             if let Ok(Some(status)) = forward.await {
-                let status = if status.is_empty() { br#"{"metadata":{},"status":"Success"}"#.to_vec() } else { status };
+                let status = if status.is_empty() {
+                    br#"{"metadata":{},"status":"Success"}"#.to_vec()
+                } else {
+                    status
+                };
                 let mut message = vec![3];
                 message.extend_from_slice(&status);
                 let _ = to_socket.send(Message::Binary(message.into())).await;
             }
         }
-        let _ = to_socket.send(Message::Close(None)).await;
+        let normal = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
+        let _ = to_socket.send(Message::Close(Some(normal))).await;
         let _ = to_socket.close().await;
         feeding.abort();
     }
@@ -203,23 +224,36 @@ pub(crate) async fn tunnel(
     url: &str,
     protocol: &'static str,
 ) -> Result<Option<Response<Body>>, UpgradeError> {
-    let Some(response) = accept(request.headers(), protocol) else { return Ok(None) };
+    let Some(response) = accept(request.headers(), protocol) else {
+        return Ok(None);
+    };
     let mut headers = HeaderMap::new();
     headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, header::HeaderValue::from_static("SPDY/3.1"));
-    headers.insert("x-stream-protocol-version", header::HeaderValue::from_static("portforward.k8s.io"));
+    headers.insert(
+        "x-stream-protocol-version",
+        header::HeaderValue::from_static("portforward.k8s.io"),
+    );
     let runtime = connect(url, &headers).await?;
     tokio::spawn(async move {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let Ok(caller) = hyper::upgrade::on(request).await else { return };
+        let Ok(caller) = hyper::upgrade::on(request).await else {
+            return;
+        };
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(caller), Role::Server, None).await;
         let (mut to_socket, mut from_socket) = socket.split();
         let (mut reader, mut writer) = tokio::io::split(runtime.io);
         let out = async {
             let mut buffer = vec![0; 32 << 10];
             while let Ok(n) = reader.read(&mut buffer).await {
-                let Some(bytes) = buffer.get(..n).filter(|b| !b.is_empty()) else { break };
-                if to_socket.send(Message::Binary(Bytes::copy_from_slice(bytes))).await.is_err() {
+                let Some(bytes) = buffer.get(..n).filter(|b| !b.is_empty()) else {
+                    break;
+                };
+                if to_socket
+                    .send(Message::Binary(Bytes::copy_from_slice(bytes)))
+                    .await
+                    .is_err()
+                {
                     break;
                 }
             }

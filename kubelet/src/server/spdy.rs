@@ -85,7 +85,11 @@ fn header_block(headers: &[(&str, &str)], first: bool) -> Vec<u8> {
 impl<W: AsyncWrite + Unpin> Sender<W> {
     /// The sending half over a writer.
     pub(crate) fn new(writer: W) -> Self {
-        Self { writer, next: 1, started: false }
+        Self {
+            writer,
+            next: 1,
+            started: false,
+        }
     }
 
     /// Opens a stream.
@@ -119,7 +123,9 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
 
     /// Answers a ping.
     pub(crate) async fn pong(&mut self, id: u32) -> io::Result<()> {
-        self.writer.write_all(&control(PING, 0, &id.to_be_bytes())).await?;
+        self.writer
+            .write_all(&control(PING, 0, &id.to_be_bytes()))
+            .await?;
         self.writer.flush().await
     }
 
@@ -162,7 +168,11 @@ pub(crate) async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R) -> io::Resu
     reader.read_exact(&mut payload).await?;
     let payload = payload.freeze();
     let number = |at: usize| {
-        payload.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).unwrap_or(0)
+        payload
+            .get(at..at + 4)
+            .and_then(|b| b.try_into().ok())
+            .map(u32::from_be_bytes)
+            .unwrap_or(0)
     };
     if first & 0x8000_0000 == 0 {
         let mut out = Vec::new();
@@ -230,7 +240,10 @@ mod tests {
 
     #[test]
     fn frames_have_the_protocols_layout() {
-        assert_eq!(control(PING, 0, &7u32.to_be_bytes()), [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 7]);
+        assert_eq!(
+            control(PING, 0, &7u32.to_be_bytes()),
+            [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 7]
+        );
         assert_eq!(data_head(5, FIN, 0x0102), [0, 0, 0, 5, 1, 0, 1, 2]);
     }
 
@@ -262,7 +275,11 @@ mod tests {
         }
         assert_eq!(
             frames,
-            [Frame::Other, Frame::Stream(1, Event::Data(Bytes::from_static(b"abc"))), Frame::Stream(1, Event::End)]
+            [
+                Frame::Other,
+                Frame::Stream(1, Event::Data(Bytes::from_static(b"abc"))),
+                Frame::Stream(1, Event::End)
+            ]
         );
     }
 }

@@ -11,7 +11,9 @@ use tokio::net::TcpStream;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpgradeError {
     /// The address isn't one that can be used.
-    #[error("the container runtime's streaming address {0:?} can't be used: only http addresses with a port are")]
+    #[error(
+        "the container runtime's streaming address {0:?} can't be used: only http addresses with a port are"
+    )]
     Address(String),
     /// No connection.
     #[error("connecting to the container runtime's streaming server: {0}")]
@@ -37,13 +39,22 @@ pub(crate) struct Joined {
 pub(crate) async fn connect(url: &str, headers: &HeaderMap) -> Result<Joined, UpgradeError> {
     let bad = || UpgradeError::Address(url.to_owned());
     let uri: http::Uri = url.parse().map_err(|_| bad())?;
-    let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(bad)?;
-    let stream = TcpStream::connect((authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80))).await?;
+    let authority = uri
+        .authority()
+        .filter(|_| uri.scheme_str() == Some("http"))
+        .ok_or_else(bad)?;
+    let stream = TcpStream::connect((
+        authority.host().trim_matches(['[', ']']),
+        authority.port_u16().unwrap_or(80),
+    ))
+    .await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection.with_upgrades());
     let path = uri.path_and_query().map_or("/", |p| p.as_str());
-    let mut request = Request::post(path).header(header::HOST, authority.as_str()).body(Empty::<Bytes>::new())?;
+    let mut request = Request::post(path)
+        .header(header::HOST, authority.as_str())
+        .body(Empty::<Bytes>::new())?;
     if headers.contains_key("sec-websocket-key") {
         *request.method_mut() = http::Method::GET;
     }
@@ -53,12 +64,23 @@ pub(crate) async fn connect(url: &str, headers: &HeaderMap) -> Result<Joined, Up
     let response = sender.send_request(request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = response.status();
-        let body = response.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-        return Err(UpgradeError::Refused(status, String::from_utf8_lossy(&body).trim().to_owned()));
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map(|b| b.to_bytes())
+            .unwrap_or_default();
+        return Err(UpgradeError::Refused(
+            status,
+            String::from_utf8_lossy(&body).trim().to_owned(),
+        ));
     }
     let (head, body) = response.into_parts();
     let io = hyper::upgrade::on(Response::from_parts(head.clone(), body)).await?;
-    Ok(Joined { head, io: TokioIo::new(io) })
+    Ok(Joined {
+        head,
+        io: TokioIo::new(io),
+    })
 }
 
 /// The headers of a caller's upgrade that go on to the runtime.
@@ -76,7 +98,10 @@ pub(crate) fn upgrade_headers(from: &HeaderMap) -> HeaderMap {
 }
 
 /// Gives the caller the runtime's own answer, and joins the two connections byte by byte.
-pub(crate) async fn splice(request: Request<Incoming>, url: &str) -> Result<Response<crate::server::api::Body>, UpgradeError> {
+pub(crate) async fn splice(
+    request: Request<Incoming>,
+    url: &str,
+) -> Result<Response<crate::server::api::Body>, UpgradeError> {
     let joined = connect(url, &upgrade_headers(request.headers())).await?;
     let mut response = Response::new(crate::server::api::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -97,13 +122,19 @@ pub(crate) async fn splice(request: Request<Incoming>, url: &str) -> Result<Resp
 
 /// Whether a request asks for a WebSocket.
 pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(header::UPGRADE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let upgrade = headers
+        .get(header::UPGRADE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     upgrade.eq_ignore_ascii_case("websocket")
 }
 
 /// Whether a request asks for SPDY/3.1.
 pub(crate) fn is_spdy(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(header::UPGRADE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let upgrade = headers
+        .get(header::UPGRADE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     upgrade.eq_ignore_ascii_case("SPDY/3.1")
 }
 

@@ -4,8 +4,13 @@ use crate::pods::{PodExt, is_sidecar};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
 
 /// The condition types that only the kubelet writes.
-pub(crate) const OWNED: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub(crate) const OWNED: [&str; 5] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+];
 
 fn find<'a>(statuses: &'a [ContainerStatus], name: &str) -> Option<&'a ContainerStatus> {
     statuses.iter().find(|s| s.name == name)
@@ -44,7 +49,11 @@ pub(crate) fn initialized(
         match find(statuses, &container.name) {
             None => unknown.push(container.name.as_str()),
             Some(status) => {
-                let done = if is_sidecar(container) { status.started == Some(true) } else { status.ready };
+                let done = if is_sidecar(container) {
+                    status.started == Some(true)
+                } else {
+                    status.ready
+                };
                 if !done {
                     incomplete.push(container.name.as_str());
                 }
@@ -57,10 +66,15 @@ pub(crate) fn initialized(
     let started = |c: &Container| {
         find(statuses, &c.name).is_some_and(|s| {
             s.last_state.as_ref().is_some_and(|l| l.terminated.is_some())
-                || s.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+                || s.state
+                    .as_ref()
+                    .is_some_and(|s| s.running.is_some() || s.terminated.is_some())
         })
     };
-    if pod.spec().containers.iter().any(started) || (unknown.is_empty() && incomplete.is_empty()) || was_initialized {
+    if pod.spec().containers.iter().any(started)
+        || (unknown.is_empty() && incomplete.is_empty())
+        || was_initialized
+    {
         return condition(pod, kind, true, "", String::new());
     }
     let message = unready_message(&unknown, &incomplete, "incomplete");
@@ -82,7 +96,11 @@ fn unready_message(unknown: &[&str], not_ready: &[&str], what: &str) -> String {
 pub(crate) fn containers_ready(pod: &Pod, statuses: &[ContainerStatus], phase: &str) -> PodCondition {
     let kind = "ContainersReady";
     let (mut unknown, mut not_ready) = (Vec::new(), Vec::new());
-    let counted = pod.init_containers().iter().filter(|c| is_sidecar(c)).chain(&pod.spec().containers);
+    let counted = pod
+        .init_containers()
+        .iter()
+        .filter(|c| is_sidecar(c))
+        .chain(&pod.spec().containers);
     for container in counted {
         match find(statuses, &container.name) {
             None => unknown.push(container.name.as_str()),
@@ -107,13 +125,18 @@ pub(crate) fn containers_ready(pod: &Pod, statuses: &[ContainerStatus], phase: &
 pub(crate) fn ready(pod: &Pod, others: &[PodCondition], containers: &PodCondition) -> PodCondition {
     let kind = "Ready";
     if containers.status != "True" {
-        return PodCondition { type_: kind.to_owned(), ..containers.clone() };
+        return PodCondition {
+            type_: kind.to_owned(),
+            ..containers.clone()
+        };
     }
     let mut missing = Vec::new();
     for gate in pod.spec().readiness_gates.iter().flatten() {
         let name = &gate.condition_type;
         match others.iter().find(|c| c.type_ == *name) {
-            None => missing.push(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),
+            None => missing.push(format!(
+                "corresponding condition of pod readiness gate \"{name}\" does not exist."
+            )),
             Some(c) if c.status != "True" => missing.push(format!(
                 "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
                 c.status

@@ -4,8 +4,8 @@ use crate::plan::{any_regular_created, should_restart};
 use crate::pods::{PodExt, api_time, is_sidecar};
 use crate::runtime::observed::{ContainerState as Seen, Observed, ObservedContainer};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    ContainerUser, LinuxContainerUser, Pod, VolumeMountStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, ContainerUser, LinuxContainerUser, Pod, VolumeMountStatus,
 };
 use std::collections::BTreeMap;
 
@@ -15,13 +15,19 @@ pub(crate) type Reasons = BTreeMap<String, (String, String)>;
 fn waiting(reason: &str, message: &str) -> ContainerState {
     let text = |t: &str| (!t.is_empty()).then(|| t.to_owned());
     ContainerState {
-        waiting: Some(ContainerStateWaiting { reason: text(reason), message: text(message) }),
+        waiting: Some(ContainerStateWaiting {
+            reason: text(reason),
+            message: text(message),
+        }),
         ..ContainerState::default()
     }
 }
 
 fn terminated(state: ContainerStateTerminated) -> ContainerState {
-    ContainerState { terminated: Some(state), ..ContainerState::default() }
+    ContainerState {
+        terminated: Some(state),
+        ..ContainerState::default()
+    }
 }
 
 /// What is asked of one group of containers: init, regular or ephemeral.
@@ -45,8 +51,12 @@ pub(crate) fn statuses(
         let old = group.previous.iter().find(|s| s.name == container.name);
         let mut status = baseline(container, old, has_init);
         infer_lost(pod, observed, container, old, has_init, &mut status);
-        let seen: Vec<&ObservedContainer> =
-            observed.containers.iter().filter(|c| c.name == container.name).take(2).collect();
+        let seen: Vec<&ObservedContainer> = observed
+            .containers
+            .iter()
+            .filter(|c| c.name == container.name)
+            .take(2)
+            .collect();
         if let Some(newest) = seen.first() {
             let last = seen.get(1).map(|c| state_of(c, None, runtime).0);
             status = convert(newest, old, container, runtime);
@@ -89,7 +99,14 @@ fn baseline(container: &Container, old: Option<&ContainerStatus>, has_init: bool
     ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
-        state: Some(waiting(if has_init { "PodInitializing" } else { "ContainerCreating" }, "")),
+        state: Some(waiting(
+            if has_init {
+                "PodInitializing"
+            } else {
+                "ContainerCreating"
+            },
+            "",
+        )),
         volume_mounts: mounts(container),
         restart_count: old.map_or(0, |o| o.restart_count),
         last_state: Some(old.and_then(|o| o.last_state.clone()).unwrap_or_default()),
@@ -109,8 +126,14 @@ fn infer_lost(
     if observed.container(&container.name).is_some() {
         return;
     }
-    let was_running = old.and_then(|o| o.state.as_ref()).is_some_and(|s| s.running.is_some());
-    let default = if has_init { "PodInitializing" } else { "ContainerCreating" };
+    let was_running = old
+        .and_then(|o| o.state.as_ref())
+        .is_some_and(|s| s.running.is_some());
+    let default = if has_init {
+        "PodInitializing"
+    } else {
+        "ContainerCreating"
+    };
     let is_default = status
         .state
         .as_ref()
@@ -123,7 +146,8 @@ fn infer_lost(
     status.last_state = Some(terminated(ContainerStateTerminated {
         reason: Some("ContainerStatusUnknown".to_owned()),
         message: Some(
-            "The container could not be located when the pod was deleted.  The container used to be Running".to_owned(),
+            "The container could not be located when the pod was deleted.  The container used to be Running"
+                .to_owned(),
         ),
         exit_code: 137,
         ..ContainerStateTerminated::default()
@@ -134,11 +158,23 @@ fn infer_lost(
 }
 
 /// The state of one container, and whether it counts as one more restart.
-fn state_of(seen: &ObservedContainer, old: Option<&ContainerStatus>, runtime: &str) -> (ContainerState, bool) {
+fn state_of(
+    seen: &ObservedContainer,
+    old: Option<&ContainerStatus>,
+    runtime: &str,
+) -> (ContainerState, bool) {
     match seen.state {
         Seen::Running => {
-            let running = ContainerStateRunning { started_at: seen.started_at.map(api_time) };
-            (ContainerState { running: Some(running), ..ContainerState::default() }, false)
+            let running = ContainerStateRunning {
+                started_at: seen.started_at.map(api_time),
+            };
+            (
+                ContainerState {
+                    running: Some(running),
+                    ..ContainerState::default()
+                },
+                false,
+            )
         }
         Seen::Created => (waiting("", ""), false),
         Seen::Exited => {
@@ -154,7 +190,11 @@ fn state_of(seen: &ObservedContainer, old: Option<&ContainerStatus>, runtime: &s
             };
             (terminated(state), false)
         }
-        Seen::Unknown if old.and_then(|o| o.state.as_ref()).is_some_and(|s| s.running.is_some()) => {
+        Seen::Unknown
+            if old
+                .and_then(|o| o.state.as_ref())
+                .is_some_and(|s| s.running.is_some()) =>
+        {
             let state = ContainerStateTerminated {
                 reason: Some("ContainerStatusUnknown".to_owned()),
                 message: Some("The container could not be located when the pod was terminated".to_owned()),
@@ -181,14 +221,21 @@ fn convert(
         restarts = restarts.max(old.restart_count);
         let old_end = old.state.as_ref().and_then(|s| s.terminated.clone());
         let old_last = old.last_state.as_ref().and_then(|s| s.terminated.clone());
-        if let Some(end) = old_end.filter(|_| old.container_id.as_deref() != Some(&id)).or(old_last) {
+        if let Some(end) = old_end
+            .filter(|_| old.container_id.as_deref() != Some(&id))
+            .or(old_last)
+        {
             last_state = terminated(end);
         }
     }
     ContainerStatus {
         name: seen.name.clone(),
         restart_count: restarts + i32::from(lost),
-        image: if seen.image.is_empty() { container.image.clone().unwrap_or_default() } else { seen.image.clone() },
+        image: if seen.image.is_empty() {
+            container.image.clone().unwrap_or_default()
+        } else {
+            seen.image.clone()
+        },
         image_id: seen.image_ref.clone(),
         container_id: Some(id),
         state: Some(state),
@@ -235,7 +282,9 @@ fn wait_for_start(
     if !should_restart(container, pod, observed) {
         return;
     }
-    let Some((reason, message)) = reasons.get(&container.name) else { return };
+    let Some((reason, message)) = reasons.get(&container.name) else {
+        return;
+    };
     if status.state.as_ref().is_some_and(|s| s.terminated.is_some()) {
         status.last_state = status.state.take();
     }

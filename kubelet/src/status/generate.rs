@@ -33,7 +33,11 @@ pub(crate) struct StatusInputs<'a> {
 pub(crate) fn pod_status(pod: &Pod, observed: &Observed, inputs: &StatusInputs<'_>) -> PodStatus {
     let previous = inputs.previous;
     let group = |containers: &[Container], previous: &Option<Vec<ContainerStatus>>, init| {
-        let group = Group { containers, previous: previous.as_deref().unwrap_or_default(), init };
+        let group = Group {
+            containers,
+            previous: previous.as_deref().unwrap_or_default(),
+            init,
+        };
         statuses(pod, observed, &group, inputs.reasons, inputs.runtime)
     };
     let ephemeral: Vec<Container> = pod.ephemeral_containers().iter().map(plain_container).collect();
@@ -44,7 +48,10 @@ pub(crate) fn pod_status(pod: &Pod, observed: &Observed, inputs: &StatusInputs<'
     let active = |c: &Container| {
         observed.container(&c.name).is_some_and(|s| {
             matches!(s.state, Seen::Running | Seen::Exited | Seen::Created)
-                && observed.sandboxes.first().is_some_and(|newest| newest.id == s.sandbox_id)
+                && observed
+                    .sandboxes
+                    .first()
+                    .is_some_and(|newest| newest.id == s.sandbox_id)
         })
     };
     let initialized = pod.spec().containers.iter().any(active);
@@ -82,12 +89,21 @@ pub(crate) fn pod_status(pod: &Pod, observed: &Observed, inputs: &StatusInputs<'
         .filter(|c| !conditions::OWNED.contains(&c.type_.as_str()))
         .cloned()
         .collect();
-    if let Some(disruption) = previous.conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget") {
+    if let Some(disruption) = previous
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == "DisruptionTarget")
+    {
         list.retain(|c| c.type_ != "DisruptionTarget");
         list.push(disruption.clone());
     }
     let was_initialized = !pod.init_containers().is_empty()
-        && previous.conditions.iter().flatten().any(|c| c.type_ == "Initialized" && c.status == "True");
+        && previous
+            .conditions
+            .iter()
+            .flatten()
+            .any(|c| c.type_ == "Initialized" && c.status == "True");
     let containers_ready = conditions::containers_ready(pod, &ready_view, &new_phase);
     let own = [
         conditions::ready_to_start(pod, !sandbox_changed(pod, observed).0),
@@ -96,7 +112,10 @@ pub(crate) fn pod_status(pod: &Pod, observed: &Observed, inputs: &StatusInputs<'
         containers_ready,
         conditions::scheduled(pod),
     ];
-    list.extend(own.into_iter().map(|c| with_transition(c, previous, pod, inputs.now)));
+    list.extend(
+        own.into_iter()
+            .map(|c| with_transition(c, previous, pod, inputs.now)),
+    );
 
     let some = |list: Vec<ContainerStatus>| (!list.is_empty()).then_some(list);
     let mut status = PodStatus {
@@ -132,8 +151,13 @@ fn add_addresses(pod: &Pod, observed: &Observed, inputs: &StatusInputs<'_>, stat
     status.pod_ip = ips.first().cloned();
     status.pod_ips = (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect());
     status.host_ip = inputs.host_ips.first().cloned();
-    status.host_ips =
-        (!inputs.host_ips.is_empty()).then(|| inputs.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect());
+    status.host_ips = (!inputs.host_ips.is_empty()).then(|| {
+        inputs
+            .host_ips
+            .iter()
+            .map(|ip| HostIP { ip: ip.clone() })
+            .collect()
+    });
 }
 
 /// Fills in whether containers have started and are ready.
@@ -158,7 +182,9 @@ fn apply_probes(
             status.ready = ready;
         } else {
             let state = status.state.as_ref();
-            status.ready = state.and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.exit_code == 0);
+            status.ready = state
+                .and_then(|s| s.terminated.as_ref())
+                .is_some_and(|t| t.exit_code == 0);
             status.started = Some(state.is_some_and(|s| s.running.is_some()));
         }
     }
@@ -188,7 +214,9 @@ fn with_transition(mut new: PodCondition, previous: &PodStatus, pod: &Pod, now: 
         .chain(pod.status().conditions.iter().flatten())
         .find(|c| c.type_ == new.type_);
     new.last_transition_time = match old {
-        Some(old) if old.status == new.status && old.last_transition_time.is_some() => old.last_transition_time.clone(),
+        Some(old) if old.status == new.status && old.last_transition_time.is_some() => {
+            old.last_transition_time.clone()
+        }
         _ => Some(api_time(now)),
     };
     new

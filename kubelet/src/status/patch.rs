@@ -36,7 +36,14 @@ pub(crate) fn status_patch(uid: &str, old: &Value, new: &Value) -> Option<Value>
             }
         }
     }
-    for key in ["reason", "message", "podIP", "podIPs", "containerStatuses", "initContainerStatuses"] {
+    for key in [
+        "reason",
+        "message",
+        "podIP",
+        "podIPs",
+        "containerStatuses",
+        "initContainerStatuses",
+    ] {
         if old.contains_key(key) && !new.contains_key(key) {
             out.insert(key.to_owned(), Value::Null);
         }
@@ -45,7 +52,12 @@ pub(crate) fn status_patch(uid: &str, old: &Value, new: &Value) -> Option<Value>
 }
 
 fn conditions(old: &Value, new: &Value) -> Vec<Value> {
-    let kind = |c: &Value| c.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let kind = |c: &Value| {
+        c.get("type")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let old = old.as_array().map(Vec::as_slice).unwrap_or_default();
     let new = new.as_array().map(Vec::as_slice).unwrap_or_default();
     let ours = |name: &str| OWNED.contains(&name) || name == "DisruptionTarget";

@@ -15,9 +15,13 @@ fn state(statuses: &[ContainerStatus], container: &Container) -> State {
     let Some(status) = statuses.iter().find(|s| s.name == container.name) else {
         return State::Unknown;
     };
-    let Some(state) = &status.state else { return State::Unknown };
+    let Some(state) = &status.state else {
+        return State::Unknown;
+    };
     if state.running.is_some() {
-        State::Running { started: status.started == Some(true) }
+        State::Running {
+            started: status.started == Some(true),
+        }
     } else if let Some(terminated) = &state.terminated {
         State::Terminated(terminated.exit_code)
     } else if state.waiting.is_some() {
@@ -35,7 +39,8 @@ fn state(statuses: &[ContainerStatus], container: &Container) -> State {
 pub(crate) fn phase(pod: &Pod, statuses: &[ContainerStatus], ended: bool, initialized: bool) -> &'static str {
     let spec = pod.spec();
     let (mut pending_init, mut pending_sidecars) = (0, 0);
-    let (mut unknown, mut running, mut waiting, mut stopped, mut final_stops, mut succeeded) = (0, 0, 0, 0, 0, 0);
+    let (mut unknown, mut running, mut waiting, mut stopped, mut final_stops, mut succeeded) =
+        (0, 0, 0, 0, 0, 0);
     for container in pod.init_containers() {
         let state = state(statuses, container);
         if is_sidecar(container) {
@@ -106,16 +111,24 @@ mod tests {
 
     fn check(policy: &str, states: Value, ended: bool) -> &'static str {
         let list = states.as_array().expect("a list");
-        let containers: Vec<Value> = (0..list.len()).map(|i| json!({"name": format!("c{i}")})).collect();
+        let containers: Vec<Value> = (0..list.len())
+            .map(|i| json!({"name": format!("c{i}")}))
+            .collect();
         let pod: Pod =
-            serde_json::from_value(json!({"spec": {"restartPolicy": policy, "containers": containers}})).expect("a pod");
+            serde_json::from_value(json!({"spec": {"restartPolicy": policy, "containers": containers}}))
+                .expect("a pod");
         let statuses: Vec<ContainerStatus> = list
             .iter()
             .enumerate()
             .map(|(i, s)| {
                 let mut s = s.clone();
                 s["name"] = json!(format!("c{i}"));
-                for (k, v) in [("ready", json!(false)), ("restartCount", json!(0)), ("image", json!("")), ("imageID", json!(""))] {
+                for (k, v) in [
+                    ("ready", json!(false)),
+                    ("restartCount", json!(0)),
+                    ("image", json!("")),
+                    ("imageID", json!("")),
+                ] {
                     s[k] = v;
                 }
                 serde_json::from_value(s).expect("a status")
@@ -145,7 +158,11 @@ mod tests {
             ("OnFailure", json!([done(0), done(2)]), false, "Running"),
             ("OnFailure", json!([done(0)]), false, "Succeeded"),
         ] {
-            assert_eq!(check(policy, states.clone(), ended), want, "{policy} {states} {ended}");
+            assert_eq!(
+                check(policy, states.clone(), ended),
+                want,
+                "{policy} {states} {ended}"
+            );
         }
     }
 }

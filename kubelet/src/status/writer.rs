@@ -49,7 +49,8 @@ impl StatusWriter {
 
     /// Wants the object gone, once the status is written.
     pub(crate) fn delete(&self) {
-        self.wanted.send_if_modified(|w| !std::mem::replace(&mut w.delete, true));
+        self.wanted
+            .send_if_modified(|w| !std::mem::replace(&mut w.delete, true));
     }
 }
 
@@ -89,7 +90,12 @@ async fn write_loop(client: kube::Client, mut receiver: watch::Receiver<Wanted>)
 
 /// The newer of two views of the same object.
 fn newer<'a>(a: Option<&'a Pod>, b: Option<&'a Pod>) -> Option<&'a Pod> {
-    let version = |p: &Pod| p.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok());
+    let version = |p: &Pod| {
+        p.metadata
+            .resource_version
+            .as_deref()
+            .and_then(|v| v.parse::<u64>().ok())
+    };
     match (a, b) {
         (Some(a), Some(b)) if a.metadata.uid == b.metadata.uid => {
             Some(if version(a) > version(b) { a } else { b })
@@ -99,7 +105,9 @@ fn newer<'a>(a: Option<&'a Pod>, b: Option<&'a Pod>) -> Option<&'a Pod> {
 }
 
 async fn write(client: &kube::Client, wanted: &Wanted, known: &mut Option<Pod>) -> Outcome {
-    let Some(current) = newer(known.as_ref(), wanted.object.as_deref()) else { return Outcome::Done };
+    let Some(current) = newer(known.as_ref(), wanted.object.as_deref()) else {
+        return Outcome::Done;
+    };
     let uid = current.metadata.uid.clone().unwrap_or_default();
     let name = current.name().to_owned();
     let api: Api<Pod> = Api::namespaced(client.clone(), current.namespace());
@@ -107,7 +115,10 @@ async fn write(client: &kube::Client, wanted: &Wanted, known: &mut Option<Pod>) 
         let before = serde_json::to_value(current.status()).unwrap_or_default();
         let after = serde_json::to_value(status).unwrap_or_default();
         if let Some(patch) = status_patch(&uid, &before, &after) {
-            match api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
+            match api
+                .patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch))
+                .await
+            {
                 Ok(pod) => *known = Some(pod),
                 Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {
                     // Not there, or another pod of that name: this one is gone.
@@ -130,7 +141,10 @@ async fn write(client: &kube::Client, wanted: &Wanted, known: &mut Option<Pod>) 
     }
     let params = DeleteParams {
         grace_period_seconds: Some(0),
-        preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+        preconditions: Some(Preconditions {
+            uid: Some(uid),
+            resource_version: None,
+        }),
         ..DeleteParams::default()
     };
     match api.delete(&name, &params).await {

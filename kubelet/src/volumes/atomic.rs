@@ -70,14 +70,22 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 /// Refuses paths that would leave the volume or hide its machinery.
 fn check_path(path: &str) -> io::Result<()> {
-    let bad = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("file path {path:?} {why}")));
+    let bad = |why: &str| {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("file path {path:?} {why}"),
+        ))
+    };
     if path.is_empty() || path.starts_with('/') {
         return bad("must be relative and not empty");
     }
     if path.starts_with("..") {
         return bad("must not start with \"..\"");
     }
-    if Path::new(path).components().any(|c| !matches!(c, Component::Normal(_))) {
+    if Path::new(path)
+        .components()
+        .any(|c| !matches!(c, Component::Normal(_)))
+    {
         return bad("must not contain \".\" or \"..\"");
     }
     Ok(())
@@ -101,17 +109,30 @@ fn write_files(dir: &Path, payload: &Payload, group: Option<u32>) -> io::Result<
     use std::io::Write as _;
     for (path, entry) in payload {
         let full = dir.join(path);
-        let mut parents: Vec<PathBuf> = full.ancestors().skip(1).take_while(|p| *p != dir).map(Path::to_owned).collect();
+        let mut parents: Vec<PathBuf> = full
+            .ancestors()
+            .skip(1)
+            .take_while(|p| *p != dir)
+            .map(Path::to_owned)
+            .collect();
         parents.reverse();
         for parent in parents {
             make_dir(&parent, group)?;
         }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&full)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&full)?;
         file.write_all(&entry.data)?;
         if entry.owner.is_some() || group.is_some() {
             chown(&full, entry.owner, group)?;
         }
-        let mode = if group.is_some() { entry.mode | 0o440 } else { entry.mode };
+        let mode = if group.is_some() {
+            entry.mode | 0o440
+        } else {
+            entry.mode
+        };
         fs::set_permissions(&full, fs::Permissions::from_mode(mode))?;
     }
     Ok(())
@@ -169,7 +190,16 @@ mod tests {
     fn payload(files: &[(&str, &str)]) -> Payload {
         files
             .iter()
-            .map(|(p, d)| ((*p).to_owned(), FileEntry { data: d.as_bytes().to_vec(), mode: 0o644, owner: None }))
+            .map(|(p, d)| {
+                (
+                    (*p).to_owned(),
+                    FileEntry {
+                        data: d.as_bytes().to_vec(),
+                        mode: 0o644,
+                        owner: None,
+                    },
+                )
+            })
             .collect()
     }
 

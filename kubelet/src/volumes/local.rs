@@ -23,7 +23,11 @@ fn mounted_at(path: &Path) -> bool {
 /// All mount points of the process's mount namespace.
 pub(crate) fn mount_points() -> io::Result<Vec<PathBuf>> {
     let text = fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(text.lines().filter_map(|l| l.split(' ').nth(4)).map(|p| PathBuf::from(unescape(p))).collect())
+    Ok(text
+        .lines()
+        .filter_map(|l| l.split(' ').nth(4))
+        .map(|p| PathBuf::from(unescape(p)))
+        .collect())
 }
 
 /// Undoes the octal escapes of mountinfo.
@@ -33,7 +37,10 @@ fn unescape(text: &str) -> String {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         let octal = bytes.get(at + 1..at + 4).filter(|_| *byte == b'\\');
-        match octal.and_then(|o| std::str::from_utf8(o).ok()).and_then(|o| u8::from_str_radix(o, 8).ok()) {
+        match octal
+            .and_then(|o| std::str::from_utf8(o).ok())
+            .and_then(|o| u8::from_str_radix(o, 8).ok())
+        {
             Some(value) => {
                 out.push(value);
                 at += 4;
@@ -56,13 +63,22 @@ pub(crate) fn mount_tmpfs(path: &Path, size: Option<i64>, mode: u32) -> io::Resu
     if let Some(size) = size.filter(|s| *s > 0) {
         options.push_str(&format!(",size={size}"));
     }
-    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).map_err(io::Error::from)
+    mount(
+        Some("tmpfs"),
+        path,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )
+    .map_err(io::Error::from)
 }
 
 /// Unmounts whatever is mounted at the path.
 pub(crate) fn unmount(path: &Path) -> io::Result<()> {
     while is_mount_point(path) {
-        umount2(path, MntFlags::UMOUNT_NOFOLLOW).or_else(|_| umount2(path, MntFlags::MNT_DETACH)).map_err(io::Error::from)?;
+        umount2(path, MntFlags::UMOUNT_NOFOLLOW)
+            .or_else(|_| umount2(path, MntFlags::MNT_DETACH))
+            .map_err(io::Error::from)?;
     }
     Ok(())
 }
@@ -98,11 +114,9 @@ pub(crate) fn host_path(path: &Path, kind: &str) -> Result<(), String> {
         "Socket" => is(|m| m.file_type().is_socket(), "socket file"),
         "CharDevice" => is(|m| m.file_type().is_char_device(), "character device"),
         "BlockDevice" => is(|m| m.file_type().is_block_device(), "block device"),
-        "DirectoryOrCreate" if found.is_err() => {
-            fs::create_dir_all(path)
-                .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
-                .map_err(|e| format!("making the hostPath directory {shown}: {e}"))
-        }
+        "DirectoryOrCreate" if found.is_err() => fs::create_dir_all(path)
+            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
+            .map_err(|e| format!("making the hostPath directory {shown}: {e}")),
         "DirectoryOrCreate" => is(fs::Metadata::is_dir, "directory"),
         "FileOrCreate" if found.is_err() => fs::OpenOptions::new()
             .create(true)
@@ -117,9 +131,18 @@ pub(crate) fn host_path(path: &Path, kind: &str) -> Result<(), String> {
 
 /// Gives a volume to a group: owner group, read and write for it, and set-group-id on folders. With `on_root_mismatch` only
 /// when the volume's root isn't so yet.
-pub(crate) fn own_by_group(path: &Path, group: u32, read_only: bool, on_root_mismatch: bool) -> io::Result<()> {
+pub(crate) fn own_by_group(
+    path: &Path,
+    group: u32,
+    read_only: bool,
+    on_root_mismatch: bool,
+) -> io::Result<()> {
     let root = fs::symlink_metadata(path)?;
-    let (file_mask, dir_mask) = if read_only { (0o440, 0o2550) } else { (0o660, 0o2770) };
+    let (file_mask, dir_mask) = if read_only {
+        (0o440, 0o2550)
+    } else {
+        (0o660, 0o2770)
+    };
     if on_root_mismatch && root.gid() == group && root.mode() & dir_mask == dir_mask {
         return Ok(());
     }
@@ -157,5 +180,10 @@ pub(crate) fn fs_space(path: &Path) -> io::Result<(u64, u64, u64, u64)> {
     let _ = CString::new(path.as_os_str().as_bytes())?;
     let stat = nix::sys::statvfs::statvfs(path).map_err(io::Error::from)?;
     let unit = stat.fragment_size();
-    Ok((stat.blocks() * unit, stat.blocks_available() * unit, stat.files(), stat.files_available()))
+    Ok((
+        stat.blocks() * unit,
+        stat.blocks_available() * unit,
+        stat.files(),
+        stat.files_available(),
+    ))
 }

@@ -55,17 +55,29 @@ pub(crate) fn pod_dir(root: &Path, uid: &Uid) -> PathBuf {
 }
 
 fn volume_dir(root: &Path, uid: &Uid, kind: &str, name: &str) -> PathBuf {
-    pod_dir(root, uid).join("volumes").join(format!("kubernetes.io~{kind}")).join(name)
+    pod_dir(root, uid)
+        .join("volumes")
+        .join(format!("kubernetes.io~{kind}"))
+        .join(name)
 }
 
 enum Files {
-    Plain { kind: &'static str, payload: Payload, memory: bool },
+    Plain {
+        kind: &'static str,
+        payload: Payload,
+        memory: bool,
+    },
 }
 
 impl Volumes {
     /// Volumes below a root folder.
     pub(crate) fn new(root: PathBuf, objects: Objects, tokens: Tokens, client: kube::Client) -> Self {
-        Self { root, objects, tokens, client }
+        Self {
+            root,
+            objects,
+            tokens,
+            client,
+        }
     }
 
     /// Sets all of a pod's volumes up, or brings them up to date.
@@ -79,19 +91,34 @@ impl Volumes {
         Ok(out)
     }
 
-    async fn set_up_one(&self, pod: &Pod, volume: &Volume, sources: &Sources) -> Result<Mounted, VolumeError> {
+    async fn set_up_one(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        sources: &Sources,
+    ) -> Result<Mounted, VolumeError> {
         let name = &volume.name;
-        let failed = |reason: String| VolumeError::SetUp { volume: name.clone(), reason };
+        let failed = |reason: String| VolumeError::SetUp {
+            volume: name.clone(),
+            reason,
+        };
         if let Some(source) = &volume.empty_dir {
-            return self.empty_dir(pod, name, source).map_err(|e| failed(e.to_string()));
+            return self
+                .empty_dir(pod, name, source)
+                .map_err(|e| failed(e.to_string()));
         }
         if let Some(source) = &volume.host_path {
             let path = PathBuf::from(&source.path);
             local::host_path(&path, source.type_.as_deref().unwrap_or_default()).map_err(failed)?;
-            return Ok(Mounted::Path { path, read_only: false });
+            return Ok(Mounted::Path {
+                path,
+                read_only: false,
+            });
         }
         if let Some(source) = &volume.image {
-            return Ok(Mounted::Image { reference: source.reference.clone().unwrap_or_default() });
+            return Ok(Mounted::Image {
+                reference: source.reference.clone().unwrap_or_default(),
+            });
         }
         if let Some(claim) = &volume.persistent_volume_claim {
             let read_only = claim.read_only == Some(true);
@@ -106,14 +133,24 @@ impl Volumes {
             let claim = format!("{}-{name}", pod.name());
             return self.claimed(pod, name, &claim, false).await;
         }
-        let Some(Files::Plain { kind, payload, memory }) = self.files(pod, volume, sources).await.map_err(failed)?
+        let Some(Files::Plain {
+            kind,
+            payload,
+            memory,
+        }) = self.files(pod, volume, sources).await.map_err(failed)?
         else {
-            return Err(VolumeError::Unsupported { volume: name.clone(), kind: kind_of(volume) });
+            return Err(VolumeError::Unsupported {
+                volume: name.clone(),
+                kind: kind_of(volume),
+            });
         };
         let path = volume_dir(&self.root, &pod.uid(), kind, name);
         let group = fs_group(pod);
         write_files(&path, &payload, memory, group).map_err(|e| failed(e.to_string()))?;
-        Ok(Mounted::Path { path, read_only: false })
+        Ok(Mounted::Path {
+            path,
+            read_only: false,
+        })
     }
 
     fn empty_dir(
@@ -130,7 +167,10 @@ impl Volumes {
         if let Some(group) = fs_group(pod).filter(|_| fresh) {
             local::own_by_group(&path, group, false, false)?;
         }
-        Ok(Mounted::Path { path, read_only: false })
+        Ok(Mounted::Path {
+            path,
+            read_only: false,
+        })
     }
 
     /// The files of a volume that is made of objects; none for other kinds.
@@ -138,31 +178,64 @@ impl Volumes {
         let mode = |m: Option<i32>| m.and_then(|m| u32::try_from(m).ok()).unwrap_or(0o644);
         if let Some(source) = &volume.config_map {
             let optional = source.optional == Some(true);
-            let object = self.objects.config_map(pod, &source.name).await.map_err(|e| describe(&e))?;
+            let object = self
+                .objects
+                .config_map(pod, &source.name)
+                .await
+                .map_err(|e| describe(&e))?;
             let items = source.items.as_deref();
-            let payload =
-                payload::config_map(&source.name, object.as_deref(), items, mode(source.default_mode), optional)
-                    .map_err(|e| e.to_string())?;
-            return Ok(Some(Files::Plain { kind: "configmap", payload, memory: false }));
+            let payload = payload::config_map(
+                &source.name,
+                object.as_deref(),
+                items,
+                mode(source.default_mode),
+                optional,
+            )
+            .map_err(|e| e.to_string())?;
+            return Ok(Some(Files::Plain {
+                kind: "configmap",
+                payload,
+                memory: false,
+            }));
         }
         if let Some(source) = &volume.secret {
             let name = source.secret_name.as_deref().unwrap_or_default();
             let optional = source.optional == Some(true);
             let object = self.objects.secret(pod, name).await.map_err(|e| describe(&e))?;
             let items = source.items.as_deref();
-            let payload = payload::secret(name, object.as_deref(), items, mode(source.default_mode), optional)
-                .map_err(|e| e.to_string())?;
-            return Ok(Some(Files::Plain { kind: "secret", payload, memory: true }));
+            let payload = payload::secret(
+                name,
+                object.as_deref(),
+                items,
+                mode(source.default_mode),
+                optional,
+            )
+            .map_err(|e| e.to_string())?;
+            return Ok(Some(Files::Plain {
+                kind: "secret",
+                payload,
+                memory: true,
+            }));
         }
         if let Some(source) = &volume.downward_api {
             let items = source.items.as_deref().unwrap_or_default();
-            let payload =
-                payload::downward(pod, items, mode(source.default_mode), sources).map_err(|e| e.to_string())?;
-            return Ok(Some(Files::Plain { kind: "downward-api", payload, memory: true }));
+            let payload = payload::downward(pod, items, mode(source.default_mode), sources)
+                .map_err(|e| e.to_string())?;
+            return Ok(Some(Files::Plain {
+                kind: "downward-api",
+                payload,
+                memory: true,
+            }));
         }
         if let Some(source) = &volume.projected {
-            let payload = self.projected(pod, source, mode(source.default_mode), sources).await?;
-            return Ok(Some(Files::Plain { kind: "projected", payload, memory: true }));
+            let payload = self
+                .projected(pod, source, mode(source.default_mode), sources)
+                .await?;
+            return Ok(Some(Files::Plain {
+                kind: "projected",
+                payload,
+                memory: true,
+            }));
         }
         Ok(None)
     }
@@ -178,12 +251,20 @@ impl Volumes {
         let mut problems = Vec::new();
         for part in source.sources.iter().flatten() {
             let files = if let Some(s) = &part.config_map {
-                let object = self.objects.config_map(pod, &s.name).await.map_err(|e| describe(&e))?;
+                let object = self
+                    .objects
+                    .config_map(pod, &s.name)
+                    .await
+                    .map_err(|e| describe(&e))?;
                 let optional = s.optional == Some(true);
                 payload::config_map(&s.name, object.as_deref(), s.items.as_deref(), mode, optional)
                     .map_err(|e| e.to_string())
             } else if let Some(s) = &part.secret {
-                let object = self.objects.secret(pod, &s.name).await.map_err(|e| describe(&e))?;
+                let object = self
+                    .objects
+                    .secret(pod, &s.name)
+                    .await
+                    .map_err(|e| describe(&e))?;
                 let optional = s.optional == Some(true);
                 payload::secret(&s.name, object.as_deref(), s.items.as_deref(), mode, optional)
                     .map_err(|e| e.to_string())
@@ -206,7 +287,11 @@ impl Volumes {
                 Err(problem) => problems.push(problem),
             }
         }
-        if problems.is_empty() { Ok(out) } else { Err(problems.join(", ")) }
+        if problems.is_empty() {
+            Ok(out)
+        } else {
+            Err(problems.join(", "))
+        }
     }
 
     async fn trust_bundle(
@@ -216,11 +301,20 @@ impl Volumes {
     ) -> Result<Payload, String> {
         let optional = source.optional == Some(true);
         let selector = source.label_selector.as_ref();
-        let text = crate::trust::bundle(&self.client, source.name.as_deref(), source.signer_name.as_deref(), selector)
-            .await?;
+        let text = crate::trust::bundle(
+            &self.client,
+            source.name.as_deref(),
+            source.signer_name.as_deref(),
+            selector,
+        )
+        .await?;
         match text {
             Some(text) => {
-                let entry = atomic::FileEntry { data: text.into_bytes(), mode, owner: None };
+                let entry = atomic::FileEntry {
+                    data: text.into_bytes(),
+                    mode,
+                    owner: None,
+                };
                 Ok([(source.path.clone(), entry)].into())
             }
             None if optional => Ok(Payload::new()),
@@ -233,15 +327,28 @@ impl Volumes {
     }
 
     /// A volume behind a claim.
-    async fn claimed(&self, pod: &Pod, volume: &str, claim: &str, read_only: bool) -> Result<Mounted, VolumeError> {
-        let failed = |reason: String| VolumeError::SetUp { volume: volume.to_owned(), reason };
-        let bound = crate::claims::resolve(&self.client, pod, claim).await.map_err(failed)?;
+    async fn claimed(
+        &self,
+        pod: &Pod,
+        volume: &str,
+        claim: &str,
+        read_only: bool,
+    ) -> Result<Mounted, VolumeError> {
+        let failed = |reason: String| VolumeError::SetUp {
+            volume: volume.to_owned(),
+            reason,
+        };
+        let bound = crate::claims::resolve(&self.client, pod, claim)
+            .await
+            .map_err(failed)?;
         let spec = bound.spec.unwrap_or_default();
         let options = spec.mount_options.unwrap_or_default();
         let group = fs_group(pod);
         let own = |path: &Path| -> Result<(), String> {
             match group.filter(|_| !read_only) {
-                Some(group) => local::own_by_group(path, group, false, on_root_mismatch(pod)).map_err(|e| e.to_string()),
+                Some(group) => {
+                    local::own_by_group(path, group, false, on_root_mismatch(pod)).map_err(|e| e.to_string())
+                }
                 None => Ok(()),
             }
         };
@@ -266,7 +373,10 @@ impl Volumes {
             let from = format!("{}:{}", source.server, source.path);
             return self.nfs(pod, volume, &from, read_only, &options).map_err(failed);
         }
-        Err(VolumeError::Unsupported { volume: volume.to_owned(), kind: "this kind of PersistentVolume" })
+        Err(VolumeError::Unsupported {
+            volume: volume.to_owned(),
+            kind: "this kind of PersistentVolume",
+        })
     }
 
     fn nfs(
@@ -289,9 +399,16 @@ impl Volumes {
             if !list.is_empty() {
                 command.arg("-o").arg(list.join(","));
             }
-            let output = command.arg(source).arg(&path).output().map_err(|e| format!("running mount: {e}"))?;
+            let output = command
+                .arg(source)
+                .arg(&path)
+                .output()
+                .map_err(|e| format!("running mount: {e}"))?;
             if !output.status.success() {
-                return Err(format!("mount failed: {}", String::from_utf8_lossy(&output.stderr).trim()));
+                return Err(format!(
+                    "mount failed: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                ));
             }
         }
         Ok(Mounted::Path { path, read_only })
@@ -306,8 +423,10 @@ impl Volumes {
             return Ok(());
         }
         let mut first = Ok(());
-        let mut points: Vec<PathBuf> =
-            local::mount_points()?.into_iter().filter(|p| p.starts_with(&dir)).collect();
+        let mut points: Vec<PathBuf> = local::mount_points()?
+            .into_iter()
+            .filter(|p| p.starts_with(&dir))
+            .collect();
         points.sort_by_key(|p| std::cmp::Reverse(p.as_os_str().len()));
         for point in points {
             if let Err(error) = local::unmount(&point)
@@ -324,11 +443,19 @@ impl Volumes {
 
 /// The group that owns the pod's volumes.
 pub(crate) fn fs_group(pod: &Pod) -> Option<u32> {
-    pod.spec().security_context.as_ref().and_then(|s| s.fs_group).and_then(|g| u32::try_from(g).ok())
+    pod.spec()
+        .security_context
+        .as_ref()
+        .and_then(|s| s.fs_group)
+        .and_then(|g| u32::try_from(g).ok())
 }
 
 fn on_root_mismatch(pod: &Pod) -> bool {
-    let policy = pod.spec().security_context.as_ref().and_then(|s| s.fs_group_change_policy.as_deref());
+    let policy = pod
+        .spec()
+        .security_context
+        .as_ref()
+        .and_then(|s| s.fs_group_change_policy.as_deref());
     policy == Some("OnRootMismatch")
 }
 

@@ -39,7 +39,11 @@ pub(crate) fn container_mounts(
             ..Mount::default()
         });
     }
-    if let Some(path) = container.termination_message_path.as_deref().filter(|p| !p.is_empty() && !taken(p, &out)) {
+    if let Some(path) = container
+        .termination_message_path
+        .as_deref()
+        .filter(|p| !p.is_empty() && !taken(p, &out))
+    {
         let file = termination_file(inputs.root, &pod.uid(), &container.name)
             .map_err(|e| format!("making the container's termination message file: {e}"))?;
         out.push(Mount {
@@ -59,7 +63,10 @@ fn volume_mount(
     inputs: &MountInputs<'_>,
 ) -> Result<Mount, String> {
     let volume = inputs.volumes.get(&mount.name).ok_or_else(|| {
-        format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name)
+        format!(
+            "cannot find volume {:?} to mount into container {:?}",
+            mount.name, container.name
+        )
     })?;
     let sub_path = match mount.sub_path_expr.as_deref().filter(|e| !e.is_empty()) {
         Some(expression) => expand_fully(expression, inputs.environment)?,
@@ -83,7 +90,10 @@ fn volume_mount(
     match volume {
         Mounted::Image { reference } => {
             out.readonly = true;
-            out.image = Some(ImageSpec { image: reference.clone(), ..ImageSpec::default() });
+            out.image = Some(ImageSpec {
+                image: reference.clone(),
+                ..ImageSpec::default()
+            });
             out.image_sub_path = sub_path;
         }
         Mounted::Path { path, read_only } => {
@@ -91,7 +101,13 @@ fn volume_mount(
             let host = if sub_path.is_empty() {
                 path.clone()
             } else {
-                let at = SubPath { root: inputs.root, pod, container: &container.name, volume: &mount.name, index };
+                let at = SubPath {
+                    root: inputs.root,
+                    pod,
+                    container: &container.name,
+                    volume: &mount.name,
+                    index,
+                };
                 at.bind(path, &sub_path, out.readonly)?
             };
             out.host_path = host.to_string_lossy().into_owned();
@@ -103,7 +119,10 @@ fn volume_mount(
 fn expand_fully(expression: &str, environment: &[(String, String)]) -> Result<String, String> {
     let missing = std::cell::RefCell::new(Vec::new());
     let text = expand(expression, &|name| {
-        let found = environment.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+        let found = environment
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.clone());
         if found.is_none() {
             missing.borrow_mut().push(name.to_owned());
         }
@@ -113,7 +132,10 @@ fn expand_fully(expression: &str, environment: &[(String, String)]) -> Result<St
     if missing.is_empty() {
         Ok(text)
     } else {
-        Err(format!("missing value for {} in subPathExpr {expression:?}", missing.join(", ")))
+        Err(format!(
+            "missing value for {} in subPathExpr {expression:?}",
+            missing.join(", ")
+        ))
     }
 }
 
@@ -129,9 +151,16 @@ impl SubPath<'_> {
     /// Binds what is at a path below a volume to a place of our own. The path is resolved by the kernel below the volume's
     /// root, and what was resolved is what is bound, so that nothing in the pod can point it elsewhere.
     fn bind(&self, volume: &Path, sub_path: &str, read_only: bool) -> Result<PathBuf, String> {
-        let bad = |why: String| format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {why}", self.volume, self.container);
+        let bad = |why: String| {
+            format!(
+                "failed to prepare subPath for volumeMount {:?} of container {:?}: {why}",
+                self.volume, self.container
+            )
+        };
         if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
-            return Err(bad(format!("{sub_path:?} must be relative and not contain \"..\"")));
+            return Err(bad(format!(
+                "{sub_path:?} must be relative and not contain \"..\""
+            )));
         }
         let opened = open_beneath(volume, sub_path, !read_only).map_err(|e| bad(e.to_string()))?;
         let place = pod_dir(self.root, &self.pod.uid())
@@ -163,7 +192,9 @@ fn open_beneath(root: &Path, path: &str, create: bool) -> io::Result<OwnedFd> {
     use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
     use nix::sys::stat::{Mode, mkdirat};
     let base = fs::File::open(root)?;
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH);
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH);
     let open = |path: &str| openat2(&base, path, how).map_err(io::Error::from);
     match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && create => {}
@@ -180,7 +211,10 @@ fn open_beneath(root: &Path, path: &str, create: bool) -> io::Result<OwnedFd> {
         match mkdirat(&at, part, Mode::from_bits_truncate(mode)) {
             Ok(()) => {
                 let made = open(&so_far)?;
-                fs::set_permissions(format!("/proc/self/fd/{}", made.as_raw_fd()), fs::Permissions::from_mode(mode))?;
+                fs::set_permissions(
+                    format!("/proc/self/fd/{}", made.as_raw_fd()),
+                    fs::Permissions::from_mode(mode),
+                )?;
             }
             Err(nix::errno::Errno::EEXIST) => {}
             Err(error) => return Err(error.into()),
@@ -191,7 +225,12 @@ fn open_beneath(root: &Path, path: &str, create: bool) -> io::Result<OwnedFd> {
 }
 
 /// The text of a pod's `/etc/hosts`.
-pub(crate) fn hosts_text(pod: &Pod, ips: &[String], cluster_domain: &str, node_hosts: Option<&str>) -> String {
+pub(crate) fn hosts_text(
+    pod: &Pod,
+    ips: &[String],
+    cluster_domain: &str,
+    node_hosts: Option<&str>,
+) -> String {
     let mut out = String::new();
     match node_hosts {
         Some(text) => {
@@ -227,7 +266,11 @@ fn hosts_file(pod: &Pod, inputs: &MountInputs<'_>) -> io::Result<PathBuf> {
     let dir = pod_dir(inputs.root, &pod.uid());
     fs::create_dir_all(&dir)?;
     let path = dir.join("etc-hosts");
-    let node = if pod.is_host_network() { Some(fs::read_to_string("/etc/hosts").unwrap_or_default()) } else { None };
+    let node = if pod.is_host_network() {
+        Some(fs::read_to_string("/etc/hosts").unwrap_or_default())
+    } else {
+        None
+    };
     let text = hosts_text(pod, inputs.pod_ips, inputs.cluster_domain, node.as_deref());
     // Written in place: the file is bound into running containers.
     if fs::read_to_string(&path).ok().as_deref() != Some(&text) {
@@ -257,8 +300,14 @@ mod tests {
             "subdomain": "db", "containers": [], "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}}))
         .expect("a pod");
         let text = hosts_text(&pod, &["10.1.0.5".into()], "cluster.local", None);
-        assert!(text.contains("10.1.0.5\tweb-0.db.shop.svc.cluster.local\tweb-0\n"), "{text}");
-        assert!(text.ends_with("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
+        assert!(
+            text.contains("10.1.0.5\tweb-0.db.shop.svc.cluster.local\tweb-0\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"),
+            "{text}"
+        );
     }
 
     #[test]

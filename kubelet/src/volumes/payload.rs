@@ -32,18 +32,33 @@ fn pick(
     default_mode: u32,
     optional: bool,
 ) -> Result<Payload, PayloadError> {
-    let entry = |data: Vec<u8>, mode| FileEntry { data, mode, owner: None };
+    let entry = |data: Vec<u8>, mode| FileEntry {
+        data,
+        mode,
+        owner: None,
+    };
     let Some(items) = items.filter(|i| !i.is_empty()) else {
-        return Ok(data.into_iter().map(|(key, data)| (key, entry(data, default_mode))).collect());
+        return Ok(data
+            .into_iter()
+            .map(|(key, data)| (key, entry(data, default_mode)))
+            .collect());
     };
     let mut out = Payload::new();
     for item in items {
         match data.iter().find(|(key, _)| *key == item.key) {
             Some((_, bytes)) => {
-                out.insert(item.path.clone(), entry(bytes.clone(), mode(item.mode, default_mode)));
+                out.insert(
+                    item.path.clone(),
+                    entry(bytes.clone(), mode(item.mode, default_mode)),
+                );
             }
             None if optional => {}
-            None => return Err(PayloadError::MissingKey { kind, key: item.key.clone() }),
+            None => {
+                return Err(PayloadError::MissingKey {
+                    kind,
+                    key: item.key.clone(),
+                });
+            }
         }
     }
     Ok(out)
@@ -61,12 +76,29 @@ pub(crate) fn config_map(
         return if optional {
             Ok(Payload::new())
         } else {
-            Err(PayloadError::Missing { kind: "configmap", name: name.to_owned() })
+            Err(PayloadError::Missing {
+                kind: "configmap",
+                name: name.to_owned(),
+            })
         };
     };
-    let text = object.data.iter().flatten().map(|(k, v)| (k.clone(), v.clone().into_bytes()));
-    let binary = object.binary_data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone()));
-    pick("config", text.chain(binary).collect(), items, default_mode, optional)
+    let text = object
+        .data
+        .iter()
+        .flatten()
+        .map(|(k, v)| (k.clone(), v.clone().into_bytes()));
+    let binary = object
+        .binary_data
+        .iter()
+        .flatten()
+        .map(|(k, v)| (k.clone(), v.0.clone()));
+    pick(
+        "config",
+        text.chain(binary).collect(),
+        items,
+        default_mode,
+        optional,
+    )
 }
 
 /// The files of a Secret.
@@ -81,10 +113,18 @@ pub(crate) fn secret(
         return if optional {
             Ok(Payload::new())
         } else {
-            Err(PayloadError::Missing { kind: "secret", name: name.to_owned() })
+            Err(PayloadError::Missing {
+                kind: "secret",
+                name: name.to_owned(),
+            })
         };
     };
-    let data = object.data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone())).collect();
+    let data = object
+        .data
+        .iter()
+        .flatten()
+        .map(|(k, v)| (k.clone(), v.0.clone()))
+        .collect();
     pick("secret", data, items, default_mode, optional)
 }
 
@@ -109,14 +149,23 @@ pub(crate) fn downward(
         } else {
             continue;
         };
-        let entry = FileEntry { data: text.into_bytes(), mode: mode(item.mode, default_mode), owner: None };
+        let entry = FileEntry {
+            data: text.into_bytes(),
+            mode: mode(item.mode, default_mode),
+            owner: None,
+        };
         out.insert(item.path.clone(), entry);
     }
     Ok(out)
 }
 
 /// The file of a service account token. Who may read it depends on who runs in the pod.
-pub(crate) fn token(pod: &Pod, source: &ServiceAccountTokenProjection, token: &str, default_mode: u32) -> Payload {
+pub(crate) fn token(
+    pod: &Pod,
+    source: &ServiceAccountTokenProjection,
+    token: &str,
+    default_mode: u32,
+) -> Payload {
     let own = pod.spec().security_context.as_ref();
     let (mode, owner) = if own.and_then(|s| s.fs_group).is_some() {
         (0o600, None)
@@ -126,7 +175,11 @@ pub(crate) fn token(pod: &Pod, source: &ServiceAccountTokenProjection, token: &s
             None => (default_mode, None),
         }
     };
-    let entry = FileEntry { data: token.as_bytes().to_vec(), mode, owner };
+    let entry = FileEntry {
+        data: token.as_bytes().to_vec(),
+        mode,
+        owner,
+    };
     [(source.path.clone(), entry)].into()
 }
 
@@ -140,7 +193,9 @@ fn common_user(pod: &Pod) -> Option<u32> {
         .chain(pod.init_containers())
         .map(|c| c.security_context.as_ref().and_then(|s| s.run_as_user).or(own));
     let first = users.next()??;
-    users.all(|u| u == Some(first)).then(|| u32::try_from(first).ok())?
+    users
+        .all(|u| u == Some(first))
+        .then(|| u32::try_from(first).ok())?
 }
 
 #[cfg(test)]
@@ -162,11 +217,15 @@ mod tests {
 
     #[test]
     fn what_is_missing_matters_unless_it_is_optional() {
-        let items: Vec<KeyToPath> = serde_json::from_value(json!([{"key": "z", "path": "z"}])).expect("items");
+        let items: Vec<KeyToPath> =
+            serde_json::from_value(json!([{"key": "z", "path": "z"}])).expect("items");
         assert!(config_map("m", None, None, 0o644, false).is_err());
         assert_eq!(config_map("m", None, None, 0o644, true), Ok(Payload::new()));
         let empty = Secret::default();
         assert!(secret("s", Some(&empty), Some(&items), 0o644, false).is_err());
-        assert_eq!(secret("s", Some(&empty), Some(&items), 0o644, true), Ok(Payload::new()));
+        assert_eq!(
+            secret("s", Some(&empty), Some(&items), 0o644, true),
+            Ok(Payload::new())
+        );
     }
 }

@@ -19,11 +19,20 @@ const RETRY: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Kills one container.
-    pub(crate) async fn kill_container(&self, pod: &Pod, observed: &Observed, kill: &Kill) -> Result<(), String> {
-        let Some(seen) = observed.containers.iter().find(|c| c.id == kill.id) else { return Ok(()) };
+    pub(crate) async fn kill_container(
+        &self,
+        pod: &Pod,
+        observed: &Observed,
+        kill: &Kill,
+    ) -> Result<(), String> {
+        let Some(seen) = observed.containers.iter().find(|c| c.id == kill.id) else {
+            return Ok(());
+        };
         let spec = pod.container(&kill.name);
         let probe = |pick: fn(&Container) -> Option<&Probe>| {
-            spec.as_ref().and_then(pick).and_then(|p| p.termination_grace_period_seconds)
+            spec.as_ref()
+                .and_then(pick)
+                .and_then(|p| p.termination_grace_period_seconds)
         };
         let grace = match kill.reason {
             KillReason::Liveness => probe(|c| c.liveness_probe.as_ref()),
@@ -31,7 +40,8 @@ impl Worker {
             _ => None,
         };
         let grace = grace.unwrap_or_else(|| grace_seconds(pod));
-        self.end_container(pod, spec.as_ref(), seen, &kill.message, grace, None, observed).await
+        self.end_container(pod, spec.as_ref(), seen, &kill.message, grace, None, observed)
+            .await
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -53,8 +63,16 @@ impl Worker {
         };
         let started = Instant::now();
         let left = |started: Instant| grace - i64::try_from(started.elapsed().as_secs()).unwrap_or(grace);
-        let text = if message.is_empty() { format!("Stopping container {}", seen.name) } else { message.to_owned() };
-        let group = if pod.init_containers().iter().any(|c| c.name == seen.name) { "initContainers" } else { "containers" };
+        let text = if message.is_empty() {
+            format!("Stopping container {}", seen.name)
+        } else {
+            message.to_owned()
+        };
+        let group = if pod.init_containers().iter().any(|c| c.name == seen.name) {
+            "initContainers"
+        } else {
+            "containers"
+        };
         shared.container_event(pod, group, &seen.name, false, "Killing", text);
         let stored = labels::pre_stop(&seen.annotations);
         let hook = match spec {
@@ -62,14 +80,24 @@ impl Worker {
             None => stored,
         };
         if let Some(hook) = hook.filter(|_| grace > 0) {
-            let fallback = Container { name: seen.name.clone(), ..Container::default() };
+            let fallback = Container {
+                name: seen.name.clone(),
+                ..Container::default()
+            };
             let ip = observed.ips().first().map(String::as_str);
             let running = hooks::run(&shared.cri, pod, spec.unwrap_or(&fallback), &seen.id, &hook, ip);
             let limit = Duration::from_secs(grace.unsigned_abs());
             match tokio::time::timeout(limit, running).await {
                 Ok(Ok(())) => {}
                 Ok(Err(problem)) => {
-                    shared.container_event(pod, group, &seen.name, true, "FailedPreStopHook", format!("PreStopHook failed: {problem}"));
+                    shared.container_event(
+                        pod,
+                        group,
+                        &seen.name,
+                        true,
+                        "FailedPreStopHook",
+                        format!("PreStopHook failed: {problem}"),
+                    );
                 }
                 Err(_) => tracing::debug!(container = %seen.name, "a preStop hook didn't end in time"),
             }
@@ -78,7 +106,11 @@ impl Worker {
             let limit = Duration::from_secs(left(started).max(0).unsigned_abs());
             turn.wait(limit).await;
         }
-        let remaining = if grace <= 0 { grace } else { left(started).max(MINIMUM_GRACE) };
+        let remaining = if grace <= 0 {
+            grace
+        } else {
+            left(started).max(MINIMUM_GRACE)
+        };
         let result = shared.cri.stop_container(&seen.id, remaining).await;
         drop(turn);
         match result {
@@ -89,12 +121,22 @@ impl Worker {
     }
 
     /// Kills all containers of the pod, sidecars after the others in reverse order, and its sandboxes.
-    pub(crate) async fn kill_pod(&self, pod: &Pod, observed: &Observed, grace: Option<i64>) -> Result<(), String> {
+    pub(crate) async fn kill_pod(
+        &self,
+        pod: &Pod,
+        observed: &Observed,
+        grace: Option<i64>,
+    ) -> Result<(), String> {
         let grace = grace.unwrap_or_else(|| grace_seconds(pod));
         let running: Vec<&ObservedContainer> = observed
             .containers
             .iter()
-            .filter(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown | ContainerState::Created))
+            .filter(|c| {
+                matches!(
+                    c.state,
+                    ContainerState::Running | ContainerState::Unknown | ContainerState::Created
+                )
+            })
             .collect();
         let turns = Turns::new(pod, &running);
         let ending = running.iter().map(|seen| {
@@ -104,11 +146,15 @@ impl Worker {
                     return Ok(());
                 }
                 let spec = pod.container(&seen.name);
-                self.end_container(pod, spec.as_ref(), seen, "", grace, Some(turn), observed).await
+                self.end_container(pod, spec.as_ref(), seen, "", grace, Some(turn), observed)
+                    .await
             }
         });
-        let mut problems: Vec<String> =
-            futures::future::join_all(ending).await.into_iter().filter_map(Result::err).collect();
+        let mut problems: Vec<String> = futures::future::join_all(ending)
+            .await
+            .into_iter()
+            .filter_map(Result::err)
+            .collect();
         for sandbox in &observed.sandboxes {
             if let Err(error) = self.shared.cri.stop_sandbox(&sandbox.id).await
                 && !error.is_not_found()
@@ -116,7 +162,11 @@ impl Worker {
                 problems.push(error.to_string());
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems.join("; "))
+        }
     }
 
     /// Removes dead containers that nobody asks about any more: all but the newest dead one of each name, and all that was in
@@ -133,7 +183,11 @@ impl Worker {
             }
             remove_logs(&self.shared.settings.container_logs, pod, seen);
         }
-        let in_use: Vec<&str> = observed.containers.iter().map(|c| c.sandbox_id.as_str()).collect();
+        let in_use: Vec<&str> = observed
+            .containers
+            .iter()
+            .map(|c| c.sandbox_id.as_str())
+            .collect();
         for sandbox in observed.sandboxes.iter().skip(1) {
             if !sandbox.ready
                 && !in_use.contains(&sandbox.id.as_str())
@@ -159,7 +213,8 @@ impl Worker {
         self.stop_everything(failure.as_ref()).await;
         let observed = self.view.lock().observed.clone();
         self.view.lock().terminated = true;
-        self.probes.sync(&self.input.borrow().pod.clone(), &Observed::default(), true);
+        self.probes
+            .sync(&self.input.borrow().pod.clone(), &Observed::default(), true);
         self.release().await;
         loop {
             let input = self.input.borrow_and_update().clone();
@@ -199,8 +254,14 @@ impl Worker {
             }
             self.probes.sync(&input.pod, &observed, true);
             self.publish(&input, &observed, false, failure);
-            let grace = failure.and_then(|f| f.grace).unwrap_or_else(|| grace_seconds(&input.pod));
-            let grace = if input.removed && !input.pod.is_deleting() && !input.pod.is_static() { grace.min(30) } else { grace };
+            let grace = failure
+                .and_then(|f| f.grace)
+                .unwrap_or_else(|| grace_seconds(&input.pod));
+            let grace = if input.removed && !input.pod.is_deleting() && !input.pod.is_static() {
+                grace.min(30)
+            } else {
+                grace
+            };
             let mut changes = self.input.clone();
             let shorter = changes.wait_for(|i| i.pod.is_deleting() && grace_seconds(&i.pod) < grace);
             let ended = tokio::select! {
@@ -210,7 +271,12 @@ impl Worker {
             match ended {
                 None | Some(Ok(())) => {}
                 Some(Err(problem)) => {
-                    self.shared.event(&input.pod, true, "FailedKillPod", format!("error killing pod: {problem}"));
+                    self.shared.event(
+                        &input.pod,
+                        true,
+                        "FailedKillPod",
+                        format!("error killing pod: {problem}"),
+                    );
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -246,10 +312,18 @@ impl Worker {
         }
         let settings = &self.shared.settings;
         for container in &observed.containers {
-            let link = format!("{}_{}_{}-{}.log", pod.name(), pod.namespace(), container.name, container.id);
+            let link = format!(
+                "{}_{}_{}-{}.log",
+                pod.name(),
+                pod.namespace(),
+                container.name,
+                container.id
+            );
             let _ = std::fs::remove_file(settings.container_logs.join(link));
         }
-        let logs = settings.pod_logs.join(log_dir_name(pod.namespace(), pod.name(), &self.uid));
+        let logs = settings
+            .pod_logs
+            .join(log_dir_name(pod.namespace(), pod.name(), &self.uid));
         if let Err(error) = std::fs::remove_dir_all(&logs)
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -263,7 +337,9 @@ fn remove_logs(links: &std::path::Path, pod: &Pod, seen: &ObservedContainer) {
     let link = format!("{}_{}_{}-{}.log", pod.name(), pod.namespace(), seen.name, seen.id);
     let _ = std::fs::remove_file(links.join(link));
     let path = std::path::Path::new(&seen.log_path);
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return };
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return;
+    };
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(name) {
             let _ = std::fs::remove_file(entry.path());
@@ -285,12 +361,18 @@ struct Turn {
 
 impl Turns {
     fn new(pod: &Pod, running: &[&ObservedContainer]) -> Self {
-        let done: BTreeMap<String, Arc<watch::Sender<bool>>> =
-            running.iter().map(|c| (c.name.clone(), Arc::new(watch::Sender::new(false)))).collect();
+        let done: BTreeMap<String, Arc<watch::Sender<bool>>> = running
+            .iter()
+            .map(|c| (c.name.clone(), Arc::new(watch::Sender::new(false))))
+            .collect();
         let mut before = BTreeMap::new();
         let mut later: Vec<String> = pod.spec().containers.iter().map(|c| c.name.clone()).collect();
         for container in pod.init_containers().iter().rev().filter(|c| is_sidecar(c)) {
-            let waits = later.iter().filter_map(|n| done.get(n)).map(|s| s.subscribe()).collect();
+            let waits = later
+                .iter()
+                .filter_map(|n| done.get(n))
+                .map(|s| s.subscribe())
+                .collect();
             before.insert(container.name.clone(), waits);
             later.push(container.name.clone());
         }
@@ -299,7 +381,11 @@ impl Turns {
 
     fn take(&self, name: &str) -> Turn {
         Turn {
-            done: self.done.get(name).cloned().unwrap_or_else(|| Arc::new(watch::Sender::new(false))),
+            done: self
+                .done
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| Arc::new(watch::Sender::new(false))),
             before: self.before.get(name).cloned().unwrap_or_default(),
         }
     }

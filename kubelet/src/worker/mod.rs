@@ -60,7 +60,11 @@ impl Input {
 
     /// The object in the apiserver that shows this pod.
     fn object(&self) -> Option<Arc<Pod>> {
-        if self.pod.is_static() { self.mirror.clone() } else { Some(self.pod.clone()) }
+        if self.pod.is_static() {
+            self.mirror.clone()
+        } else {
+            Some(self.pod.clone())
+        }
     }
 }
 
@@ -137,7 +141,15 @@ impl Worker {
             failures: 0,
             complained: false,
         };
-        (Handle { input: sender, wake, view, objects }, tokio::spawn(worker.run()))
+        (
+            Handle {
+                input: sender,
+                wake,
+                view,
+                objects,
+            },
+            tokio::spawn(worker.run()),
+        )
     }
 
     async fn run(mut self) -> Uid {
@@ -186,11 +198,31 @@ impl Worker {
     }
 
     /// Makes the pod's status and hands it to the writer.
-    pub(crate) fn publish(&mut self, input: &Input, observed: &Observed, ended: bool, failure: Option<&Failure>) -> PodStatus {
+    pub(crate) fn publish(
+        &mut self,
+        input: &Input,
+        observed: &Observed,
+        ended: bool,
+        failure: Option<&Failure>,
+    ) -> PodStatus {
         let object = input.object();
+        // A pod that was over before this kubelet began is as it was reported then.
+        let untold = self.view.lock().status.phase.is_none();
+        if untold && input.pod.is_terminal() && failure.is_none() && observed.is_stopped() {
+            let status = input.pod.status().clone();
+            self.view.lock().status = status.clone();
+            if let Some(object) = object {
+                self.writer.object(object);
+            }
+            return status;
+        }
         let previous = {
             let view = self.view.lock();
-            if view.status.phase.is_some() { view.status.clone() } else { input.pod.status().clone() }
+            if view.status.phase.is_some() {
+                view.status.clone()
+            } else {
+                input.pod.status().clone()
+            }
         };
         let host_ips = self.shared.host_ips();
         let probes = self.probes.results();
@@ -233,7 +265,11 @@ fn rejected_status(pod: &Pod, failure: Option<&Failure>) -> PodStatus {
         reason: failure.as_ref().map(|f| f.reason.clone()),
         message: failure.map(|f| f.message),
         qos_class: Some(crate::resources::qos(pod).as_str().to_owned()),
-        start_time: pod.status().start_time.clone().or_else(|| Some(crate::pods::api_time(Timestamp::now()))),
+        start_time: pod
+            .status()
+            .start_time
+            .clone()
+            .or_else(|| Some(crate::pods::api_time(Timestamp::now()))),
         observed_generation: pod.generation(),
         ..PodStatus::default()
     }
@@ -241,7 +277,10 @@ fn rejected_status(pod: &Pod, failure: Option<&Failure>) -> PodStatus {
 
 fn add_disruption(status: &mut PodStatus, pod: &Pod, reason: &str, message: &str) {
     let list = status.conditions.get_or_insert_default();
-    if list.iter().any(|c| c.type_ == "DisruptionTarget" && c.status == "True") {
+    if list
+        .iter()
+        .any(|c| c.type_ == "DisruptionTarget" && c.status == "True")
+    {
         return;
     }
     list.retain(|c| c.type_ != "DisruptionTarget");

@@ -27,7 +27,10 @@ pub(crate) type Admit<'a> = &'a (dyn Fn(&Pod, &[Arc<Pod>]) -> Result<(), Failure
 impl Pool {
     /// No workers yet.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, workers: Arc::default() }
+        Self {
+            shared,
+            workers: Arc::default(),
+        }
     }
 
     /// What the workers share.
@@ -50,11 +53,17 @@ impl Pool {
             entry.handle.input.send_modify(|input| input.pod = pod);
             return;
         }
-        let mut input = Input { pod: pod.clone(), mirror: None, removed: false, failure: None };
+        let mut input = Input {
+            pod: pod.clone(),
+            mirror: None,
+            removed: false,
+            failure: None,
+        };
         if !input.must_end() && !already_ran(&pod) {
             let others: Vec<Arc<Pod>> = active(&workers);
             if let Err(failure) = admit(&pod, &others) {
-                self.shared.event(&pod, true, &failure.reason, failure.message.clone());
+                self.shared
+                    .event(&pod, true, &failure.reason, failure.message.clone());
                 input.failure = Some(failure);
             }
         }
@@ -103,7 +112,10 @@ impl Pool {
     /// An object that a pod uses has changed: its volumes are to be looked at.
     pub(crate) fn wake_for_objects(&self, uid: &Uid) {
         if let Some(entry) = self.workers.lock().get(uid) {
-            entry.handle.objects.store(true, std::sync::atomic::Ordering::Relaxed);
+            entry
+                .handle
+                .objects
+                .store(true, std::sync::atomic::Ordering::Relaxed);
             entry.handle.wake.notify_one();
         }
     }
@@ -130,10 +142,16 @@ impl Pool {
         let mut found = all.into_iter().filter(|(pod, _)| {
             pod.namespace() == namespace
                 && pod.name() == name
-                && uid.is_none_or(|u| pod.uid().as_str() == u || pod.annotation(crate::pods::CONFIG_HASH_ANNOTATION) == Some(u))
+                && uid.is_none_or(|u| {
+                    pod.uid().as_str() == u || pod.annotation(crate::pods::CONFIG_HASH_ANNOTATION) == Some(u)
+                })
         });
         let first = found.next()?;
-        Some(if first.1.terminated { found.find(|(_, view)| !view.terminated).unwrap_or(first) } else { first })
+        Some(if first.1.terminated {
+            found.find(|(_, view)| !view.terminated).unwrap_or(first)
+        } else {
+            first
+        })
     }
 
     /// All pods.
@@ -157,7 +175,9 @@ impl Pool {
 
     /// Forgets workers that are done and whose pods are in no source.
     pub(crate) fn sweep(&self, known: &HashSet<Uid>) {
-        self.workers.lock().retain(|uid, entry| !entry.task.is_finished() || known.contains(uid));
+        self.workers
+            .lock()
+            .retain(|uid, entry| !entry.task.is_finished() || known.contains(uid));
     }
 
     /// The UIDs that have workers.
@@ -184,7 +204,12 @@ impl Pool {
             object.metadata.uid = Some(uid.to_string());
             object.metadata.name = Some(pod.name);
             object.metadata.namespace = Some(pod.namespace);
-            let input = Input { pod: Arc::new(object), mirror: None, removed: true, failure: None };
+            let input = Input {
+                pod: Arc::new(object),
+                mirror: None,
+                removed: true,
+                failure: None,
+            };
             let mut workers = self.workers.lock();
             if !workers.contains_key(&uid) {
                 let (handle, task) = Worker::spawn(self.shared.clone(), input);
@@ -200,7 +225,11 @@ impl Pool {
 
 /// Removes folders and cgroups of pods that are neither known nor running.
 fn clean_leftovers(shared: &Shared, known: &HashSet<Uid>) {
-    for entry in std::fs::read_dir(shared.settings.root.join("pods")).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(shared.settings.root.join("pods"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let uid = Uid::new(&entry.file_name().to_string_lossy());
         if !known.contains(&uid)
             && let Err(error) = shared.volumes.tear_down(&uid)
@@ -229,5 +258,9 @@ fn active(workers: &HashMap<Uid, Entry>) -> Vec<Arc<Pod>> {
 
 /// Whether a pod was let in before: a restart of the kubelet doesn't judge it again.
 fn already_ran(pod: &Pod) -> bool {
-    pod.status().container_statuses.iter().flatten().any(|s| s.container_id.is_some())
+    pod.status()
+        .container_statuses
+        .iter()
+        .flatten()
+        .any(|s| s.container_id.is_some())
 }

@@ -9,8 +9,8 @@ use crate::pods::{PodExt, grace_seconds};
 use crate::runtime::container::{ContainerInputs, container_config, log_path};
 use crate::runtime::observed::{ContainerState, Observed};
 use crate::runtime::security;
-use crate::volumes::mounts::{MountInputs, container_mounts};
 use crate::volumes::MountedVolumes;
+use crate::volumes::mounts::{MountInputs, container_mounts};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use rutter_proto::cri::PodSandboxConfig;
@@ -49,7 +49,12 @@ pub(crate) struct StartError {
 }
 
 fn failed(reason: &str, message: impl Into<String>) -> StartError {
-    StartError { reason: reason.to_owned(), message: message.into(), retry: Duration::from_secs(10), made: false }
+    StartError {
+        reason: reason.to_owned(),
+        message: message.into(),
+        retry: Duration::from_secs(10),
+        made: false,
+    }
 }
 
 impl Worker {
@@ -70,16 +75,46 @@ impl Worker {
         self.check_backoff(pod, container, group, observed)?;
         let image = container.image.clone().unwrap_or_default();
         let policy = container.image_pull_policy.as_deref();
-        let ready = shared.images.ensure(pod, &image, policy, config).await.map_err(|problem| {
-            let retry = problem.retry_seconds.map_or(10, |s| u64::try_from(s).unwrap_or(10));
-            if matches!(problem.reason, "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName") {
-                let text = if problem.reason == "ImagePullBackOff" { "ImagePullBackOff" } else { problem.reason };
-                shared.container_event(pod, group.field(), &container.name, true, "Failed", format!("Error: {text}"));
-            }
-            StartError { retry: Duration::from_secs(retry), ..failed(problem.reason, problem.message) }
-        })?;
+        let ready = shared
+            .images
+            .ensure(pod, &image, policy, config)
+            .await
+            .map_err(|problem| {
+                let retry = problem
+                    .retry_seconds
+                    .map_or(10, |s| u64::try_from(s).unwrap_or(10));
+                if matches!(
+                    problem.reason,
+                    "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName"
+                ) {
+                    let text = if problem.reason == "ImagePullBackOff" {
+                        "ImagePullBackOff"
+                    } else {
+                        problem.reason
+                    };
+                    shared.container_event(
+                        pod,
+                        group.field(),
+                        &container.name,
+                        true,
+                        "Failed",
+                        format!("Error: {text}"),
+                    );
+                }
+                StartError {
+                    retry: Duration::from_secs(retry),
+                    ..failed(problem.reason, problem.message)
+                }
+            })?;
         let fail = |reason: &str, message: String| {
-            shared.container_event(pod, group.field(), &container.name, true, "Failed", format!("Error: {message}"));
+            shared.container_event(
+                pod,
+                group.field(),
+                &container.name,
+                true,
+                "Failed",
+                format!("Error: {message}"),
+            );
             failed(reason, message)
         };
         let effective = security::effective(pod, container);
@@ -102,12 +137,12 @@ impl Worker {
         )
         .map_err(|message| fail("CreateContainerConfigError", message))?;
         let target_id = match &target {
-            Some(name) => Some(
-                observed
-                    .container(name)
-                    .map(|c| c.id.clone())
-                    .ok_or_else(|| fail("CreateContainerConfigError", format!("unable to find target container {name}")))?,
-            ),
+            Some(name) => Some(observed.container(name).map(|c| c.id.clone()).ok_or_else(|| {
+                fail(
+                    "CreateContainerConfigError",
+                    format!("unable to find target container {name}"),
+                )
+            })?),
             None => None,
         };
         let container_config = container_config(
@@ -126,28 +161,67 @@ impl Worker {
             },
         );
         let log_dir = Path::new(&config.log_directory).join(&container.name);
-        std::fs::create_dir_all(&log_dir)
-            .map_err(|e| fail("CreateContainerError", format!("create container log directory: {e}")))?;
+        std::fs::create_dir_all(&log_dir).map_err(|e| {
+            fail(
+                "CreateContainerError",
+                format!("create container log directory: {e}"),
+            )
+        })?;
         let id = shared
             .cri
             .create_container(sandbox_id, container_config, config.clone())
             .await
             .map_err(|error| fail("CreateContainerError", error.status.message().to_owned()))?;
-        shared.container_event(pod, group.field(), &container.name, false, "Created", "Container created");
+        shared.container_event(
+            pod,
+            group.field(),
+            &container.name,
+            false,
+            "Created",
+            "Container created",
+        );
         if let Err(error) = shared.cri.start_container(&id).await {
             let message = error.status.message().to_owned();
-            return Err(StartError { made: true, ..fail("RunContainerError", message) });
+            return Err(StartError {
+                made: true,
+                ..fail("RunContainerError", message)
+            });
         }
-        shared.container_event(pod, group.field(), &container.name, false, "Started", "Container started");
+        shared.container_event(
+            pod,
+            group.field(),
+            &container.name,
+            false,
+            "Started",
+            "Container started",
+        );
         self.link_log(pod, container, &id, restarts);
         if let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) {
             let pod_ip = sources.pod_ips.first().map(String::as_str);
             if let Err(problem) = hooks::run(&shared.cri, pod, container, &id, hook, pod_ip).await {
                 let message = format!("PostStartHook failed: {problem}");
-                shared.container_event(pod, group.field(), &container.name, true, "FailedPostStartHook", message.clone());
-                shared.container_event(pod, group.field(), &container.name, false, "Killing", "FailedPostStartHook");
+                shared.container_event(
+                    pod,
+                    group.field(),
+                    &container.name,
+                    true,
+                    "FailedPostStartHook",
+                    message.clone(),
+                );
+                shared.container_event(
+                    pod,
+                    group.field(),
+                    &container.name,
+                    false,
+                    "Killing",
+                    "FailedPostStartHook",
+                );
                 let _ = shared.cri.stop_container(&id, grace_seconds(pod)).await;
-                return Err(StartError { made: true, retry: Duration::from_secs(1), ..failed("PostStartHookError", message) });
+                return Err(StartError {
+                    made: true,
+                    retry: Duration::from_secs(1),
+                    ..failed("PostStartHookError", message)
+                });
             }
         }
         Ok(())
@@ -161,10 +235,15 @@ impl Worker {
         group: Group,
         observed: &Observed,
     ) -> Result<(), StartError> {
-        let Some(last) = observed.container(&container.name).filter(|c| c.state == ContainerState::Exited) else {
+        let Some(last) = observed
+            .container(&container.name)
+            .filter(|c| c.state == ContainerState::Exited)
+        else {
             return Ok(());
         };
-        let Some(ended) = last.finished_at else { return Ok(()) };
+        let Some(ended) = last.finished_at else {
+            return Ok(());
+        };
         let now = Timestamp::now();
         let key = format!("{}/{}/{:x}", self.uid, container.name, container_hash(container));
         let mut backoff = self.shared.crash_backoff.lock();
@@ -178,11 +257,20 @@ impl Worker {
                 &container.name,
                 true,
                 "BackOff",
-                format!("Back-off restarting failed container {} in pod {at}", container.name),
+                format!(
+                    "Back-off restarting failed container {} in pod {at}",
+                    container.name
+                ),
             );
-            let message = format!("back-off {delay} restarting failed container={} pod={at}", container.name);
+            let message = format!(
+                "back-off {delay} restarting failed container={} pod={at}",
+                container.name
+            );
             let retry = Duration::try_from(left).unwrap_or_default() + Duration::from_millis(5);
-            return Err(StartError { retry, ..failed("CrashLoopBackOff", message) });
+            return Err(StartError {
+                retry,
+                ..failed("CrashLoopBackOff", message)
+            });
         }
         backoff.lengthen(&key, ended, now);
         Ok(())
@@ -194,9 +282,19 @@ impl Worker {
             return last.restart_count + 1;
         }
         let logs = crate::runtime::sandbox::log_directory(&self.shared.settings.pod_logs, pod);
-        let numbers = std::fs::read_dir(Path::new(&logs).join(&container.name)).into_iter().flatten().flatten();
+        let numbers = std::fs::read_dir(Path::new(&logs).join(&container.name))
+            .into_iter()
+            .flatten()
+            .flatten();
         numbers
-            .filter_map(|e| e.file_name().to_string_lossy().split('.').next()?.parse::<i32>().ok())
+            .filter_map(|e| {
+                e.file_name()
+                    .to_string_lossy()
+                    .split('.')
+                    .next()?
+                    .parse::<i32>()
+                    .ok()
+            })
             .max()
             .map_or(0, |n| n + 1)
     }

@@ -21,7 +21,9 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// How soon a failed sync is tried again: at once after the first failure, later and later then.
 fn retry_after(failures: u32) -> Duration {
-    Duration::from_millis(500).saturating_mul(1 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(20))
+    Duration::from_millis(500)
+        .saturating_mul(1 << failures.saturating_sub(1).min(6))
+        .min(Duration::from_secs(20))
 }
 
 impl Worker {
@@ -36,7 +38,8 @@ impl Worker {
             }
         };
         if let Some(failure) = deadline_exceeded(&pod, Timestamp::now()) {
-            self.shared.event(&pod, false, "DeadlineExceeded", failure.message.clone());
+            self.shared
+                .event(&pod, false, "DeadlineExceeded", failure.message.clone());
             return Next::Failed(failure);
         }
         self.probes.sync(&pod, &observed, false);
@@ -88,7 +91,12 @@ impl Worker {
             && !pod.is_host_network()
         {
             if !self.complained {
-                shared.event(pod, true, "NetworkNotReady", format!("network is not ready: {why}"));
+                shared.event(
+                    pod,
+                    true,
+                    "NetworkNotReady",
+                    format!("network is not ready: {why}"),
+                );
                 self.complained = true;
             }
             return Err(format!("network is not ready: {why}"));
@@ -104,7 +112,9 @@ impl Worker {
             match ready {
                 Ok(ready) => sources = Some(ready),
                 Err(problem) if needs_volumes => return Err(problem),
-                Err(problem) => tracing::warn!(pod = %pod.full_name(), problem, "refreshing a pod's volumes failed"),
+                Err(problem) => {
+                    tracing::warn!(pod = %pod.full_name(), problem, "refreshing a pod's volumes failed")
+                }
             }
         }
         self.perform(pod, observed, &actions, sources).await
@@ -117,7 +127,9 @@ impl Worker {
         let group = shared.cgroups.pod(&self.uid, qos(pod));
         let limits = pod_cgroup(pod, &settings.limits, settings.pod_pids_limit);
         shared.cgroups.ensure(&group, &limits).map_err(|e| {
-            let message = format!("unable to ensure pod container exists: failed to create container for {group:?} : {e}");
+            let message = format!(
+                "unable to ensure pod container exists: failed to create container for {group:?} : {e}"
+            );
             shared.event(pod, true, "FailedToCreatePodContainer", message.clone());
             message
         })?;
@@ -160,14 +172,27 @@ impl Worker {
     async fn add_objects(&self, pod: &Pod, sources: &mut Sources) -> Result<(), String> {
         let objects = &self.shared.objects;
         let ephemeral: Vec<_> = pod.ephemeral_containers().iter().map(plain_container).collect();
-        let all = pod.spec().containers.iter().chain(pod.init_containers()).chain(&ephemeral);
-        let (mut maps, mut secrets) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+        let all = pod
+            .spec()
+            .containers
+            .iter()
+            .chain(pod.init_containers())
+            .chain(&ephemeral);
+        let (mut maps, mut secrets) = (
+            std::collections::BTreeSet::new(),
+            std::collections::BTreeSet::new(),
+        );
         for container in all {
             for source in container.env_from.iter().flatten() {
                 maps.extend(source.config_map_ref.as_ref().map(|r| r.name.clone()));
                 secrets.extend(source.secret_ref.as_ref().map(|r| r.name.clone()));
             }
-            for from in container.env.iter().flatten().filter_map(|e| e.value_from.as_ref()) {
+            for from in container
+                .env
+                .iter()
+                .flatten()
+                .filter_map(|e| e.value_from.as_ref())
+            {
                 maps.extend(from.config_map_key_ref.as_ref().map(|r| r.name.clone()));
                 secrets.extend(from.secret_key_ref.as_ref().map(|r| r.name.clone()));
                 if let Some(file) = &from.file_key_ref {
@@ -175,18 +200,28 @@ impl Worker {
                     if let Some(crate::volumes::Mounted::Path { path, .. }) = volume
                         && let Ok(text) = std::fs::read_to_string(path.join(&file.path))
                     {
-                        sources.files.insert((file.volume_name.clone(), file.path.clone()), text);
+                        sources
+                            .files
+                            .insert((file.volume_name.clone(), file.path.clone()), text);
                     }
                 }
             }
         }
         for name in maps {
-            if let Some(map) = objects.config_map(pod, &name).await.map_err(|e| crate::objects::describe(&e))? {
+            if let Some(map) = objects
+                .config_map(pod, &name)
+                .await
+                .map_err(|e| crate::objects::describe(&e))?
+            {
                 sources.config_maps.insert(name, map);
             }
         }
         for name in secrets {
-            if let Some(secret) = objects.secret(pod, &name).await.map_err(|e| crate::objects::describe(&e))? {
+            if let Some(secret) = objects
+                .secret(pod, &name)
+                .await
+                .map_err(|e| crate::objects::describe(&e))?
+            {
                 sources.secrets.insert(name, secret);
             }
         }
@@ -205,7 +240,12 @@ impl Worker {
             let running = observed.has_running();
             let had_sandbox = !observed.sandboxes.is_empty();
             if actions.create_sandbox && had_sandbox {
-                self.shared.event(pod, false, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
+                self.shared.event(
+                    pod,
+                    false,
+                    "SandboxChanged",
+                    "Pod sandbox changed, it will be killed and re-created.",
+                );
             }
             if running || observed.sandboxes.iter().any(|s| s.ready) {
                 self.kill_pod(pod, observed, None).await?;
@@ -234,11 +274,14 @@ impl Worker {
         let (Some(sandbox_id), true) = (sandbox_id, actions.starts_something()) else {
             return Ok(acted);
         };
-        let Some(mut sources) = sources else { return Ok(acted) };
+        let Some(mut sources) = sources else {
+            return Ok(acted);
+        };
         if !pod.is_host_network() {
             sources.pod_ips = current.ips().to_vec();
         }
-        self.start_all(pod, &current, actions, &sandbox_id, &config, &sources, &mut acted).await;
+        self.start_all(pod, &current, actions, &sandbox_id, &config, &sources, &mut acted)
+            .await;
         Ok(acted)
     }
 
@@ -254,21 +297,39 @@ impl Worker {
         acted: &mut Acted,
     ) {
         let ephemeral: Vec<_> = pod.ephemeral_containers().iter().map(plain_container).collect();
-        let targets: Vec<Option<String>> =
-            pod.ephemeral_containers().iter().map(|e| e.target_container_name.clone()).collect();
+        let targets: Vec<Option<String>> = pod
+            .ephemeral_containers()
+            .iter()
+            .map(|e| e.target_container_name.clone())
+            .collect();
         let groups = [
-            (Group::Ephemeral, &actions.ephemeral_to_start, ephemeral.as_slice()),
+            (
+                Group::Ephemeral,
+                &actions.ephemeral_to_start,
+                ephemeral.as_slice(),
+            ),
             (Group::Init, &actions.init_to_start, pod.init_containers()),
-            (Group::Regular, &actions.to_start, pod.spec().containers.as_slice()),
+            (
+                Group::Regular,
+                &actions.to_start,
+                pod.spec().containers.as_slice(),
+            ),
         ];
         for (group, indexes, list) in groups {
             for index in indexes {
-                let Some(container) = list.get(*index) else { continue };
+                let Some(container) = list.get(*index) else {
+                    continue;
+                };
                 let target = match group {
                     Group::Ephemeral => targets.get(*index).cloned().flatten(),
                     _ => None,
                 };
-                match self.start_container(pod, container, group, target, observed, sandbox_id, config, sources).await {
+                match self
+                    .start_container(
+                        pod, container, group, target, observed, sandbox_id, config, sources,
+                    )
+                    .await
+                {
                     Ok(()) => {
                         self.reasons.remove(&container.name);
                         acted.did_something = true;
@@ -277,7 +338,12 @@ impl Worker {
                             acted.again = container.startup_probe.is_none();
                         }
                     }
-                    Err(StartError { reason, message, retry, made }) => {
+                    Err(StartError {
+                        reason,
+                        message,
+                        retry,
+                        made,
+                    }) => {
                         acted.did_something |= made;
                         self.reasons.insert(container.name.clone(), (reason, message));
                         acted.retry = Some(acted.retry.map_or(retry, |r: Duration| r.min(retry)));
@@ -313,9 +379,11 @@ impl Worker {
             shared.event(pod, true, "FailedCreatePodSandBox", message.clone());
             return Err(message);
         }
-        let handler = crate::handlers::of(&shared.client, pod).await.inspect_err(|message| {
-            shared.event(pod, true, "FailedCreatePodSandBox", message.clone());
-        })?;
+        let handler = crate::handlers::of(&shared.client, pod)
+            .await
+            .inspect_err(|message| {
+                shared.event(pod, true, "FailedCreatePodSandBox", message.clone());
+            })?;
         tokio::fs::create_dir_all(&config.log_directory)
             .await
             .map_err(|e| format!("making the log folder {}: {e}", config.log_directory))?;
@@ -341,7 +409,9 @@ pub(crate) struct Acted {
 impl PodActions {
     fn starts_something(&self) -> bool {
         self.create_sandbox
-            || !(self.to_start.is_empty() && self.init_to_start.is_empty() && self.ephemeral_to_start.is_empty())
+            || !(self.to_start.is_empty()
+                && self.init_to_start.is_empty()
+                && self.ephemeral_to_start.is_empty())
     }
 }
 
