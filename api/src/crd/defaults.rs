@@ -3,7 +3,8 @@
 use super::flag;
 use serde_json::Value;
 
-/// Fills in the defaults that a structural schema declares. A null where none is allowed gives way to a default.
+/// Fills in the defaults that a structural schema declares. A null where none is allowed gives way to a default, or
+/// else is dropped.
 pub fn apply_defaults(schema: &Value, object: &mut Value) {
     match object {
         Value::Object(map) => {
@@ -21,6 +22,11 @@ pub fn apply_defaults(schema: &Value, object: &mut Value) {
                 }
             }
             let others = schema.get("additionalProperties").filter(|s| s.is_object());
+            // What is left of nulls where none is allowed counts as not said.
+            map.retain(|name, value| {
+                let schema = properties.and_then(|p| p.get(name)).or(others);
+                !value.is_null() || schema.is_none_or(|schema| flag(schema, "nullable"))
+            });
             for (name, value) in map.iter_mut() {
                 if let Some(schema) = properties.and_then(|p| p.get(name)).or(others) {
                     apply_defaults(schema, value);

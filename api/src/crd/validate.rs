@@ -25,12 +25,20 @@ fn check(schema: &Value, value: &Value, old: Option<&Value>, path: &Path, errors
             true => "integer,string",
             false => text(schema, "type"),
         };
+        let format = text(schema, "format");
+        if wanted == "integer" && value.is_number() && !format.is_empty() {
+            let detail = format!("{} must be of type {format}: \"float64\"", in_body(path));
+            errors.push(FieldError::type_invalid(path, "float64", detail));
+            errors.push(unfit(path, format));
+            return;
+        }
         let found = type_name(value);
         errors.push(FieldError::type_invalid(
             path,
             found,
             format!("{} must be of type {wanted}: {found:?}", in_body(path)),
         ));
+        choices(schema, value, path, errors);
         return;
     }
     choices(schema, value, path, errors);
@@ -154,6 +162,15 @@ fn texts(schema: &Value, value: &str, path: &Path, errors: &mut ErrorList) {
 
 fn numbers(schema: &Value, value: &Value, path: &Path, errors: &mut ErrorList) {
     let Some(number) = value.as_f64() else { return };
+    let format = text(schema, "format");
+    let fits = match format {
+        "int32" => value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
+        "int64" => value.as_i64().is_some() || value.is_f64(),
+        _ => true,
+    };
+    if !fits {
+        errors.push(unfit(path, format));
+    }
     let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
     let mut fail = |what: String| {
         errors.push(FieldError::invalid(
@@ -181,19 +198,12 @@ fn numbers(schema: &Value, value: &Value, path: &Path, errors: &mut ErrorList) {
     {
         fail(format!("a multiple of {factor}"));
     }
-    let format = text(schema, "format");
-    let fits = match format {
-        "int32" => value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
-        "int64" => value.as_i64().is_some() || value.is_f64(),
-        _ => true,
-    };
-    if !fits {
-        errors.push(FieldError::invalid(
-            path,
-            value.clone(),
-            format!("Checked value must be of type integer with format {format}"),
-        ));
-    }
+}
+
+/// A number that its format doesn't hold; upstream's error names no field.
+fn unfit(path: &Path, format: &str) -> FieldError {
+    let detail = format!("Checked value must be of type integer with format {format} in {path}");
+    FieldError::invalid(&Path::new("<nil>"), "", detail)
 }
 
 fn sizes(schema: &Value, size: usize, names: [&str; 2], what: &str, path: &Path, errors: &mut ErrorList) {
@@ -252,11 +262,15 @@ fn objects(
 
 fn combinations(schema: &Value, value: &Value, path: &Path, errors: &mut ErrorList) {
     let list = |name: &str| schema.get(name).and_then(Value::as_array);
-    let passes = |schema: &&Value| {
+    let failures = |schema: &Value| {
         let mut errors = ErrorList::new();
         check(schema, value, None, path, &mut errors);
-        errors.is_empty()
+        errors
     };
+    let passes = |schema: &&Value| failures(schema).is_empty();
+    // Of several ways to fail, the nearest to right is told.
+    let nearest = |all: &[Value]| all.iter().map(&failures).min_by_key(Vec::len).unwrap_or_default();
+    let mut told = ErrorList::new();
     // These say nothing about one field, and upstream's errors name none.
     let mut fail = |what: String| {
         errors.push(FieldError::invalid(
@@ -274,11 +288,15 @@ fn combinations(schema: &Value, value: &Value, path: &Path, errors: &mut ErrorLi
         && !any.iter().any(|s| passes(&s))
     {
         fail("validate at least one schema (anyOf)".to_owned());
+        told.extend(nearest(any));
     }
     if let Some(one) = list("oneOf") {
         match one.iter().filter(passes).count() {
             1 => {}
-            0 => fail("validate one and only one schema (oneOf). Found none valid".to_owned()),
+            0 => {
+                fail("validate one and only one schema (oneOf). Found none valid".to_owned());
+                told.extend(nearest(one));
+            }
             n => fail(format!(
                 "validate one and only one schema (oneOf). Found {n} valid alternatives"
             )),
@@ -289,6 +307,7 @@ fn combinations(schema: &Value, value: &Value, path: &Path, errors: &mut ErrorLi
     {
         fail("not validate the schema (not)".to_owned());
     }
+    errors.extend(told);
 }
 
 /// Elements of sets and maps must differ.
