@@ -125,6 +125,25 @@ impl CacheReader {
         *self.by_resource.write() = map.collect();
     }
 
+    /// Serves the resources of another scheme from now on.
+    pub fn serve(&self, scheme: &Scheme) {
+        let before = self.folders.swap(Arc::new(Folders::of(scheme)));
+        self.refresh();
+        let now = self.folders.load();
+        for (folder, resource) in now.iter() {
+            let same = before
+                .0
+                .get(folder)
+                .is_some_and(|old| old.strategy.selectable_fields() == resource.strategy.selectable_fields());
+            if !same {
+                register(&self.cache, folder, resource);
+            }
+        }
+        for (folder, _) in before.iter().filter(|(folder, _)| !now.0.contains_key(*folder)) {
+            self.cache.deregister(&format!("{folder}/"));
+        }
+    }
+
     fn resource(&self, resource: &GroupResource) -> Option<Arc<Resource>> {
         self.by_resource.read().get(resource).cloned()
     }

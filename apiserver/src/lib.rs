@@ -8,6 +8,7 @@ pub mod answer;
 pub mod bootstrap;
 pub mod cache;
 pub mod corridor;
+pub mod crd;
 pub mod metrics;
 pub mod net;
 pub mod options;

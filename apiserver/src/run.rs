@@ -64,6 +64,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let server = built.server;
     tracing::info!(%address, "serving");
     let bootstrap = tokio::spawn(bootstrap::run(server.clone(), bootstrap_settings(&options), stop.clone()));
+    tokio::spawn(crate::crd::follow(server.clone(), stop.clone()));
     let serving = tokio_util::sync::CancellationToken::new();
     let served = tokio::spawn(net::serve(server.clone(), listener, tls, serving.clone()));
     stop.cancelled().await;
@@ -341,7 +342,7 @@ fn advertised(options: &Options) -> IpAddr {
     if let Some(address) = options.advertise_address {
         return address;
     }
-    if !options.bind_address.is_unspecified() {
+    if !options.bind_address.is_unspecified() && !options.bind_address.is_loopback() {
         return options.bind_address;
     }
     // Which address the default route leaves from; nothing is sent.

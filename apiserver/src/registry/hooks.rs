@@ -103,6 +103,7 @@ impl Hooks {
     pub fn lets_go(&self, resource: &GroupResource, object: &Value) -> bool {
         match (resource.group.as_str(), resource.resource.as_str()) {
             ("", "namespaces") => object.list_at("spec.finalizers").is_empty(),
+            ("apiextensions.k8s.io", "customresourcedefinitions") => object.is_deleting(),
             _ => true,
         }
     }
@@ -111,6 +112,9 @@ impl Hooks {
     pub fn marked(&self, resource: &GroupResource, object: &mut Value) {
         if resource.group.is_empty() && resource.resource == "namespaces" {
             object.set("status.phase", "Terminating");
+        }
+        if resource.group == "apiextensions.k8s.io" && resource.resource == "customresourcedefinitions" {
+            crate::crd::mark(object);
         }
     }
 }

@@ -29,7 +29,6 @@ const LEAST: u64 = 1800;
 /// A watch in progress: a small state machine that gives one frame after the other.
 struct Watcher {
     call: Arc<Call>,
-    selection: Arc<Selection>,
     /// What is still to be sent of the initial state.
     initial: std::vec::IntoIter<Arc<Entry>>,
     /// The bookmark that ends the initial state.
@@ -87,7 +86,6 @@ impl Call {
         }
         let mut watcher = Watcher {
             call: self.clone(),
-            selection: selection.clone(),
             initial: Vec::new().into_iter(),
             initial_end: None,
             subscription: None,

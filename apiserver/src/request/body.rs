@@ -1,10 +1,10 @@
 //! Reading a request's body: its size bounded, its format from `Content-Type`, its shape by the schema.
 
 use crate::streaming::BoxError;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use rutter_api::codec;
 use rutter_api::object::ObjectExt;
 use rutter_api::schema::{self, FieldValidation, Types};
@@ -13,19 +13,31 @@ use rutter_api::{GroupVersion, GroupVersionKind, StatusError, Value};
 /// The largest body taken.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
+/// A larger body is read and forgotten up to here, so that its sender gets to read the answer.
+const MAX_DRAINED: usize = 8 * MAX_BODY;
+
 /// The whole body.
 pub async fn read<B>(body: B) -> Result<Bytes, StatusError>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(StatusError::too_large(format!("limit is {MAX_BODY}")))
+    let too_large = || StatusError::too_large(format!("limit is {MAX_BODY}"));
+    let mut body = std::pin::pin!(body);
+    let mut whole = BytesMut::new();
+    let mut size = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| StatusError::bad_request(error.into().to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        size += data.len();
+        if size > MAX_DRAINED {
+            return Err(too_large());
         }
-        Err(error) => Err(StatusError::bad_request(error.to_string())),
+        if size <= MAX_BODY {
+            whole.extend_from_slice(&data);
+        }
     }
+    if size > MAX_BODY { Err(too_large()) } else { Ok(whole.freeze()) }
 }
 
 /// The media type of the body; JSON when the header is absent.
