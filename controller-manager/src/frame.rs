@@ -11,7 +11,7 @@ use k8s_openapi::serde::de::DeserializeOwned;
 use kube::Resource;
 use rutter_client::events::Recorder;
 use rutter_client::informer::ObjectKey;
-use rutter_client::{Change, Informers, Requeue, Store, WorkQueue, workqueue};
+use rutter_client::{Change, Informer, Informers, Requeue, Store, WorkQueue, workqueue};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -60,7 +60,11 @@ impl<Key: Hash + Eq + Clone + Debug + Send + Sync + 'static> Loop<Key> {
 
     /// A loop whose queue has a name of its own, for controllers with several queues.
     pub fn named(context: &Context, name: &str) -> Self {
-        Self { context: context.clone(), queue: WorkQueue::new(name), synced: Vec::new() }
+        Self {
+            context: context.clone(),
+            queue: WorkQueue::new(name),
+            synced: Vec::new(),
+        }
     }
 
     /// The queue.
@@ -89,10 +93,26 @@ impl<Key: Hash + Eq + Clone + Debug + Send + Sync + 'static> Loop<Key> {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
-        let store = self.read::<K>();
-        let mut changes = self.context.informers.of::<K>().subscribe();
+        self.watch_with(self.context.informers.of::<K>(), enqueue)
+    }
+
+    /// The same with an informer of the controller's own, for kinds of which it needs a few objects only.
+    pub fn watch_with<K>(
+        &mut self,
+        informer: Informer<K>,
+        enqueue: impl Fn(&Change<K>, &WorkQueue<Key>) + Send + 'static,
+    ) -> Store<K>
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let store = informer.store();
+        let mut changes = informer.subscribe();
         let (queue, stop) = (self.queue.clone(), self.context.stop.clone());
+        let first = informer.clone();
+        self.synced.push(Box::pin(async move { first.synced().await }));
         tokio::spawn(async move {
+            // The watch lives as long as somebody listens to it.
+            let _informer = informer;
             loop {
                 let change = tokio::select! {
                     () = stop.cancelled() => return,
@@ -127,7 +147,11 @@ impl<Key: Hash + Eq + Clone + Debug + Send + Sync + 'static> Loop<Key> {
 /// A write that lost a race is no failure: the newer object is on its way here, so the key only comes again.
 fn settle(result: anyhow::Result<Requeue>) -> anyhow::Result<Requeue> {
     match result {
-        Err(error) if error.chain().any(|e| e.downcast_ref::<kube::Error>().is_some_and(is_conflict)) => {
+        Err(error)
+            if error
+                .chain()
+                .any(|e| e.downcast_ref::<kube::Error>().is_some_and(is_conflict)) =>
+        {
             tracing::debug!("lost a race with another write: {error:#}");
             Ok(Requeue::Backoff)
         }

@@ -43,7 +43,10 @@ pub async fn client(
                     Duration::from_secs(LIFETIME_SECONDS as u64 * 4 / 5)
                 }
                 Err(error) => {
-                    tracing::warn!(account, "renewing a controller's token failed; trying again: {error:#}");
+                    tracing::warn!(
+                        account,
+                        "renewing a controller's token failed; trying again: {error:#}"
+                    );
                     Duration::from_secs(10)
                 }
             };
@@ -51,7 +54,9 @@ pub async fn client(
     });
     let service = ServiceBuilder::new()
         .map_request(move |mut request: Request<kube::client::Body>| {
-            request.headers_mut().insert(AUTHORIZATION, current.read().clone());
+            request
+                .headers_mut()
+                .insert(AUTHORIZATION, current.read().clone());
             request
         })
         .service(Connections(anonymous.clone()));
@@ -78,7 +83,8 @@ impl tower::Service<Request<kube::client::Body>> for Connections {
 }
 
 fn header(token: &str) -> anyhow::Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).context("the token is no header value")?;
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {token}")).context("the token is no header value")?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -86,7 +92,10 @@ fn header(token: &str) -> anyhow::Result<HeaderValue> {
 async fn token(root: &kube::Client, account: &str) -> anyhow::Result<String> {
     let accounts: Api<ServiceAccount> = Api::namespaced(root.clone(), NAMESPACE);
     let request = TokenRequest {
-        spec: Some(TokenRequestSpec { expiration_seconds: Some(LIFETIME_SECONDS), ..TokenRequestSpec::default() }),
+        spec: Some(TokenRequestSpec {
+            expiration_seconds: Some(LIFETIME_SECONDS),
+            ..TokenRequestSpec::default()
+        }),
         ..TokenRequest::default()
     };
     let params = PostParams::default();
@@ -95,7 +104,9 @@ async fn token(root: &kube::Client, account: &str) -> anyhow::Result<String> {
         let mut made = ServiceAccount::default();
         made.metadata.name = Some(account.to_owned());
         match accounts.create(&params, &made).await {
-            Err(error) if !is_already_exists(&error) => return Err(error).context("making a controller's service account"),
+            Err(error) if !is_already_exists(&error) => {
+                return Err(error).context("making a controller's service account");
+            }
             _ => answer = accounts.create_token_request(account, &params, &request).await,
         }
     }

@@ -28,7 +28,13 @@ pub struct Options {
     #[arg(long, value_name = "PORT", default_value_t = 10257)]
     pub secure_port: u16,
     /// Which controllers run: `*` all that are on by default, `name` this one, `-name` not this one.
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        default_value = "*",
+        allow_hyphen_values = true
+    )]
     pub controllers: Vec<String>,
     /// Give each controller the identity of its own service account in kube-system.
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
@@ -248,8 +254,17 @@ mod tests {
             --kubeconfig=/k --leader-elect=false --root-ca-file=/ca.crt --service-account-private-key-file=/sa.key \
             --service-cluster-ip-range=10.96.0.0/12 --use-service-account-credentials=true --v=4";
         let options = Options::try_parse_from(line.split_whitespace()).unwrap();
-        assert!(options.network.allocate_node_cidrs && options.use_service_account_credentials && !options.election.leader_elect);
-        for (name, by_default, want) in [("x", true, false), ("y", false, true), ("z", true, true), ("z", false, false)] {
+        assert!(
+            options.network.allocate_node_cidrs
+                && options.use_service_account_credentials
+                && !options.election.leader_elect
+        );
+        for (name, by_default, want) in [
+            ("x", true, false),
+            ("y", false, true),
+            ("z", true, true),
+            ("z", false, false),
+        ] {
             assert_eq!(options.enables(name, by_default), want, "{name}");
         }
     }

@@ -3,8 +3,10 @@
 use crate::frame::Context;
 use crate::options::Options;
 use crate::{
-    certificates, cronjob, daemonset, deployment, endpoints, endpointslice, garbage_collector, identity, job, namespace, node_ipam, node_lifecycle, pod_gc, replicaset, root_ca,
-    serviceaccount, statefulset, taint_eviction, ttl_after_finished,
+    bootstrap, certificates, cluster_role_aggregation, cronjob, daemonset, deployment, disruption, endpoints,
+    endpointslice, endpointslice_mirroring, ephemeral_volume, garbage_collector, identity, job, namespace,
+    node_ipam, node_lifecycle, persistent_volume, pod_gc, replicaset, resource_quota, root_ca,
+    serviceaccount, statefulset, taint_eviction, ttl, ttl_after_finished, volume_protection,
 };
 use anyhow::Context as _;
 use futures::future::BoxFuture;
@@ -28,7 +30,7 @@ type Start = fn(Context) -> BoxFuture<'static, ()>;
 pub struct Registration {
     /// Its upstream name, by which `--controllers` knows it.
     pub name: &'static str,
-    /// The service account that it acts as.
+    /// The service account that it acts as; empty for the controller manager's own identity.
     pub account: &'static str,
     /// The component that its events come from.
     pub component: &'static str,
@@ -39,30 +41,82 @@ pub struct Registration {
 
 macro_rules! controller {
     ($name:literal, $account:literal, $component:literal, $start:expr) => {
-        Registration { name: $name, account: $account, component: $component, by_default: true, start: |c| Box::pin($start(c)) }
+        Registration {
+            name: $name,
+            account: $account,
+            component: $component,
+            by_default: true,
+            start: |c| Box::pin($start(c)),
+        }
     };
     ($name:literal, $account:literal, $component:literal, $start:expr, off) => {
-        Registration { name: $name, account: $account, component: $component, by_default: false, start: |c| Box::pin($start(c)) }
+        Registration {
+            name: $name,
+            account: $account,
+            component: $component,
+            by_default: false,
+            start: |c| Box::pin($start(c)),
+        }
     };
 }
 
 /// All controllers there are.
 pub fn controllers() -> Vec<Registration> {
     vec![
-        controller!("deployment-controller", "deployment-controller", "deployment-controller", deployment::run),
-        controller!("replicaset-controller", "replicaset-controller", "replicaset-controller", |c: Context| {
-            let workers = c.options.concurrent_replicaset_syncs;
-            replicaset::run::<ReplicaSet>(c, workers)
-        }),
-        controller!("replicationcontroller-controller", "replication-controller", "replication-controller", |c: Context| {
-            let workers = c.options.concurrent_rc_syncs;
-            replicaset::run::<ReplicationController>(c, workers)
-        }),
-        controller!("endpoints-controller", "endpoint-controller", "endpoint-controller", endpoints::run),
-        controller!("endpointslice-controller", "endpointslice-controller", "endpoint-slice-controller", endpointslice::run),
-        controller!("serviceaccount-controller", "service-account-controller", "service-account-controller", serviceaccount::run),
-        controller!("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", "root-ca-cert-publisher", root_ca::run),
-        controller!("namespace-controller", "namespace-controller", "namespace-controller", namespace::run),
+        controller!(
+            "deployment-controller",
+            "deployment-controller",
+            "deployment-controller",
+            deployment::run
+        ),
+        controller!(
+            "replicaset-controller",
+            "replicaset-controller",
+            "replicaset-controller",
+            |c: Context| {
+                let workers = c.options.concurrent_replicaset_syncs;
+                replicaset::run::<ReplicaSet>(c, workers)
+            }
+        ),
+        controller!(
+            "replicationcontroller-controller",
+            "replication-controller",
+            "replication-controller",
+            |c: Context| {
+                let workers = c.options.concurrent_rc_syncs;
+                replicaset::run::<ReplicationController>(c, workers)
+            }
+        ),
+        controller!(
+            "endpoints-controller",
+            "endpoint-controller",
+            "endpoint-controller",
+            endpoints::run
+        ),
+        controller!(
+            "endpointslice-controller",
+            "endpointslice-controller",
+            "endpoint-slice-controller",
+            endpointslice::run
+        ),
+        controller!(
+            "serviceaccount-controller",
+            "service-account-controller",
+            "service-account-controller",
+            serviceaccount::run
+        ),
+        controller!(
+            "root-ca-certificate-publisher-controller",
+            "root-ca-cert-publisher",
+            "root-ca-cert-publisher",
+            root_ca::run
+        ),
+        controller!(
+            "namespace-controller",
+            "namespace-controller",
+            "namespace-controller",
+            namespace::run
+        ),
         controller!(
             "garbage-collector-controller",
             "generic-garbage-collector",
@@ -70,14 +124,117 @@ pub fn controllers() -> Vec<Registration> {
             garbage_collector::run
         ),
         controller!("job-controller", "job-controller", "job-controller", job::run),
-        controller!("cronjob-controller", "cronjob-controller", "cronjob-controller", cronjob::run),
-        controller!("statefulset-controller", "statefulset-controller", "statefulset-controller", statefulset::run),
-        controller!("ttl-after-finished-controller", "ttl-after-finished-controller", "ttl-after-finished-controller", ttl_after_finished::run),
-        controller!("daemonset-controller", "daemon-set-controller", "daemonset-controller", daemonset::run),
-        controller!("node-ipam-controller", "node-controller", "cidrAllocator", node_ipam::run),
-        controller!("node-lifecycle-controller", "node-controller", "node-controller", node_lifecycle::run),
-        controller!("taint-eviction-controller", "node-controller", "taint-eviction-controller", taint_eviction::run),
-        controller!("pod-garbage-collector-controller", "pod-garbage-collector", "pod-garbage-collector-controller", pod_gc::run),
+        controller!(
+            "disruption-controller",
+            "disruption-controller",
+            "controllermanager",
+            disruption::run
+        ),
+        controller!(
+            "clusterrole-aggregation-controller",
+            "clusterrole-aggregation-controller",
+            "clusterrole-aggregation-controller",
+            cluster_role_aggregation::run
+        ),
+        controller!("ttl-controller", "ttl-controller", "ttl-controller", ttl::run),
+        controller!(
+            "bootstrap-signer-controller",
+            "bootstrap-signer",
+            "bootstrap-signer",
+            bootstrap::run_signer,
+            off
+        ),
+        controller!(
+            "token-cleaner-controller",
+            "token-cleaner",
+            "token-cleaner",
+            bootstrap::run_cleaner,
+            off
+        ),
+        controller!(
+            "persistentvolumeclaim-protection-controller",
+            "pvc-protection-controller",
+            "pvc-protection-controller",
+            volume_protection::run_claims
+        ),
+        controller!(
+            "persistentvolume-protection-controller",
+            "pv-protection-controller",
+            "pv-protection-controller",
+            volume_protection::run_volumes
+        ),
+        controller!(
+            "ephemeral-volume-controller",
+            "ephemeral-volume-controller",
+            "ephemeral_volume",
+            ephemeral_volume::run
+        ),
+        controller!(
+            "persistentvolume-binder-controller",
+            "persistent-volume-binder",
+            "persistentvolume-controller",
+            persistent_volume::run
+        ),
+        controller!(
+            "endpointslice-mirroring-controller",
+            "endpointslicemirroring-controller",
+            "endpoint-slice-mirroring-controller",
+            endpointslice_mirroring::run
+        ),
+        controller!(
+            "resourcequota-controller",
+            "resourcequota-controller",
+            "resourcequota-controller",
+            resource_quota::run
+        ),
+        controller!(
+            "cronjob-controller",
+            "cronjob-controller",
+            "cronjob-controller",
+            cronjob::run
+        ),
+        controller!(
+            "statefulset-controller",
+            "statefulset-controller",
+            "statefulset-controller",
+            statefulset::run
+        ),
+        controller!(
+            "ttl-after-finished-controller",
+            "ttl-after-finished-controller",
+            "ttl-after-finished-controller",
+            ttl_after_finished::run
+        ),
+        controller!(
+            "daemonset-controller",
+            "daemon-set-controller",
+            "daemonset-controller",
+            daemonset::run
+        ),
+        controller!(
+            "node-ipam-controller",
+            "node-controller",
+            "cidrAllocator",
+            node_ipam::run
+        ),
+        controller!(
+            "node-lifecycle-controller",
+            "node-controller",
+            "node-controller",
+            node_lifecycle::run
+        ),
+        controller!(
+            "taint-eviction-controller",
+            "node-controller",
+            "taint-eviction-controller",
+            taint_eviction::run
+        ),
+        controller!(
+            "pod-garbage-collector-controller",
+            "pod-garbage-collector",
+            "pod-garbage-collector-controller",
+            pod_gc::run
+        ),
         controller!(
             "certificatesigningrequest-approving-controller",
             "certificate-controller",
@@ -112,7 +269,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let client = rutter_client::connect::client(config.clone(), NAME)?;
     let health = Health::new();
     let leading = health.ready_flag("leaderElection");
-    serve(&options.serving, options.secure_port, health, Some(client.clone()), stop.clone()).await?;
+    serve(
+        &options.serving,
+        options.secure_port,
+        health,
+        Some(client.clone()),
+        stop.clone(),
+    )
+    .await?;
     if !options.election.leader_elect {
         leading.store(true, std::sync::atomic::Ordering::Release);
         return start_all(options, config, client, stop).await;
@@ -140,7 +304,10 @@ fn check(options: &Options) -> anyhow::Result<()> {
     let known = controllers();
     for name in &options.controllers {
         let plain = name.strip_prefix('-').unwrap_or(name);
-        anyhow::ensure!(plain == "*" || known.iter().any(|c| c.name == plain), "--controllers: {plain:?} is not a controller");
+        anyhow::ensure!(
+            plain == "*" || known.iter().any(|c| c.name == plain),
+            "--controllers: {plain:?} is not a controller"
+        );
     }
     Ok(())
 }
@@ -156,11 +323,14 @@ async fn start_all(
     let anonymous = rutter_client::connect::client(plain, NAME)?;
     let informers = Informers::new(client.clone());
     let mut tasks = JoinSet::new();
-    for controller in controllers().into_iter().filter(|c| options.enables(c.name, c.by_default)) {
+    for controller in controllers()
+        .into_iter()
+        .filter(|c| options.enables(c.name, c.by_default))
+    {
         let (options, informers, stop) = (options.clone(), informers.clone(), stop.clone());
         let (root, anonymous) = (client.clone(), anonymous.clone());
         tasks.spawn(async move {
-            let own = if options.use_service_account_credentials {
+            let own = if options.use_service_account_credentials && !controller.account.is_empty() {
                 match own_client(&root, &anonymous, controller.account, &stop).await {
                     Some(own) => own,
                     None => return,
@@ -169,7 +339,15 @@ async fn start_all(
                 root
             };
             let recorder = Recorder::new(own.clone(), controller.component, None);
-            (controller.start)(Context { name: controller.name, client: own, informers, recorder, options, stop }).await;
+            (controller.start)(Context {
+                name: controller.name,
+                client: own,
+                informers,
+                recorder,
+                options,
+                stop,
+            })
+            .await;
         });
     }
     while let Some(ended) = tasks.join_next().await {

@@ -50,8 +50,11 @@ impl Reconcile for Approver {
     type Key = ObjectKey;
 
     async fn reconcile(&self, key: ObjectKey) -> anyhow::Result<Requeue> {
-        let Some(csr) = self.requests.get("", &key.name) else { return Ok(Requeue::Done) };
-        let decided = plan::condition(&csr, "Approved").is_some() || plan::condition(&csr, "Denied").is_some();
+        let Some(csr) = self.requests.get("", &key.name) else {
+            return Ok(Requeue::Done);
+        };
+        let decided =
+            plan::condition(&csr, "Approved").is_some() || plan::condition(&csr, "Denied").is_some();
         if plan::is_issued(&csr) || decided {
             return Ok(Requeue::Done);
         }
@@ -68,15 +71,25 @@ impl Reconcile for Approver {
                 continue;
             }
             let mut after = CertificateSigningRequest::clone(&csr);
-            let conditions = after.status.get_or_insert_default().conditions.get_or_insert_default();
+            let conditions = after
+                .status
+                .get_or_insert_default()
+                .conditions
+                .get_or_insert_default();
             conditions.push(answer("Approved", "AutoApproved", (*message).to_owned()));
             let api: Api<CertificateSigningRequest> = Api::all(self.context.client.clone());
-            let approved = api.replace_subresource("approval", &key.name, &PostParams::default(), &after).await;
+            let approved = api
+                .replace_subresource("approval", &key.name, &PostParams::default(), &after)
+                .await;
             ignore_not_found(approved).context("approving a request")?;
             return Ok(Requeue::Done);
         }
         // Rights may be given later, so a kubelet's request is tried again.
-        Ok(if approvals.is_empty() { Requeue::Done } else { Requeue::Backoff })
+        Ok(if approvals.is_empty() {
+            Requeue::Done
+        } else {
+            Requeue::Backoff
+        })
     }
 }
 
@@ -101,7 +114,10 @@ impl Approver {
             ..SubjectAccessReview::default()
         };
         let api: Api<SubjectAccessReview> = Api::all(self.context.client.clone());
-        let review = api.create(&PostParams::default(), &review).await.context("asking whether a request may be approved")?;
+        let review = api
+            .create(&PostParams::default(), &review)
+            .await
+            .context("asking whether a request may be approved")?;
         Ok(review.status.is_some_and(|s| s.allowed))
     }
 }
@@ -116,10 +132,24 @@ pub struct Signer {
 /// Runs the signing controller until stopped. Without a CA there is nothing to sign with.
 pub async fn run_signer(context: Context) {
     let options = &context.options.certificates;
-    let (Some(cert), Some(key)) = (options.cluster_signing_cert_file.clone(), options.cluster_signing_key_file.clone()) else { return };
+    let (Some(cert), Some(key)) = (
+        options.cluster_signing_cert_file.clone(),
+        options.cluster_signing_key_file.clone(),
+    ) else {
+        return;
+    };
     let mut frame = Loop::<ObjectKey>::new(&context);
     let requests = frame.watch(own_key);
-    frame.run(5, Signer { context, requests, authority: Authority { cert, key } }).await;
+    frame
+        .run(
+            5,
+            Signer {
+                context,
+                requests,
+                authority: Authority { cert, key },
+            },
+        )
+        .await;
 }
 
 #[async_trait]
@@ -127,29 +157,48 @@ impl Reconcile for Signer {
     type Key = ObjectKey;
 
     async fn reconcile(&self, key: ObjectKey) -> anyhow::Result<Requeue> {
-        let Some(csr) = self.requests.get("", &key.name) else { return Ok(Requeue::Done) };
+        let Some(csr) = self.requests.get("", &key.name) else {
+            return Ok(Requeue::Done);
+        };
         let is = |kind| plan::condition(&csr, kind).is_some_and(|c| c.status == "True");
-        let ours = [plan::KUBELET_CLIENT, plan::KUBELET_SERVING, plan::CLIENT, plan::LEGACY_UNKNOWN].contains(&csr.spec.signer_name.as_str());
+        let ours = [
+            plan::KUBELET_CLIENT,
+            plan::KUBELET_SERVING,
+            plan::CLIENT,
+            plan::LEGACY_UNKNOWN,
+        ]
+        .contains(&csr.spec.signer_name.as_str());
         if !ours || !is("Approved") || is("Denied") || is("Failed") || plan::is_issued(&csr) {
             return Ok(Requeue::Done);
         }
         let usages = csr.spec.usages.clone().unwrap_or_default();
-        let request = plan::parse(&csr.spec.request.0).with_context(|| format!("reading the request {}", key.name))?;
+        let request =
+            plan::parse(&csr.spec.request.0).with_context(|| format!("reading the request {}", key.name))?;
         let mut after = CertificateSigningRequest::clone(&csr);
         let status = after.status.get_or_insert_default();
         match plan::validate(&csr.spec.signer_name, &request, &usages) {
             Err(message) => {
-                status.conditions.get_or_insert_default().push(answer("Failed", "SignerValidationFailure", message));
+                status.conditions.get_or_insert_default().push(answer(
+                    "Failed",
+                    "SignerValidationFailure",
+                    message,
+                ));
             }
             Ok(()) => {
                 let longest = self.context.options.certificates.cluster_signing_duration;
                 let asked = csr.spec.expiration_seconds;
-                let pem = self.authority.sign(&csr.spec.request.0, &usages, asked, longest, Timestamp::now())?;
+                let pem =
+                    self.authority
+                        .sign(&csr.spec.request.0, &usages, asked, longest, Timestamp::now())?;
                 status.certificate = Some(ByteString(pem.into_bytes()));
             }
         }
         let api: Api<CertificateSigningRequest> = Api::all(self.context.client.clone());
-        ignore_not_found(api.replace_status(&key.name, &PostParams::default(), &after).await).context("answering a request")?;
+        ignore_not_found(
+            api.replace_status(&key.name, &PostParams::default(), &after)
+                .await,
+        )
+        .context("answering a request")?;
         Ok(Requeue::Done)
     }
 }
@@ -176,7 +225,11 @@ impl Reconcile for Cleaner {
         let api: Api<CertificateSigningRequest> = Api::all(self.context.client.clone());
         for csr in self.requests.list() {
             let issued = csr.status.as_ref().and_then(|s| s.certificate.as_ref());
-            if plan::is_stale(&csr, issued.and_then(|c| signing::expires(&c.0)), Timestamp::now()) {
+            if plan::is_stale(
+                &csr,
+                issued.and_then(|c| signing::expires(&c.0)),
+                Timestamp::now(),
+            ) {
                 let deleted = api.delete(name(&csr.metadata), &DeleteParams::default()).await;
                 ignore_not_found(deleted).context("clearing a request away")?;
             }

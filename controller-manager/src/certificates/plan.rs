@@ -67,7 +67,9 @@ pub fn parse(pem: &[u8]) -> Result<Request, ParseError> {
         ..Request::default()
     };
     for extension in csr.requested_extensions().into_iter().flatten() {
-        let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
+        let ParsedExtension::SubjectAlternativeName(names) = extension else {
+            continue;
+        };
         for name in &names.general_names {
             match name {
                 GeneralName::DNSName(_) => request.dns_names += 1,
@@ -83,7 +85,8 @@ pub fn parse(pem: &[u8]) -> Result<Request, ParseError> {
 
 fn usages_are(usages: &[String], purpose: &str) -> bool {
     let usages: BTreeSet<&str> = usages.iter().map(String::as_str).collect();
-    usages == BTreeSet::from(["digital signature", "key encipherment", purpose]) || usages == BTreeSet::from(["digital signature", purpose])
+    usages == BTreeSet::from(["digital signature", "key encipherment", purpose])
+        || usages == BTreeSet::from(["digital signature", purpose])
 }
 
 fn is_node(request: &Request) -> Result<(), &'static str> {
@@ -94,7 +97,11 @@ fn is_node(request: &Request) -> Result<(), &'static str> {
 }
 
 fn named_node(request: &Request) -> Result<(), &'static str> {
-    if request.common_name.starts_with("system:node:") { Ok(()) } else { Err("subject common name does not begin with system:node:") }
+    if request.common_name.starts_with("system:node:") {
+        Ok(())
+    } else {
+        Err("subject common name does not begin with system:node:")
+    }
 }
 
 /// Whether a request fits its signer; the message says why not.
@@ -120,7 +127,11 @@ fn kubelet_client(request: &Request, usages: &[String]) -> Result<(), &'static s
         }
     }
     named_node(request)?;
-    if usages_are(usages, "client auth") { Ok(()) } else { Err("usages did not match [client auth digital signature key encipherment]") }
+    if usages_are(usages, "client auth") {
+        Ok(())
+    } else {
+        Err("usages did not match [client auth digital signature key encipherment]")
+    }
 }
 
 fn kubelet_serving(request: &Request, usages: &[String]) -> Result<(), &'static str> {
@@ -141,10 +152,19 @@ fn kubelet_serving(request: &Request, usages: &[String]) -> Result<(), &'static 
 }
 
 fn client_usages(usages: &[String]) -> Result<(), String> {
-    if let Some(other) = usages.iter().find(|u| !matches!(u.as_str(), "digital signature" | "key encipherment" | "client auth")) {
+    if let Some(other) = usages.iter().find(|u| {
+        !matches!(
+            u.as_str(),
+            "digital signature" | "key encipherment" | "client auth"
+        )
+    }) {
         return Err(format!("invalid usage for client certificate: {other}"));
     }
-    if usages.iter().any(|u| u == "client auth") { Ok(()) } else { Err("missing required usage for client certificate: client auth".to_owned()) }
+    if usages.iter().any(|u| u == "client auth") {
+        Ok(())
+    } else {
+        Err("missing required usage for client certificate: client auth".to_owned())
+    }
 }
 
 /// The rights under which a kubelet's request may be approved by itself, and what is said then.
@@ -155,20 +175,37 @@ pub fn approvals(csr: &CertificateSigningRequest, request: &Request) -> Vec<(&'s
     }
     let mut approvals = Vec::new();
     if csr.spec.username.as_deref() == Some(&request.common_name) {
-        approvals.push(("selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview."));
+        approvals.push((
+            "selfnodeclient",
+            "Auto approving self kubelet client certificate after SubjectAccessReview.",
+        ));
     }
-    approvals.push(("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview."));
+    approvals.push((
+        "nodeclient",
+        "Auto approving kubelet client certificate after SubjectAccessReview.",
+    ));
     approvals
 }
 
 /// A condition of a request.
-pub fn condition<'a>(csr: &'a CertificateSigningRequest, kind: &str) -> Option<&'a CertificateSigningRequestCondition> {
-    csr.status.as_ref()?.conditions.iter().flatten().find(|c| c.type_ == kind)
+pub fn condition<'a>(
+    csr: &'a CertificateSigningRequest,
+    kind: &str,
+) -> Option<&'a CertificateSigningRequestCondition> {
+    csr.status
+        .as_ref()?
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == kind)
 }
 
 /// Whether a certificate was issued.
 pub fn is_issued(csr: &CertificateSigningRequest) -> bool {
-    csr.status.as_ref().and_then(|s| s.certificate.as_ref()).is_some_and(|c| !c.0.is_empty())
+    csr.status
+        .as_ref()
+        .and_then(|s| s.certificate.as_ref())
+        .is_some_and(|c| !c.0.is_empty())
 }
 
 /// When the certificate begins and ends. Short-lived ones are not shortened by the backdating, and none outlives its CA.
@@ -184,10 +221,16 @@ pub fn validity(
         Some(asked) => asked.max(SHORTEST).min(longest),
     };
     if now >= ca_ends {
-        return Err(format!("refusing to sign a certificate that expired in the past: NotAfter={ca_ends}"));
+        return Err(format!(
+            "refusing to sign a certificate that expired in the past: NotAfter={ca_ends}"
+        ));
     }
     let lasts = SignedDuration::try_from(lasts).unwrap_or(SignedDuration::MAX);
-    let lasts = if lasts < SignedDuration::from_hours(8) { lasts } else { lasts - backdate };
+    let lasts = if lasts < SignedDuration::from_hours(8) {
+        lasts
+    } else {
+        lasts - backdate
+    };
     let end = now.checked_add(lasts).unwrap_or(ca_ends).min(ca_ends);
     Ok((now - backdate, end))
 }
@@ -195,13 +238,19 @@ pub fn validity(
 /// Whether a request has stayed long enough. `expires` is when the issued certificate ends.
 pub fn is_stale(csr: &CertificateSigningRequest, expires: Option<Timestamp>, now: Timestamp) -> bool {
     let older = |t: Option<&Time>, limit| t.is_some_and(|t| now.duration_since(t.0) > limit);
-    let conditions: Vec<&CertificateSigningRequestCondition> = csr.status.iter().flat_map(|s| s.conditions.iter().flatten()).collect();
+    let conditions: Vec<&CertificateSigningRequestCondition> = csr
+        .status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten())
+        .collect();
     if conditions.is_empty() {
         return older(csr.metadata.creation_timestamp.as_ref(), LATEST_PENDING);
     }
     conditions.iter().any(|c| match c.type_.as_str() {
         "Denied" | "Failed" => older(c.last_update_time.as_ref(), LATEST_ANSWERED),
-        "Approved" if is_issued(csr) => older(c.last_update_time.as_ref(), LATEST_ANSWERED) || expires.is_some_and(|e| e < now),
+        "Approved" if is_issued(csr) => {
+            older(c.last_update_time.as_ref(), LATEST_ANSWERED) || expires.is_some_and(|e| e < now)
+        }
         "Approved" => older(c.last_update_time.as_ref(), LATEST_PENDING),
         _ => false,
     })
@@ -213,28 +262,92 @@ mod tests {
     use serde_json::{Value, json};
 
     fn node() -> Request {
-        Request { common_name: "system:node:n1".to_owned(), organizations: vec!["system:nodes".to_owned()], ..Request::default() }
+        Request {
+            common_name: "system:node:n1".to_owned(),
+            organizations: vec!["system:nodes".to_owned()],
+            ..Request::default()
+        }
     }
 
     fn usages(purpose: &str) -> Vec<String> {
-        ["digital signature", "key encipherment", purpose].map(str::to_owned).to_vec()
+        ["digital signature", "key encipherment", purpose]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     #[test]
     fn each_signer_takes_only_what_it_is_for() {
-        let serving = Request { ip_addresses: 1, ..node() };
-        let outsider = Request { organizations: vec!["system:masters".to_owned()], ..node() };
+        let serving = Request {
+            ip_addresses: 1,
+            ..node()
+        };
+        let outsider = Request {
+            organizations: vec!["system:masters".to_owned()],
+            ..node()
+        };
         for (what, signer, request, usages, want) in [
-            ("a kubelet's client", KUBELET_CLIENT, node(), usages("client auth"), None),
-            ("with an address", KUBELET_CLIENT, serving.clone(), usages("client auth"), Some("IP subjectAltNames are not allowed")),
-            ("another group", KUBELET_CLIENT, outsider, usages("client auth"), Some("subject organization is not system:nodes")),
-            ("a kubelet's server", KUBELET_SERVING, serving, usages("server auth"), None),
-            ("without an address", KUBELET_SERVING, node(), usages("server auth"), Some("DNS or IP subjectAltName is required")),
-            ("any client", CLIENT, Request::default(), usages("client auth"), None),
-            ("a server", CLIENT, Request::default(), usages("server auth"), Some("invalid usage for client certificate: server auth")),
-            ("anything", LEGACY_UNKNOWN, Request::default(), usages("server auth"), None),
+            (
+                "a kubelet's client",
+                KUBELET_CLIENT,
+                node(),
+                usages("client auth"),
+                None,
+            ),
+            (
+                "with an address",
+                KUBELET_CLIENT,
+                serving.clone(),
+                usages("client auth"),
+                Some("IP subjectAltNames are not allowed"),
+            ),
+            (
+                "another group",
+                KUBELET_CLIENT,
+                outsider,
+                usages("client auth"),
+                Some("subject organization is not system:nodes"),
+            ),
+            (
+                "a kubelet's server",
+                KUBELET_SERVING,
+                serving,
+                usages("server auth"),
+                None,
+            ),
+            (
+                "without an address",
+                KUBELET_SERVING,
+                node(),
+                usages("server auth"),
+                Some("DNS or IP subjectAltName is required"),
+            ),
+            (
+                "any client",
+                CLIENT,
+                Request::default(),
+                usages("client auth"),
+                None,
+            ),
+            (
+                "a server",
+                CLIENT,
+                Request::default(),
+                usages("server auth"),
+                Some("invalid usage for client certificate: server auth"),
+            ),
+            (
+                "anything",
+                LEGACY_UNKNOWN,
+                Request::default(),
+                usages("server auth"),
+                None,
+            ),
         ] {
-            assert_eq!(validate(signer, &request, &usages).err().as_deref(), want, "{what}");
+            assert_eq!(
+                validate(signer, &request, &usages).err().as_deref(),
+                want,
+                "{what}"
+            );
         }
     }
 
@@ -251,7 +364,11 @@ mod tests {
             (None, year * 2, "2026-12-31T00:00:00Z"),
         ] {
             let (begin, end) = validity(asked, longest, now, ca_ends).unwrap();
-            assert_eq!((begin.to_string(), end.to_string()), ("2025-12-31T23:55:00Z".to_owned(), want.to_owned()), "{asked:?}");
+            assert_eq!(
+                (begin.to_string(), end.to_string()),
+                ("2025-12-31T23:55:00Z".to_owned(), want.to_owned()),
+                "{asked:?}"
+            );
         }
         assert!(validity(None, year, ca_ends, ca_ends).is_err());
     }
@@ -259,8 +376,10 @@ mod tests {
     #[test]
     fn answered_requests_go_after_an_hour_and_others_after_a_day() {
         let csr = |condition: Option<&str>, issued: bool| -> CertificateSigningRequest {
-            let conditions: Vec<Value> =
-                condition.iter().map(|c| json!({"type": c, "status": "True", "lastUpdateTime": "2026-01-01T00:00:00Z"})).collect();
+            let conditions: Vec<Value> = condition
+                .iter()
+                .map(|c| json!({"type": c, "status": "True", "lastUpdateTime": "2026-01-01T00:00:00Z"}))
+                .collect();
             serde_json::from_value(json!({
                 "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
                 "spec": {"request": "", "signerName": "x"},
@@ -268,7 +387,9 @@ mod tests {
             }))
             .unwrap()
         };
-        let at = |hours: i64| "2026-01-01T00:00:01Z".parse::<Timestamp>().unwrap() + SignedDuration::from_hours(hours);
+        let at = |hours: i64| {
+            "2026-01-01T00:00:01Z".parse::<Timestamp>().unwrap() + SignedDuration::from_hours(hours)
+        };
         for (what, csr, stays, goes) in [
             ("pending", csr(None, false), 23, 24),
             ("denied", csr(Some("Denied"), false), 0, 1),
@@ -278,6 +399,9 @@ mod tests {
             assert!(!is_stale(&csr, None, at(stays)), "{what}");
             assert!(is_stale(&csr, None, at(goes)), "{what}");
         }
-        assert!(is_stale(&csr(Some("Approved"), true), Some(at(-1)), at(0)), "expired");
+        assert!(
+            is_stale(&csr(Some("Approved"), true), Some(at(-1)), at(0)),
+            "expired"
+        );
     }
 }

@@ -4,7 +4,8 @@ use super::plan::validity;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use rcgen::{
-    CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SerialNumber,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,15 +36,22 @@ impl Authority {
         longest: Duration,
         now: Timestamp,
     ) -> anyhow::Result<String> {
-        let ca = std::fs::read_to_string(&self.cert).with_context(|| format!("reading the CA {}", self.cert.display()))?;
-        let key = std::fs::read_to_string(&self.key).with_context(|| format!("reading the CA's key {}", self.key.display()))?;
+        let ca = std::fs::read_to_string(&self.cert)
+            .with_context(|| format!("reading the CA {}", self.cert.display()))?;
+        let key = std::fs::read_to_string(&self.key)
+            .with_context(|| format!("reading the CA's key {}", self.key.display()))?;
         let ca_ends = expires(ca.as_bytes()).context("the CA has no end")?;
         let (begin, end) = validity(asked_seconds, longest, now, ca_ends).map_err(anyhow::Error::msg)?;
         let key = KeyPair::from_pem(&key).context("reading the CA's key")?;
         let issuer = Issuer::from_ca_cert_pem(&ca, key).context("reading the CA")?;
         let request = std::str::from_utf8(request).context("the request is no text")?;
-        let mut request = CertificateSigningRequestParams::from_pem(request).context("reading the request")?;
-        let when = |t: Timestamp| ASN1Time::from_timestamp(t.as_second()).map(|t| t.to_datetime()).context("a time out of range");
+        let mut request =
+            CertificateSigningRequestParams::from_pem(request).context("reading the request")?;
+        let when = |t: Timestamp| {
+            ASN1Time::from_timestamp(t.as_second())
+                .map(|t| t.to_datetime())
+                .context("a time out of range")
+        };
         let params = &mut request.params;
         params.not_before = when(begin)?;
         params.not_after = when(end)?;
@@ -92,22 +100,66 @@ mod tests {
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = rcgen::CertificateParams::default();
         ca.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority = Authority { cert: dir.path().join("ca.crt"), key: dir.path().join("ca.key") };
+        let authority = Authority {
+            cert: dir.path().join("ca.crt"),
+            key: dir.path().join("ca.key"),
+        };
         std::fs::write(&authority.cert, ca.self_signed(&ca_key).unwrap().pem()).unwrap();
         std::fs::write(&authority.key, ca_key.serialize_pem()).unwrap();
         let mut wanted = rcgen::CertificateParams::default();
-        wanted.distinguished_name.push(rcgen::DnType::CommonName, "system:node:n1");
-        wanted.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
-        let request = wanted.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
-        assert_eq!(super::super::plan::parse(request.as_bytes()).unwrap().organizations, ["system:nodes"]);
+        wanted
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "system:node:n1");
+        wanted
+            .distinguished_name
+            .push(rcgen::DnType::OrganizationName, "system:nodes");
+        let request = wanted
+            .serialize_request(&KeyPair::generate().unwrap())
+            .unwrap()
+            .pem()
+            .unwrap();
+        assert_eq!(
+            super::super::plan::parse(request.as_bytes())
+                .unwrap()
+                .organizations,
+            ["system:nodes"]
+        );
         let usages = ["digital signature".to_owned(), "client auth".to_owned()];
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let pem = authority.sign(request.as_bytes(), &usages, Some(3600), Duration::from_secs(86400), now).unwrap();
-        assert_eq!(expires(pem.as_bytes()), Some("2026-01-01T01:00:00Z".parse().unwrap()));
+        let pem = authority
+            .sign(
+                request.as_bytes(),
+                &usages,
+                Some(3600),
+                Duration::from_secs(86400),
+                now,
+            )
+            .unwrap();
+        assert_eq!(
+            expires(pem.as_bytes()),
+            Some("2026-01-01T01:00:00Z".parse().unwrap())
+        );
         let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
         let certificate = block.parse_x509().unwrap();
         assert!(certificate.subject().to_string().contains("system:node:n1"));
-        assert!(certificate.extended_key_usage().unwrap().unwrap().value.client_auth);
-        assert!(authority.sign(request.as_bytes(), &["flying".to_owned()], None, Duration::from_secs(1), now).is_err());
+        assert!(
+            certificate
+                .extended_key_usage()
+                .unwrap()
+                .unwrap()
+                .value
+                .client_auth
+        );
+        assert!(
+            authority
+                .sign(
+                    request.as_bytes(),
+                    &["flying".to_owned()],
+                    None,
+                    Duration::from_secs(1),
+                    now
+                )
+                .is_err()
+        );
     }
 }

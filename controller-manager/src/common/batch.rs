@@ -34,7 +34,10 @@ where
     F: Fn(T) -> Fut,
     Fut: Future<Output = Result<(), E>>,
 {
-    let results: Vec<Result<(), E>> = futures::stream::iter(items.into_iter().map(write)).buffer_unordered(CONCURRENCY).collect().await;
+    let results: Vec<Result<(), E>> = futures::stream::iter(items.into_iter().map(write))
+        .buffer_unordered(CONCURRENCY)
+        .collect()
+        .await;
     results.into_iter().collect()
 }
 
@@ -45,14 +48,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_hopeless_series_stops_early_and_a_good_one_is_done_whole() {
-        for (fails_from, want_tried, want_ok) in [(usize::MAX, 20, true), (0, 1, false), (2, 3, false), (3, 7, false)] {
+        for (fails_from, want_tried, want_ok) in [
+            (usize::MAX, 20, true),
+            (0, 1, false),
+            (2, 3, false),
+            (3, 7, false),
+        ] {
             let calls = AtomicUsize::new(0);
             let write = |_| {
                 let call = calls.fetch_add(1, Ordering::SeqCst);
                 async move { if call < fails_from { Ok(()) } else { Err(call) } }
             };
             let (tried, result) = slow_start((0..20).collect(), write).await;
-            assert_eq!((tried, result.is_ok()), (want_tried, want_ok), "failing from call {fails_from}");
+            assert_eq!(
+                (tried, result.is_ok()),
+                (want_tried, want_ok),
+                "failing from call {fails_from}"
+            );
         }
     }
 }

@@ -24,7 +24,11 @@ impl Served {
 
     /// `resource.group`, or the resource alone in the core group.
     pub fn group_resource(&self) -> String {
-        if self.resource.group.is_empty() { self.resource.plural.clone() } else { format!("{}.{}", self.resource.plural, self.resource.group) }
+        if self.resource.group.is_empty() {
+            self.resource.plural.clone()
+        } else {
+            format!("{}.{}", self.resource.plural, self.resource.group)
+        }
     }
 }
 
@@ -40,14 +44,22 @@ pub struct Discovery {
 impl Discovery {
     /// The resource of a kind.
     pub fn of_kind(&self, group: &str, kind: &str) -> Option<&Served> {
-        self.resources.values().find(|s| s.resource.group == group && s.resource.kind == kind)
+        self.resources
+            .values()
+            .find(|s| s.resource.group == group && s.resource.kind == kind)
     }
 }
 
 /// Asks the apiserver.
 pub async fn discover(client: &kube::Client) -> anyhow::Result<Discovery> {
-    let core = client.list_core_api_versions_aggregated().await.context("asking for the core resources")?;
-    let groups = client.list_api_groups_aggregated().await.context("asking for the resources")?;
+    let core = client
+        .list_core_api_versions_aggregated()
+        .await
+        .context("asking for the core resources")?;
+    let groups = client
+        .list_api_groups_aggregated()
+        .await
+        .context("asking for the resources")?;
     let mut found = Discovery::default();
     for group in core.items.iter().chain(&groups.items) {
         add_group(group, &mut found);
@@ -56,7 +68,11 @@ pub async fn discover(client: &kube::Client) -> anyhow::Result<Discovery> {
 }
 
 fn add_group(group: &APIGroupDiscovery, found: &mut Discovery) {
-    let name = group.metadata.as_ref().and_then(|m| m.name.clone()).unwrap_or_default();
+    let name = group
+        .metadata
+        .as_ref()
+        .and_then(|m| m.name.clone())
+        .unwrap_or_default();
     for version in &group.versions {
         let number = version.version.clone().unwrap_or_default();
         if version.freshness.as_deref() == Some("Stale") {
@@ -67,10 +83,20 @@ fn add_group(group: &APIGroupDiscovery, found: &mut Discovery) {
 }
 
 fn add_version(group: &str, version: &str, served: &APIVersionDiscovery, found: &mut Discovery) {
-    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
     for resource in &served.resources {
-        let Some(plural) = resource.resource.clone() else { continue };
-        let kind = resource.response_kind.as_ref().and_then(|k| k.kind.clone()).unwrap_or_default();
+        let Some(plural) = resource.resource.clone() else {
+            continue;
+        };
+        let kind = resource
+            .response_kind
+            .as_ref()
+            .and_then(|k| k.kind.clone())
+            .unwrap_or_default();
         let served = Served {
             resource: ApiResource {
                 group: group.to_owned(),

@@ -26,7 +26,9 @@ pub struct Reason {
 pub async fn remove(client: &kube::Client, pod: &Pod, why: &Reason) -> Result<(), kube::Error> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace(&pod.metadata));
     let pod_name = name(&pod.metadata);
-    if condition(pod, "DisruptionTarget").is_none_or(|c| c.status != "True") && !crate::common::pods::is_terminal(pod) {
+    if condition(pod, "DisruptionTarget").is_none_or(|c| c.status != "True")
+        && !crate::common::pods::is_terminal(pod)
+    {
         let mut status = json!({"conditions": [{
             "type": "DisruptionTarget", "status": "True", "reason": why.reason, "message": why.message,
             "lastTransitionTime": time(Timestamp::now()),
@@ -43,7 +45,10 @@ pub async fn remove(client: &kube::Client, pod: &Pod, why: &Reason) -> Result<()
     }
     let params = DeleteParams {
         grace_period_seconds: why.grace,
-        preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
+        preconditions: Some(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        }),
         ..DeleteParams::default()
     };
     ignore_not_found(api.delete(pod_name, &params).await).map(|_| ())

@@ -27,7 +27,12 @@ pub struct Expectations {
 
 impl Expectations {
     /// The controller is about to create dependents of these names.
-    pub fn expect_creations<'a>(&self, owner: &ObjectKey, names: impl IntoIterator<Item = &'a str>, now: Instant) {
+    pub fn expect_creations<'a>(
+        &self,
+        owner: &ObjectKey,
+        names: impl IntoIterator<Item = &'a str>,
+        now: Instant,
+    ) {
         let mut pending = self.pending.lock();
         let entry = pending.entry(owner.clone()).or_default();
         entry.created.extend(names.into_iter().map(str::to_owned));
@@ -35,7 +40,12 @@ impl Expectations {
     }
 
     /// The controller is about to delete dependents with these UIDs.
-    pub fn expect_deletions<'a>(&self, owner: &ObjectKey, uids: impl IntoIterator<Item = &'a str>, now: Instant) {
+    pub fn expect_deletions<'a>(
+        &self,
+        owner: &ObjectKey,
+        uids: impl IntoIterator<Item = &'a str>,
+        now: Instant,
+    ) {
         let mut pending = self.pending.lock();
         let entry = pending.entry(owner.clone()).or_default();
         entry.deleted.extend(uids.into_iter().map(str::to_owned));
@@ -67,7 +77,8 @@ impl Expectations {
     pub fn satisfied(&self, owner: &ObjectKey, now: Instant) -> bool {
         let pending = self.pending.lock();
         pending.get(owner).is_none_or(|p| {
-            (p.created.is_empty() && p.deleted.is_empty()) || p.since.is_none_or(|since| now.duration_since(since) >= PATIENCE)
+            (p.created.is_empty() && p.deleted.is_empty())
+                || p.since.is_none_or(|since| now.duration_since(since) >= PATIENCE)
         })
     }
 
@@ -83,7 +94,11 @@ mod tests {
 
     #[test]
     fn a_controller_waits_for_each_dependent_it_made_or_removed_and_gives_up_after_five_minutes() {
-        let (expectations, owner, now) = (Expectations::default(), ObjectKey::new("default", "web"), Instant::now());
+        let (expectations, owner, now) = (
+            Expectations::default(),
+            ObjectKey::new("default", "web"),
+            Instant::now(),
+        );
         assert!(expectations.satisfied(&owner, now));
         expectations.expect_creations(&owner, ["a", "b"], now);
         expectations.expect_deletions(&owner, ["uid"], now);

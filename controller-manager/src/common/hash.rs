@@ -16,13 +16,18 @@ pub fn of<T: serde::Serialize>(object: &T, collisions: Option<i32>) -> String {
         hasher.update(count.to_le_bytes());
     }
     let digest = hasher.finalize();
-    let number = digest.iter().take(4).fold(0_u32, |n, byte| (n << 8) | u32::from(*byte));
+    let number = digest
+        .iter()
+        .take(4)
+        .fold(0_u32, |n, byte| (n << 8) | u32::from(*byte));
     safe(&number.to_string())
 }
 
 /// Replaces each character by a safe one.
 fn safe(text: &str) -> String {
-    text.bytes().map(|b| char::from(SAFE.get(usize::from(b) % SAFE.len()).copied().unwrap_or(b'x'))).collect()
+    text.bytes()
+        .map(|b| char::from(SAFE.get(usize::from(b) % SAFE.len()).copied().unwrap_or(b'x')))
+        .collect()
 }
 
 /// Some safe characters from a random number.
@@ -49,7 +54,11 @@ fn prune(value: &mut Value) {
         Value::Object(map) => {
             map.values_mut().for_each(prune);
             // An empty object may say something, as in `emptyDir: {}`, so objects stay where a list or text would not.
-            map.retain(|_, v| !matches!(v, Value::Null) && !v.as_array().is_some_and(Vec::is_empty) && v.as_str() != Some(""));
+            map.retain(|_, v| {
+                !matches!(v, Value::Null)
+                    && !v.as_array().is_some_and(Vec::is_empty)
+                    && v.as_str() != Some("")
+            });
         }
         Value::Array(list) => list.iter_mut().for_each(prune),
         _ => {}
@@ -74,7 +83,10 @@ mod tests {
     fn suffixes_have_five_safe_characters() {
         for random in [0, 1, u64::MAX] {
             let text = suffix(random);
-            assert!(text.len() == 5 && text.bytes().all(|b| SAFE.contains(&b)), "{text}");
+            assert!(
+                text.len() == 5 && text.bytes().all(|b| SAFE.contains(&b)),
+                "{text}"
+            );
         }
     }
 }

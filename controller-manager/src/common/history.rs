@@ -38,7 +38,10 @@ where
     match change {
         Change::Nothing => {}
         Change::Renumber(revision) => {
-            let written = api.replace(name(&revision.metadata), &PostParams::default(), &revision).await.context("renumbering a revision")?;
+            let written = api
+                .replace(name(&revision.metadata), &PostParams::default(), &revision)
+                .await
+                .context("renumbering a revision")?;
             current = Arc::new(written);
         }
         Change::Create(revision) => match api.create(&PostParams::default(), &revision).await {
@@ -47,8 +50,13 @@ where
                 history.push(current.clone());
             }
             Err(error) if is_already_exists(&error) => {
-                let there = api.get(name(&revision.metadata)).await.context("reading the revision that is in the way")?;
-                if !revisions::owned_by(&there, owner.meta()) || revisions::template_of(&there).as_ref() != Some(template) {
+                let there = api
+                    .get(name(&revision.metadata))
+                    .await
+                    .context("reading the revision that is in the way")?;
+                if !revisions::owned_by(&there, owner.meta())
+                    || revisions::template_of(&there).as_ref() != Some(template)
+                {
                     return Ok(None);
                 }
                 current = Arc::new(there);
@@ -64,7 +72,11 @@ where
 pub async fn delete(client: &kube::Client, doomed: Vec<Arc<ControllerRevision>>) -> anyhow::Result<()> {
     batch::each(doomed, |revision| async move {
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace(&revision.metadata));
-        ignore_not_found(api.delete(name(&revision.metadata), &DeleteParams::default()).await).map(|_| ())
+        ignore_not_found(
+            api.delete(name(&revision.metadata), &DeleteParams::default())
+                .await,
+        )
+        .map(|_| ())
     })
     .await
     .context("deleting an old revision")

@@ -3,30 +3,46 @@
 use crate::common::owners::name;
 use crate::taint_eviction::plan::tolerates;
 use k8s_openapi::api::core::v1::{
-    Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
+    Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint,
+    Toleration,
 };
 
 /// Whether a node fits a pod's `nodeSelector` and required node affinity.
 pub fn selects(spec: &PodSpec, node: &Node) -> bool {
     let labels = node.metadata.labels.clone().unwrap_or_default();
-    if spec.node_selector.iter().flatten().any(|(k, v)| labels.get(k) != Some(v)) {
+    if spec
+        .node_selector
+        .iter()
+        .flatten()
+        .any(|(k, v)| labels.get(k) != Some(v))
+    {
         return false;
     }
     required(spec).is_none_or(|selector| matches(selector, node))
 }
 
 fn required(spec: &PodSpec) -> Option<&NodeSelector> {
-    spec.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()
+    spec.affinity
+        .as_ref()?
+        .node_affinity
+        .as_ref()?
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()
 }
 
 /// Whether one of a selector's terms fits a node. A term without requirements fits none.
 pub fn matches(selector: &NodeSelector, node: &Node) -> bool {
     let labels = node.metadata.labels.clone().unwrap_or_default();
     selector.node_selector_terms.as_slice().iter().any(|term| {
-        let (expressions, fields) = (term.match_expressions.as_deref().unwrap_or_default(), term.match_fields.as_deref().unwrap_or_default());
+        let (expressions, fields) = (
+            term.match_expressions.as_deref().unwrap_or_default(),
+            term.match_fields.as_deref().unwrap_or_default(),
+        );
         let field = |key: &str| (key == "metadata.name").then(|| name(&node.metadata).to_owned());
         !(expressions.is_empty() && fields.is_empty())
-            && expressions.iter().all(|r| fits(r, labels.get(&r.key).map(String::as_str)))
+            && expressions
+                .iter()
+                .all(|r| fits(r, labels.get(&r.key).map(String::as_str)))
             && fields.iter().all(|r| fits(r, field(&r.key).as_deref()))
     })
 }
@@ -34,10 +50,11 @@ pub fn matches(selector: &NodeSelector, node: &Node) -> bool {
 fn fits(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
     let values = requirement.values.as_deref().unwrap_or_default();
     let number = |text: &str| text.parse::<i64>().ok();
-    let compare = |f: fn(&i64, &i64) -> bool| match (value.and_then(number), values.first().and_then(|v| number(v))) {
-        (Some(a), Some(b)) => f(&a, &b),
-        _ => false,
-    };
+    let compare =
+        |f: fn(&i64, &i64) -> bool| match (value.and_then(number), values.first().and_then(|v| number(v))) {
+            (Some(a), Some(b)) => f(&a, &b),
+            _ => false,
+        };
     match requirement.operator.as_str() {
         "In" => value.is_some_and(|v| values.iter().any(|w| w == v)),
         "NotIn" => value.is_none_or(|v| values.iter().all(|w| w != v)),
@@ -52,7 +69,9 @@ fn fits(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
 /// The first taint with one of these effects that the tolerations don't cover.
 pub fn untolerated<'a>(node: &'a Node, tolerations: &[Toleration], effects: &[&str]) -> Option<&'a Taint> {
     let taints = node.spec.as_ref()?.taints.as_ref()?;
-    taints.iter().find(|t| effects.contains(&t.effect.as_str()) && !tolerations.iter().any(|tol| tolerates(tol, t)))
+    taints
+        .iter()
+        .find(|t| effects.contains(&t.effect.as_str()) && !tolerations.iter().any(|tol| tolerates(tol, t)))
 }
 
 /// Lets the scheduler choose this node alone.
@@ -64,7 +83,9 @@ pub fn pin(spec: &mut PodSpec, node: &str) {
     };
     let affinity: &mut Affinity = spec.affinity.get_or_insert_default();
     let affinity: &mut NodeAffinity = affinity.node_affinity.get_or_insert_default();
-    let selector = affinity.required_during_scheduling_ignored_during_execution.get_or_insert_default();
+    let selector = affinity
+        .required_during_scheduling_ignored_during_execution
+        .get_or_insert_default();
     let mut terms: Vec<NodeSelectorTerm> = selector.node_selector_terms.as_slice().to_vec();
     if terms.is_empty() {
         terms.push(NodeSelectorTerm::default());
@@ -78,7 +99,12 @@ pub fn pin(spec: &mut PodSpec, node: &str) {
 /// The node that a pod was pinned to.
 pub fn pinned(spec: &PodSpec) -> Option<&str> {
     let terms = required(spec)?.node_selector_terms.as_slice();
-    let field = terms.first()?.match_fields.as_ref()?.iter().find(|f| f.key == "metadata.name" && f.operator == "In")?;
+    let field = terms
+        .first()?
+        .match_fields
+        .as_ref()?
+        .iter()
+        .find(|f| f.key == "metadata.name" && f.operator == "In")?;
     field.values.as_ref()?.first().map(String::as_str)
 }
 
@@ -89,9 +115,14 @@ mod tests {
 
     #[test]
     fn a_node_fits_by_its_labels_and_name() {
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n1", "labels": {"disk": "ssd", "cpus": "8"}}})).unwrap();
+        let node: Node = serde_json::from_value(
+            json!({"metadata": {"name": "n1", "labels": {"disk": "ssd", "cpus": "8"}}}),
+        )
+        .unwrap();
         let affinity = |term| json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}});
-        let expression = |key: &str, operator: &str, values| affinity(json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]}));
+        let expression = |key: &str, operator: &str, values| {
+            affinity(json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]}))
+        };
         for (what, spec, want) in [
             ("no wish", json!({}), true),
             ("a label", json!({"nodeSelector": {"disk": "ssd"}}), true),
@@ -108,7 +139,10 @@ mod tests {
             let mut spec: PodSpec = serde_json::from_value(spec).unwrap();
             assert_eq!(selects(&spec, &node), want, "{what}");
             pin(&mut spec, "n2");
-            assert!(!selects(&spec, &node) && pinned(&spec) == Some("n2"), "{what}, pinned elsewhere");
+            assert!(
+                !selects(&spec, &node) && pinned(&spec) == Some("n2"),
+                "{what}, pinned elsewhere"
+            );
         }
     }
 }

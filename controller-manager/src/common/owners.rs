@@ -7,11 +7,16 @@ use std::sync::Arc;
 
 /// The reference to the managing controller.
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references.iter().flatten().find(|r| r.controller == Some(true))
+    meta.owner_references
+        .iter()
+        .flatten()
+        .find(|r| r.controller == Some(true))
 }
 
 /// The reference to the managing controller when it is of the kind `K` (in any version of its group).
-pub fn controller_of_kind<'a, K: Resource<DynamicType = ()>>(meta: &'a ObjectMeta) -> Option<&'a OwnerReference> {
+pub fn controller_of_kind<'a, K: Resource<DynamicType = ()>>(
+    meta: &'a ObjectMeta,
+) -> Option<&'a OwnerReference> {
     controller_of(meta).filter(|r| r.kind == K::kind(&()) && group_of(&r.api_version) == K::group(&()))
 }
 
@@ -84,9 +89,17 @@ pub struct Claim<K> {
 }
 
 /// Sorts objects into owned, to adopt and to release. A controller that is being deleted neither adopts nor releases.
-pub fn claim<K: Resource>(owner: &ObjectMeta, selector: &Matcher, objects: impl IntoIterator<Item = Arc<K>>) -> Claim<K> {
+pub fn claim<K: Resource>(
+    owner: &ObjectMeta,
+    selector: &Matcher,
+    objects: impl IntoIterator<Item = Arc<K>>,
+) -> Claim<K> {
     let deleting = owner.deletion_timestamp.is_some();
-    let mut claim = Claim { owned: Vec::new(), adopt: Vec::new(), release: Vec::new() };
+    let mut claim = Claim {
+        owned: Vec::new(),
+        adopt: Vec::new(),
+        release: Vec::new(),
+    };
     for object in objects {
         let meta = object.meta();
         let selected = selector.matches(meta.labels.as_ref());
@@ -118,7 +131,9 @@ mod tests {
     use serde_json::json;
 
     fn pod(name: &str, app: &str, owner: Option<&str>, deleting: bool) -> Arc<Pod> {
-        let owners = owner.map(|uid| json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": uid, "controller": true}]));
+        let owners = owner.map(
+            |uid| json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": uid, "controller": true}]),
+        );
         let deleted = deleting.then_some("2026-01-01T00:00:00Z");
         let value = json!({"metadata": {"name": name, "labels": {"app": app}, "ownerReferences": owners, "deletionTimestamp": deleted}});
         Arc::new(serde_json::from_value(value).unwrap())
@@ -142,7 +157,10 @@ mod tests {
             ]
         };
         let selector = Matcher::of_map(&Labels::from([("app".to_owned(), "a".to_owned())]));
-        let mut owner = ObjectMeta { uid: Some("me".to_owned()), ..ObjectMeta::default() };
+        let mut owner = ObjectMeta {
+            uid: Some("me".to_owned()),
+            ..ObjectMeta::default()
+        };
         let got = claim(&owner, &selector, pods());
         assert_eq!(names(&got.owned), ["mine", "mine-dying"]);
         assert_eq!(names(&got.adopt), ["orphan"]);

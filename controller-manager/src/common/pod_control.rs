@@ -23,7 +23,11 @@ pub struct PodControl {
 impl PodControl {
     /// Control that writes through `client`.
     pub fn new(client: kube::Client, recorder: Recorder, expectations: Arc<Expectations>) -> Self {
-        Self { client, recorder, expectations }
+        Self {
+            client,
+            recorder,
+            expectations,
+        }
     }
 
     /// The pods of a namespace.
@@ -44,7 +48,11 @@ impl PodControl {
     }
 
     /// Creates pods, each with a name generated from its prefix, slowly at first.
-    pub async fn create<K: Resource<DynamicType = ()>>(&self, owner: &K, wanted: Vec<(String, Pod)>) -> Result<(), kube::Error> {
+    pub async fn create<K: Resource<DynamicType = ()>>(
+        &self,
+        owner: &K,
+        wanted: Vec<(String, Pod)>,
+    ) -> Result<(), kube::Error> {
         let key = ObjectKey::of(owner);
         let named: Vec<(String, Pod)> = wanted
             .into_iter()
@@ -55,8 +63,10 @@ impl PodControl {
             })
             .collect();
         let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
-        self.expectations.expect_creations(&key, names.iter().map(String::as_str), Instant::now());
-        let (tried, result) = batch::slow_start(named, |(name, pod)| self.create_one(owner, &key, name, pod)).await;
+        self.expectations
+            .expect_creations(&key, names.iter().map(String::as_str), Instant::now());
+        let (tried, result) =
+            batch::slow_start(named, |(name, pod)| self.create_one(owner, &key, name, pod)).await;
         for skipped in names.iter().skip(tried) {
             self.expectations.created(&key, skipped);
         }
@@ -75,13 +85,19 @@ impl PodControl {
             pod.metadata.name = Some(name.clone());
             match api.create(&PostParams::default(), &pod).await {
                 Ok(_) => {
-                    self.recorder.event(owner, EventType::Normal, "SuccessfulCreate", format!("Created pod: {name}"));
+                    self.recorder.event(
+                        owner,
+                        EventType::Normal,
+                        "SuccessfulCreate",
+                        format!("Created pod: {name}"),
+                    );
                     return Ok(());
                 }
                 Err(error) if is_already_exists(&error) => {
                     self.expectations.created(key, &name);
                     name = generate(pod.metadata.generate_name.as_deref().unwrap_or_default());
-                    self.expectations.expect_creations(key, [name.as_str()], Instant::now());
+                    self.expectations
+                        .expect_creations(key, [name.as_str()], Instant::now());
                 }
                 Err(error) => {
                     self.expectations.created(key, &name);
@@ -89,7 +105,8 @@ impl PodControl {
                         return Ok(());
                     }
                     let message = format!("Error creating: {}", message_of(&error));
-                    self.recorder.event(owner, EventType::Warning, "FailedCreate", message);
+                    self.recorder
+                        .event(owner, EventType::Warning, "FailedCreate", message);
                     return Err(error);
                 }
             }
@@ -99,21 +116,39 @@ impl PodControl {
     }
 
     /// Deletes pods. One that is gone is no error.
-    pub async fn delete<K: Resource<DynamicType = ()>>(&self, owner: &K, doomed: Vec<Arc<Pod>>) -> Result<(), kube::Error> {
+    pub async fn delete<K: Resource<DynamicType = ()>>(
+        &self,
+        owner: &K,
+        doomed: Vec<Arc<Pod>>,
+    ) -> Result<(), kube::Error> {
         let key = ObjectKey::of(owner);
-        self.expectations.expect_deletions(&key, doomed.iter().map(|p| uid(&p.metadata)), Instant::now());
+        self.expectations
+            .expect_deletions(&key, doomed.iter().map(|p| uid(&p.metadata)), Instant::now());
         batch::each(doomed, |pod| self.delete_one(owner, &key, pod)).await
     }
 
-    async fn delete_one<K: Resource<DynamicType = ()>>(&self, owner: &K, key: &ObjectKey, pod: Arc<Pod>) -> Result<(), kube::Error> {
+    async fn delete_one<K: Resource<DynamicType = ()>>(
+        &self,
+        owner: &K,
+        key: &ObjectKey,
+        pod: Arc<Pod>,
+    ) -> Result<(), kube::Error> {
         let name = name(&pod.metadata);
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: pod.metadata.uid.clone(),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
         match ignore_not_found(self.api(&key.namespace).delete(name, &params).await) {
             Ok(Some(_)) => {
-                self.recorder.event(owner, EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
+                self.recorder.event(
+                    owner,
+                    EventType::Normal,
+                    "SuccessfulDelete",
+                    format!("Deleted pod: {name}"),
+                );
                 Ok(())
             }
             // Another pod of that name is as good as gone.
@@ -124,7 +159,8 @@ impl PodControl {
             Err(error) => {
                 self.expectations.deleted(key, uid(&pod.metadata));
                 let message = format!("Error deleting: {}", message_of(&error));
-                self.recorder.event(owner, EventType::Warning, "FailedDelete", message);
+                self.recorder
+                    .event(owner, EventType::Warning, "FailedDelete", message);
                 Err(error)
             }
         }

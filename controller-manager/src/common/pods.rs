@@ -18,7 +18,10 @@ const INDEX: &str = "controller";
 /// Lets [`owned_and_orphans`] find pods by their controller.
 pub fn index_by_controller(informer: &Informer<Pod>) {
     informer.add_index(INDEX, |pod| {
-        vec![controller_of(&pod.metadata).map_or_else(|| format!("orphans of {}", namespace(&pod.metadata)), |r| r.uid.clone())]
+        vec![controller_of(&pod.metadata).map_or_else(
+            || format!("orphans of {}", namespace(&pod.metadata)),
+            |r| r.uid.clone(),
+        )]
     });
 }
 
@@ -36,7 +39,10 @@ pub fn owned(store: &Store<Pod>, uid: &str) -> Vec<Arc<Pod>> {
 
 /// `status.phase`, empty when absent.
 pub fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+    pod.status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .unwrap_or_default()
 }
 
 /// Whether all containers have ended for good.
@@ -61,7 +67,12 @@ pub fn is_terminating(pod: &Pod) -> bool {
 
 /// A condition of a pod.
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
-    pod.status.as_ref()?.conditions.iter().flatten().find(|c| c.type_ == kind)
+    pod.status
+        .as_ref()?
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == kind)
 }
 
 /// Whether it is ready.
@@ -71,11 +82,16 @@ pub fn is_ready(pod: &Pod) -> bool {
 
 /// Whether it has been ready for long enough.
 pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
-    is_ready(pod) && (min_ready_seconds == 0 || ready_since(pod).is_some_and(|t| until(t, min_ready_seconds.into(), now).is_zero()))
+    is_ready(pod)
+        && (min_ready_seconds == 0
+            || ready_since(pod).is_some_and(|t| until(t, min_ready_seconds.into(), now).is_zero()))
 }
 
 fn ready_since(pod: &Pod) -> Option<&Time> {
-    condition(pod, "Ready").filter(|c| c.status == "True")?.last_transition_time.as_ref()
+    condition(pod, "Ready")
+        .filter(|c| c.status == "True")?
+        .last_transition_time
+        .as_ref()
 }
 
 /// When the first of these pods that is ready but not available becomes available.
@@ -83,12 +99,19 @@ pub fn next_availability(pods: &[Arc<Pod>], min_ready_seconds: i32, now: Timesta
     if min_ready_seconds <= 0 {
         return None;
     }
-    pods.iter().filter_map(|pod| ready_since(pod)).map(|t| until(t, min_ready_seconds.into(), now)).filter(|d| !d.is_zero()).min()
+    pods.iter()
+        .filter_map(|pod| ready_since(pod))
+        .map(|t| until(t, min_ready_seconds.into(), now))
+        .filter(|d| !d.is_zero())
+        .min()
 }
 
 /// `spec.nodeName`, empty when not scheduled.
 pub fn node_name(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .and_then(|s| s.node_name.as_deref())
+        .unwrap_or_default()
 }
 
 fn phase_rank(pod: &Pod) -> u8 {
@@ -101,19 +124,34 @@ fn phase_rank(pod: &Pod) -> u8 {
 
 fn restarts(pod: &Pod) -> (i32, i32) {
     let Some(status) = &pod.status else { return (0, 0) };
-    let most = |statuses: &Option<Vec<k8s_openapi::api::core::v1::ContainerStatus>>, counts: &dyn Fn(&str) -> bool| {
-        statuses.iter().flatten().filter(|s| counts(&s.name)).map(|s| s.restart_count).max().unwrap_or(0)
+    let most = |statuses: &Option<Vec<k8s_openapi::api::core::v1::ContainerStatus>>,
+                counts: &dyn Fn(&str) -> bool| {
+        statuses
+            .iter()
+            .flatten()
+            .filter(|s| counts(&s.name))
+            .map(|s| s.restart_count)
+            .max()
+            .unwrap_or(0)
     };
     let sidecar = |name: &str| {
         pod.spec.as_ref().is_some_and(|spec| {
-            spec.init_containers.iter().flatten().any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"))
+            spec.init_containers
+                .iter()
+                .flatten()
+                .any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"))
         })
     };
-    (most(&status.container_statuses, &|_| true), most(&status.init_container_statuses, &sidecar))
+    (
+        most(&status.container_statuses, &|_| true),
+        most(&status.init_container_statuses, &sidecar),
+    )
 }
 
 fn deletion_cost(pod: &Pod) -> i32 {
-    annotation(&pod.metadata, DELETION_COST).and_then(|c| c.parse().ok()).unwrap_or(0)
+    annotation(&pod.metadata, DELETION_COST)
+        .and_then(|c| c.parse().ok())
+        .unwrap_or(0)
 }
 
 // Ages within a power of two count as equal, so that the choice among them spreads.
@@ -129,7 +167,9 @@ fn younger_first(a: (&Pod, Option<&Time>), b: (&Pod, Option<&Time>), now: Timest
         (None, Some(_)) => Ordering::Less,
         (Some(_), None) => Ordering::Greater,
         (x, y) if x == y => Ordering::Equal,
-        (x, y) => age_magnitude(x, now).cmp(&age_magnitude(y, now)).then_with(|| a.0.metadata.uid.cmp(&b.0.metadata.uid)),
+        (x, y) => age_magnitude(x, now)
+            .cmp(&age_magnitude(y, now))
+            .then_with(|| a.0.metadata.uid.cmp(&b.0.metadata.uid)),
     }
 }
 
@@ -142,7 +182,13 @@ pub fn sort_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Times
     pods.sort_by(|a, b| {
         let key = |p: &Pod| {
             let crowd = on_node.get(node_name(p)).copied().unwrap_or(0);
-            (!node_name(p).is_empty(), phase_rank(p), is_ready(p), deletion_cost(p), Reverse(crowd))
+            (
+                !node_name(p).is_empty(),
+                phase_rank(p),
+                is_ready(p),
+                deletion_cost(p),
+                Reverse(crowd),
+            )
         };
         key(a)
             .cmp(&key(b))
@@ -159,7 +205,11 @@ pub fn sort_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Times
 pub fn name_prefix(owner: &str) -> String {
     let dashed = format!("{owner}-");
     // A trailing dash counts as part of the name, which may have 253 characters.
-    if dashed.len() > 253 { owner.to_owned() } else { dashed }
+    if dashed.len() > 253 {
+        owner.to_owned()
+    } else {
+        dashed
+    }
 }
 
 /// A pod from a template, owned by the controller. It has no name yet.
@@ -208,11 +258,13 @@ mod tests {
         let mut cheap = ready("cheap", "n", early);
         cheap["metadata"]["annotations"] = json!({DELETION_COST: "-5"});
         let mut restarted = ready("restarted", "n", early);
-        restarted["status"]["containerStatuses"] = json!([{"name": "c", "restartCount": 3, "image": "", "imageID": "", "ready": true}]);
+        restarted["status"]["containerStatuses"] =
+            json!([{"name": "c", "restartCount": 3, "image": "", "imageID": "", "ready": true}]);
         let mut waiting = ready("waiting", "n", early);
         waiting["status"]["conditions"] = json!([]);
         let pending = json!({"metadata": {"name": "pending", "uid": "p"}, "spec": {"nodeName": "n", "containers": []}, "status": {"phase": "Pending"}});
-        let unscheduled = json!({"metadata": {"name": "unscheduled", "uid": "u"}, "status": {"phase": "Pending"}});
+        let unscheduled =
+            json!({"metadata": {"name": "unscheduled", "uid": "u"}, "status": {"phase": "Pending"}});
         let mut pods: Vec<Arc<Pod>> = [
             ready("old", "n", early),
             ready("young", "n", "2026-01-01T23:59:00Z"),
@@ -229,7 +281,19 @@ mod tests {
         let related = pods.clone();
         sort_for_deletion(&mut pods, &related, now);
         let names: Vec<&str> = pods.iter().map(|p| owners::name(&p.metadata)).collect();
-        assert_eq!(names, ["unscheduled", "pending", "waiting", "cheap", "young", "restarted", "old", "alone"]);
+        assert_eq!(
+            names,
+            [
+                "unscheduled",
+                "pending",
+                "waiting",
+                "cheap",
+                "young",
+                "restarted",
+                "old",
+                "alone"
+            ]
+        );
     }
 
     #[test]
@@ -242,7 +306,10 @@ mod tests {
         ] {
             let now: Timestamp = now.parse().unwrap();
             assert_eq!(is_available(&pod, seconds, now), available, "{seconds} at {now}");
-            assert_eq!(next_availability(&[pod.clone()], seconds, now).map(|d| d.as_secs()), next);
+            assert_eq!(
+                next_availability(&[pod.clone()], seconds, now).map(|d| d.as_secs()),
+                next
+            );
         }
     }
 }

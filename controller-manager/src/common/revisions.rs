@@ -59,7 +59,13 @@ pub fn current<K>(
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
-    revisions.sort_by_key(|r| (r.revision, r.metadata.creation_timestamp.clone(), r.metadata.name.clone()));
+    revisions.sort_by_key(|r| {
+        (
+            r.revision,
+            r.metadata.creation_timestamp.clone(),
+            r.metadata.name.clone(),
+        )
+    });
     let newest = revisions.last().map_or(0, |r| r.revision);
     if let Some(found) = revisions.iter().rev().find(|r| same(r, template)) {
         if found.revision == newest {
@@ -67,7 +73,10 @@ where
         }
         let mut renumbered = ControllerRevision::clone(found);
         renumbered.revision = newest + 1;
-        return (Arc::new(renumbered.clone()), Change::Renumber(Box::new(renumbered)));
+        return (
+            Arc::new(renumbered.clone()),
+            Change::Renumber(Box::new(renumbered)),
+        );
     }
     let hash = hash::of(template, collisions);
     let mut all = template.metadata.as_ref().map(labels).unwrap_or_default();
@@ -95,7 +104,10 @@ pub fn excess(
     limit: i32,
     used: &dyn Fn(&ControllerRevision) -> bool,
 ) -> Vec<Arc<ControllerRevision>> {
-    let unused: Vec<&Arc<ControllerRevision>> = revisions.iter().filter(|r| name(&r.metadata) != current && !used(r)).collect();
+    let unused: Vec<&Arc<ControllerRevision>> = revisions
+        .iter()
+        .filter(|r| name(&r.metadata) != current && !used(r))
+        .collect();
     let count = unused.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     unused.into_iter().take(count).cloned().collect()
 }
@@ -116,17 +128,26 @@ mod tests {
 
     #[test]
     fn a_new_template_makes_a_revision_and_an_old_one_becomes_the_newest_again() {
-        let owner: DaemonSet = serde_json::from_value(json!({"metadata": {"name": "d", "namespace": "default", "uid": "u"}})).unwrap();
+        let owner: DaemonSet =
+            serde_json::from_value(json!({"metadata": {"name": "d", "namespace": "default", "uid": "u"}}))
+                .unwrap();
         let mut history: Vec<Arc<ControllerRevision>> = Vec::new();
         let (one, change) = current(&owner, &template("one"), None, HASH_LABEL, &mut history);
         assert!(matches!(change, Change::Create(_)) && one.revision == 1);
         assert_eq!(template_of(&one), Some(template("one")));
         history.push(one.clone());
-        assert_eq!(current(&owner, &template("one"), None, HASH_LABEL, &mut history).1, Change::Nothing);
+        assert_eq!(
+            current(&owner, &template("one"), None, HASH_LABEL, &mut history).1,
+            Change::Nothing
+        );
         let (two, _) = current(&owner, &template("two"), None, HASH_LABEL, &mut history);
         assert_eq!(two.revision, 2);
         history.push(two);
         let (back, change) = current(&owner, &template("one"), None, HASH_LABEL, &mut history);
-        assert!(matches!(change, Change::Renumber(_)) && back.revision == 3 && back.metadata.name == one.metadata.name);
+        assert!(
+            matches!(change, Change::Renumber(_))
+                && back.revision == 3
+                && back.metadata.name == one.metadata.name
+        );
     }
 }

@@ -18,17 +18,29 @@ impl Matcher {
     /// From an object's selector; `None` when an operator is unknown, in which case the object must be left alone.
     pub fn of(selector: &LabelSelector) -> Option<Self> {
         let selector = Selector::try_from(selector.clone()).ok()?;
-        Some(Self { selector, nothing: false })
+        Some(Self {
+            selector,
+            nothing: false,
+        })
     }
 
     /// From an object's selector, where none selects nothing.
     pub fn of_option(selector: Option<&LabelSelector>) -> Option<Self> {
-        selector.map_or(Some(Self { selector: Selector::default(), nothing: true }), Self::of)
+        selector.map_or(
+            Some(Self {
+                selector: Selector::default(),
+                nothing: true,
+            }),
+            Self::of,
+        )
     }
 
     /// From a plain map; an empty one selects everything.
     pub fn of_map(labels: &Labels) -> Self {
-        Self { selector: labels.clone().into_iter().collect(), nothing: false }
+        Self {
+            selector: labels.clone().into_iter().collect(),
+            nothing: false,
+        }
     }
 
     /// Whether it selects every object there is.

@@ -33,7 +33,10 @@ impl Family {
 
     /// The family of an address; `None` when it is none.
     pub fn of(address: &str) -> Option<Self> {
-        address.parse().ok().map(|ip: IpAddr| if ip.is_ipv4() { Self::V4 } else { Self::V6 })
+        address
+            .parse()
+            .ok()
+            .map(|ip: IpAddr| if ip.is_ipv4() { Self::V4 } else { Self::V6 })
     }
 }
 
@@ -48,7 +51,11 @@ pub fn selects_pods(service: &Service) -> Option<Matcher> {
 
 /// Whether it has no ClusterIP.
 pub fn is_headless(service: &Service) -> bool {
-    service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()).is_none_or(|ip| ip.is_empty() || ip == "None")
+    service
+        .spec
+        .as_ref()
+        .and_then(|s| s.cluster_ip.as_deref())
+        .is_none_or(|ip| ip.is_empty() || ip == "None")
 }
 
 /// Whether pods count as ready whatever they say.
@@ -58,7 +65,9 @@ pub fn publishes_not_ready(service: &Service) -> bool {
 
 /// The address families of a Service, the primary one first.
 pub fn families(service: &Service) -> Vec<Family> {
-    let Some(spec) = &service.spec else { return Vec::new() };
+    let Some(spec) = &service.spec else {
+        return Vec::new();
+    };
     let named: Vec<Family> = spec
         .ip_families
         .iter()
@@ -80,19 +89,26 @@ pub fn families(service: &Service) -> Vec<Family> {
 pub fn addresses(pod: &Pod, family: Family) -> Vec<String> {
     let ips = pod.status.iter().flat_map(|s| s.pod_ips.iter().flatten());
     let parsed = ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
-    parsed.filter(|ip| ip.is_ipv4() == (family == Family::V4)).map(|ip| ip.to_string()).collect()
+    parsed
+        .filter(|ip| ip.is_ipv4() == (family == Family::V4))
+        .map(|ip| ip.to_string())
+        .collect()
 }
 
 /// Whether the pod belongs among a Service's endpoints at all.
 pub fn belongs(pod: &Pod, include_terminating: bool) -> bool {
-    let has_address = pod.status.as_ref().is_some_and(|s| s.pod_ips.iter().flatten().next().is_some());
+    let has_address = pod
+        .status
+        .as_ref()
+        .is_some_and(|s| s.pod_ips.iter().flatten().next().is_some());
     !is_terminal(pod) && has_address && (include_terminating || !is_deleting(pod))
 }
 
 /// The pod's host name when it is to be published under the Service.
 pub fn hostname(pod: &Pod, service: &Service) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    let same = spec.subdomain == service.metadata.name && namespace(&pod.metadata) == namespace(&service.metadata);
+    let same =
+        spec.subdomain == service.metadata.name && namespace(&pod.metadata) == namespace(&service.metadata);
     spec.hostname.clone().filter(|h| same && !h.is_empty())
 }
 
@@ -107,7 +123,10 @@ pub fn target_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
     let wanted = protocol(port.protocol.as_deref());
     let spec: &PodSpec = pod.spec.as_ref()?;
     let sidecar = |c: &&Container| c.restart_policy.as_deref() == Some("Always");
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(sidecar));
+    let containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten().filter(sidecar));
     containers
         .flat_map(|c| c.ports.iter().flatten())
         .find(|p| p.name.as_deref() == Some(name) && protocol(p.protocol.as_deref()) == wanted)
@@ -115,7 +134,12 @@ pub fn target_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
 }
 
 /// Wakes the Services whose endpoints a change of a pod may touch.
-pub fn pod_changed(change: &Change<Pod>, queue: &WorkQueue<ObjectKey>, services: &Store<Service>, delay: Duration) {
+pub fn pod_changed(
+    change: &Change<Pod>,
+    queue: &WorkQueue<ObjectKey>,
+    services: &Store<Service>,
+    delay: Duration,
+) {
     let labels_changed = match (&change.old, &change.new) {
         (Some(old), Some(new)) => {
             let labels = old.metadata.labels != new.metadata.labels;
@@ -128,16 +152,24 @@ pub fn pod_changed(change: &Change<Pod>, queue: &WorkQueue<ObjectKey>, services:
     };
     let Some(pod) = change.object() else { return };
     for service in services.list_in(namespace(&pod.metadata)) {
-        let Some(selector) = selects_pods(&service) else { continue };
+        let Some(selector) = selects_pods(&service) else {
+            continue;
+        };
         let old = change.old.as_ref().filter(|_| labels_changed);
-        if selector.matches(pod.metadata.labels.as_ref()) || old.is_some_and(|p| selector.matches(p.metadata.labels.as_ref())) {
+        if selector.matches(pod.metadata.labels.as_ref())
+            || old.is_some_and(|p| selector.matches(p.metadata.labels.as_ref()))
+        {
             queue.add_after(ObjectKey::of(&*service), delay);
         }
     }
 }
 
 fn matters(old: &Pod, new: &Pod) -> bool {
-    let host = |p: &Pod| p.spec.as_ref().map(|s| (s.node_name.clone(), s.hostname.clone(), s.subdomain.clone()));
+    let host = |p: &Pod| {
+        p.spec
+            .as_ref()
+            .map(|s| (s.node_name.clone(), s.hostname.clone(), s.subdomain.clone()))
+    };
     let ips = |p: &Pod| p.status.as_ref().and_then(|s| s.pod_ips.clone());
     is_ready(old) != is_ready(new)
         || is_terminal(old) != is_terminal(new)
@@ -165,13 +197,20 @@ mod tests {
             (json!({"port": 8080}), Some(8080)),
             (json!({"port": 8080, "targetPort": 90}), Some(90)),
             (json!({"port": 8080, "targetPort": "web"}), Some(80)),
-            (json!({"port": 53, "targetPort": "dns", "protocol": "UDP"}), Some(53)),
+            (
+                json!({"port": 53, "targetPort": "dns", "protocol": "UDP"}),
+                Some(53),
+            ),
             (json!({"port": 53, "targetPort": "dns"}), None),
             (json!({"port": 1, "targetPort": "side"}), Some(81)),
             (json!({"port": 1, "targetPort": "once"}), None),
         ] {
             let text = port.to_string();
-            assert_eq!(target_port(&pod, &serde_json::from_value(port).unwrap()), want, "{text}");
+            assert_eq!(
+                target_port(&pod, &serde_json::from_value(port).unwrap()),
+                want,
+                "{text}"
+            );
         }
     }
 }

@@ -4,7 +4,10 @@ pub mod plan;
 pub mod schedule;
 
 use crate::common::owners::{controller_of_kind, is_controlled_by, name, namespace, uid};
-use crate::frame::{Context, Loop, Reconcile, ignore_not_found, is_already_exists, is_namespace_terminating, message_of, own_key};
+use crate::frame::{
+    Context, Loop, Reconcile, ignore_not_found, is_already_exists, is_namespace_terminating, message_of,
+    own_key,
+};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -35,7 +38,9 @@ pub async fn run(context: Context) {
         }
     });
     let workers = context.options.concurrent_cron_job_syncs;
-    frame.run(workers, CronJobController { context, crons, jobs }).await;
+    frame
+        .run(workers, CronJobController { context, crons, jobs })
+        .await;
 }
 
 #[async_trait]
@@ -43,7 +48,9 @@ impl Reconcile for CronJobController {
     type Key = ObjectKey;
 
     async fn reconcile(&self, key: ObjectKey) -> anyhow::Result<Requeue> {
-        let Some(cron) = self.crons.get(&key.namespace, &key.name) else { return Ok(Requeue::Done) };
+        let Some(cron) = self.crons.get(&key.namespace, &key.name) else {
+            return Ok(Requeue::Done);
+        };
         let mut jobs = self.jobs.list_in(&key.namespace);
         jobs.retain(|j| is_controlled_by(&j.metadata, uid(&cron.metadata)));
         let plan = plan::plan(&cron, &jobs, Timestamp::now());
@@ -60,18 +67,25 @@ impl Reconcile for CronJobController {
             let started = match cron_jobs.create(&PostParams::default(), &job).await {
                 Ok(created) => {
                     let text = format!("Created job {}", name(&created.metadata));
-                    self.context.recorder.event(&*cron, EventType::Normal, "SuccessfulCreate", text);
+                    self.context
+                        .recorder
+                        .event(&*cron, EventType::Normal, "SuccessfulCreate", text);
                     Some(created)
                 }
                 // Started by an earlier try whose status was not written.
                 Err(error) if is_already_exists(&error) => {
-                    let there = cron_jobs.get(name(&job.metadata)).await.context("reading the Job that is there already")?;
+                    let there = cron_jobs
+                        .get(name(&job.metadata))
+                        .await
+                        .context("reading the Job that is there already")?;
                     is_controlled_by(&there.metadata, uid(&cron.metadata)).then_some(there)
                 }
                 Err(error) if is_namespace_terminating(&error) => None,
                 Err(error) => {
                     let text = format!("Error creating job: {}", message_of(&error));
-                    self.context.recorder.event(&*cron, EventType::Warning, "FailedCreate", text);
+                    self.context
+                        .recorder
+                        .event(&*cron, EventType::Warning, "FailedCreate", text);
                     return Err(error).context("starting a Job");
                 }
             };
@@ -79,11 +93,15 @@ impl Reconcile for CronJobController {
                 status = plan::started(&status, &job, at);
             }
         }
-        if cron.status.as_ref() != Some(&status) && (cron.status.is_some() || status != CronJobStatus::default()) {
+        if cron.status.as_ref() != Some(&status)
+            && (cron.status.is_some() || status != CronJobStatus::default())
+        {
             let mut after = CronJob::clone(&cron);
             after.status = Some(status);
             let api: Api<CronJob> = Api::namespaced(self.context.client.clone(), &key.namespace);
-            api.replace_status(&key.name, &PostParams::default(), &after).await.context("updating the CronJob's status")?;
+            api.replace_status(&key.name, &PostParams::default(), &after)
+                .await
+                .context("updating the CronJob's status")?;
         }
         Ok(again.map_or(Requeue::Done, Requeue::After))
     }
@@ -94,12 +112,19 @@ impl CronJobController {
         let job_name = name(&job.metadata);
         match ignore_not_found(jobs.delete(job_name, &DeleteParams::background()).await) {
             Ok(_) => {
-                self.context.recorder.event(cron, EventType::Normal, "SuccessfulDelete", format!("Deleted job {job_name}"));
+                self.context.recorder.event(
+                    cron,
+                    EventType::Normal,
+                    "SuccessfulDelete",
+                    format!("Deleted job {job_name}"),
+                );
                 Ok(())
             }
             Err(error) => {
                 let text = format!("Deleted job: {}", message_of(&error));
-                self.context.recorder.event(cron, EventType::Warning, "FailedDelete", text);
+                self.context
+                    .recorder
+                    .event(cron, EventType::Warning, "FailedDelete", text);
                 Err(error).context("deleting a Job")
             }
         }

@@ -44,20 +44,37 @@ fn schedule(cron: &CronJob) -> Result<(Schedule, TimeZone), (&'static str, Strin
     }
     let zone = match zone {
         None => TimeZone::UTC,
-        Some(zone) => TimeZone::get(&zone).map_err(|e| ("UnknownTimeZone", format!("invalid timeZone: {zone:?}: {e}")))?,
+        Some(zone) => TimeZone::get(&zone)
+            .map_err(|e| ("UnknownTimeZone", format!("invalid timeZone: {zone:?}: {e}")))?,
     };
-    let parsed = Schedule::parse(&text).map_err(|e| ("UnparseableSchedule", format!("unparseable schedule: {text:?} : {e}")))?;
+    let parsed = Schedule::parse(&text).map_err(|e| {
+        (
+            "UnparseableSchedule",
+            format!("unparseable schedule: {text:?} : {e}"),
+        )
+    })?;
     Ok((parsed, zone))
 }
 
 /// The latest time that is due, and whether suspiciously many before it were missed.
-fn due(schedule: &Schedule, zone: &TimeZone, earliest: Timestamp, now: Timestamp) -> (Option<Timestamp>, bool) {
-    let Some(first) = schedule.next(earliest, zone).filter(|t| *t <= now) else { return (None, false) };
-    let Some(second) = schedule.next(first, zone).filter(|t| *t <= now) else { return (Some(first), false) };
+fn due(
+    schedule: &Schedule,
+    zone: &TimeZone,
+    earliest: Timestamp,
+    now: Timestamp,
+) -> (Option<Timestamp>, bool) {
+    let Some(first) = schedule.next(earliest, zone).filter(|t| *t <= now) else {
+        return (None, false);
+    };
+    let Some(second) = schedule.next(first, zone).filter(|t| *t <= now) else {
+        return (Some(first), false);
+    };
     let apart = second.duration_since(first).as_secs().max(1);
     let missed = now.duration_since(first).as_secs() / apart + 1;
     // Regular schedules are jumped over, not walked through.
-    let jump = first.checked_add(SignedDuration::from_secs((missed - 2).max(0) * apart)).unwrap_or(first);
+    let jump = first
+        .checked_add(SignedDuration::from_secs((missed - 2).max(0) * apart))
+        .unwrap_or(first);
     let mut latest = None;
     let mut at = jump - SignedDuration::from_secs(1);
     while let Some(next) = schedule.next(at, zone).filter(|t| *t <= now) {
@@ -89,7 +106,11 @@ fn make_job(cron: &CronJob, at: Timestamp, zone: &TimeZone) -> Job {
     let meta = template.metadata.unwrap_or_default();
     let mut annotations = meta.annotations.unwrap_or_default();
     let local = at.to_zoned(zone.clone());
-    let text = if *zone == TimeZone::UTC { local.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() } else { local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string() };
+    let text = if *zone == TimeZone::UTC {
+        local.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    } else {
+        local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    };
     annotations.insert(SCHEDULED_AT.to_owned(), text);
     Job {
         metadata: ObjectMeta {
@@ -107,7 +128,10 @@ fn make_job(cron: &CronJob, at: Timestamp, zone: &TimeZone) -> Job {
 
 /// Decides from the CronJob and the Jobs that it controls.
 pub fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
-    let mut plan = Plan { status: cron.status.clone().unwrap_or_default(), ..Plan::default() };
+    let mut plan = Plan {
+        status: cron.status.clone().unwrap_or_default(),
+        ..Plan::default()
+    };
     let spec = &cron.spec;
     follow_jobs(jobs, &mut plan);
     clear_history(cron, jobs, &mut plan);
@@ -128,15 +152,22 @@ pub fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
     let (at, many) = due(&schedule, &zone, earliest, now);
     let next = schedule.next(at.unwrap_or(now).max(now), &zone);
     // A little later, so that clocks that differ a little don't matter.
-    plan.again = next.map(|t| Duration::try_from(t.duration_since(now)).unwrap_or_default() + Duration::from_millis(100));
+    plan.again = next
+        .map(|t| Duration::try_from(t.duration_since(now)).unwrap_or_default() + Duration::from_millis(100));
     let Some(at) = at else { return plan };
     if many {
-        let text = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
-        plan.events.push((EventType::Warning, "TooManyMissedTimes", text.to_owned()));
+        let text =
+            "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+        plan.events
+            .push((EventType::Warning, "TooManyMissedTimes", text.to_owned()));
     }
     if deadline.is_some_and(|d| at + d < now) {
         let when = at.strftime("%a, %d %b %Y %H:%M:%S +0000");
-        plan.events.push((EventType::Warning, "MissSchedule", format!("Missed scheduled time to start a job: {when}")));
+        plan.events.push((
+            EventType::Warning,
+            "MissSchedule",
+            format!("Missed scheduled time to start a job: {when}"),
+        ));
         return plan;
     }
     start(cron, jobs, at, &zone, &mut plan);
@@ -154,12 +185,14 @@ fn start(cron: &CronJob, jobs: &[Arc<Job>], at: Timestamp, zone: &TimeZone, plan
     match policy {
         Some("Forbid") if !active.is_empty() => {
             let text = "Not starting job because prior execution is running and concurrency policy is Forbid";
-            plan.events.push((EventType::Normal, "JobAlreadyActive", text.to_owned()));
+            plan.events
+                .push((EventType::Normal, "JobAlreadyActive", text.to_owned()));
             return;
         }
         Some("Replace") => {
             let ids: Vec<&str> = active.iter().filter_map(|r| r.uid.as_deref()).collect();
-            plan.delete.extend(jobs.iter().filter(|j| ids.contains(&uid(&j.metadata))).cloned());
+            plan.delete
+                .extend(jobs.iter().filter(|j| ids.contains(&uid(&j.metadata))).cloned());
             plan.status.active = None;
         }
         _ => {}
@@ -174,20 +207,30 @@ fn follow_jobs(jobs: &[Arc<Job>], plan: &mut Plan) {
         let listed = active.iter().any(|r| r.uid == job.metadata.uid);
         if !is_finished(job) {
             if !listed && job.metadata.deletion_timestamp.is_none() {
-                let text = format!("Saw a job that the controller did not create or forgot: {}", name(&job.metadata));
+                let text = format!(
+                    "Saw a job that the controller did not create or forgot: {}",
+                    name(&job.metadata)
+                );
                 plan.events.push((EventType::Warning, "UnexpectedJob", text));
                 active.push(reference(job));
             }
             continue;
         }
-        let complete = job.status.as_ref().is_some_and(|s| true_condition(s, "Complete").is_some());
+        let complete = job
+            .status
+            .as_ref()
+            .is_some_and(|s| true_condition(s, "Complete").is_some());
         if listed {
             let how = if complete { "Complete" } else { "Failed" };
             let text = format!("Saw completed job: {}, condition: {how}", name(&job.metadata));
             plan.events.push((EventType::Normal, "SawCompletedJob", text));
             active.retain(|r| r.uid != job.metadata.uid);
         }
-        let ended = job.status.as_ref().and_then(|s| s.completion_time.clone()).filter(|_| complete);
+        let ended = job
+            .status
+            .as_ref()
+            .and_then(|s| s.completion_time.clone())
+            .filter(|_| complete);
         if ended > plan.status.last_successful_time {
             plan.status.last_successful_time = ended;
         }
@@ -206,11 +249,26 @@ fn follow_jobs(jobs: &[Arc<Job>], plan: &mut Plan) {
 /// Picks ended Jobs beyond the limits, oldest first.
 fn clear_history(cron: &CronJob, jobs: &[Arc<Job>], plan: &mut Plan) {
     let spec = &cron.spec;
-    for (kind, limit) in [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)] {
-        let Some(limit) = limit.and_then(|l| usize::try_from(l).ok()) else { continue };
-        let ended = |j: &&Arc<Job>| j.status.as_ref().is_some_and(|s| true_condition(s, kind).is_some()) && j.metadata.deletion_timestamp.is_none();
+    for (kind, limit) in [
+        ("Complete", spec.successful_jobs_history_limit),
+        ("Failed", spec.failed_jobs_history_limit),
+    ] {
+        let Some(limit) = limit.and_then(|l| usize::try_from(l).ok()) else {
+            continue;
+        };
+        let ended = |j: &&Arc<Job>| {
+            j.status
+                .as_ref()
+                .is_some_and(|s| true_condition(s, kind).is_some())
+                && j.metadata.deletion_timestamp.is_none()
+        };
         let mut ended: Vec<Arc<Job>> = jobs.iter().filter(ended).cloned().collect();
-        ended.sort_by_key(|j| (j.status.as_ref().and_then(|s| s.start_time.clone()), j.metadata.name.clone()));
+        ended.sort_by_key(|j| {
+            (
+                j.status.as_ref().and_then(|s| s.start_time.clone()),
+                j.metadata.name.clone(),
+            )
+        });
         let excess = ended.len().saturating_sub(limit);
         plan.delete.extend(ended.into_iter().take(excess));
     }
@@ -240,7 +298,10 @@ mod tests {
     }
 
     fn job(name: &str, condition: Option<&str>) -> Arc<Job> {
-        let conditions: Vec<Value> = condition.iter().map(|c| json!({"type": c, "status": "True"})).collect();
+        let conditions: Vec<Value> = condition
+            .iter()
+            .map(|c| json!({"type": c, "status": "True"}))
+            .collect();
         let value = json!({"metadata": {"name": name, "uid": name}, "status": {"startTime": "2026-01-01T00:00:00Z", "conditions": conditions}});
         Arc::new(serde_json::from_value(value).unwrap())
     }
@@ -262,29 +323,54 @@ mod tests {
         let due = plan(&cron(hourly.clone(), json!({})), &[], at("2026-01-01T01:00:00Z"));
         let one = at("2026-01-01T01:00:00Z").as_second() / 60;
         assert_eq!(started_name(&due), Some(format!("c-{one}")));
-        let done = plan(&cron(hourly, json!({"lastScheduleTime": "2026-01-01T01:00:00Z"})), &[], at("2026-01-01T01:00:30Z"));
+        let done = plan(
+            &cron(hourly, json!({"lastScheduleTime": "2026-01-01T01:00:00Z"})),
+            &[],
+            at("2026-01-01T01:00:30Z"),
+        );
         assert_eq!(started_name(&done), None);
     }
 
     #[test]
     fn of_many_missed_times_the_last_one_counts() {
-        let late = plan(&cron(json!({"schedule": "* * * * *"}), json!({})), &[], at("2026-01-03T00:00:30Z"));
+        let late = plan(
+            &cron(json!({"schedule": "* * * * *"}), json!({})),
+            &[],
+            at("2026-01-03T00:00:30Z"),
+        );
         assert_eq!(late.start.as_ref().map(|s| s.1), Some(at("2026-01-03T00:00:00Z")));
         assert!(late.events.iter().any(|e| e.1 == "TooManyMissedTimes"));
-        let bounded = cron(json!({"schedule": "0 * * * *", "startingDeadlineSeconds": 60}), json!({}));
-        assert_eq!(started_name(&plan(&bounded, &[], at("2026-01-01T05:30:00Z"))), None, "too late for the last one");
+        let bounded = cron(
+            json!({"schedule": "0 * * * *", "startingDeadlineSeconds": 60}),
+            json!({}),
+        );
+        assert_eq!(
+            started_name(&plan(&bounded, &[], at("2026-01-01T05:30:00Z"))),
+            None,
+            "too late for the last one"
+        );
     }
 
     #[test]
     fn a_running_job_is_left_replaced_or_joined_by_policy() {
         let status = json!({"active": [{"name": "old", "uid": "old"}]});
         for (policy, starts, deletes) in [("Allow", true, 0), ("Forbid", false, 0), ("Replace", true, 1)] {
-            let cron = cron(json!({"schedule": "0 * * * *", "concurrencyPolicy": policy}), status.clone());
+            let cron = cron(
+                json!({"schedule": "0 * * * *", "concurrencyPolicy": policy}),
+                status.clone(),
+            );
             let plan = plan(&cron, &[job("old", None)], at("2026-01-01T01:00:00Z"));
-            assert_eq!((plan.start.is_some(), plan.delete.len()), (starts, deletes), "{policy}");
+            assert_eq!(
+                (plan.start.is_some(), plan.delete.len()),
+                (starts, deletes),
+                "{policy}"
+            );
         }
         let suspended = cron(json!({"schedule": "0 * * * *", "suspend": true}), json!({}));
-        assert_eq!(started_name(&plan(&suspended, &[], at("2026-01-01T01:00:00Z"))), None);
+        assert_eq!(
+            started_name(&plan(&suspended, &[], at("2026-01-01T01:00:00Z"))),
+            None
+        );
     }
 
     #[test]
@@ -293,7 +379,15 @@ mod tests {
             json!({"schedule": "0 * * * *", "successfulJobsHistoryLimit": 1, "failedJobsHistoryLimit": 0}),
             json!({"active": [{"name": "a", "uid": "a"}, {"name": "lost", "uid": "lost"}]}),
         );
-        let plan = plan(&cron, &[job("a", Some("Complete")), job("b", Some("Complete")), job("f", Some("Failed"))], at("2026-01-01T00:30:00Z"));
+        let plan = plan(
+            &cron,
+            &[
+                job("a", Some("Complete")),
+                job("b", Some("Complete")),
+                job("f", Some("Failed")),
+            ],
+            at("2026-01-01T00:30:00Z"),
+        );
         assert_eq!(plan.status.active, None);
         let gone: Vec<&str> = plan.delete.iter().map(|j| name(&j.metadata)).collect();
         assert_eq!(gone, ["a", "f"]);
@@ -305,7 +399,10 @@ mod tests {
     fn a_wrong_schedule_or_zone_is_told() {
         for (spec, reason) in [
             (json!({"schedule": "often"}), "UnparseableSchedule"),
-            (json!({"schedule": "0 * * * *", "timeZone": "Mars/Base"}), "UnknownTimeZone"),
+            (
+                json!({"schedule": "0 * * * *", "timeZone": "Mars/Base"}),
+                "UnknownTimeZone",
+            ),
         ] {
             let plan = plan(&cron(spec, json!({})), &[], at("2026-01-01T01:00:00Z"));
             assert_eq!(plan.events.first().map(|e| e.1), Some(reason));

@@ -41,7 +41,9 @@ pub enum ScheduleError {
     Descriptor(String),
 }
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: [&str; 12] = [
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 impl Schedule {
@@ -49,8 +51,10 @@ impl Schedule {
     pub fn parse(text: &str) -> Result<Self, ScheduleError> {
         let text = text.trim();
         if let Some(every) = text.strip_prefix("@every ") {
-            let length = rutter_client::election::duration(every.trim()).map_err(|_| ScheduleError::Descriptor(text.to_owned()))?;
-            let length = SignedDuration::from_secs(i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1));
+            let length = rutter_client::election::duration(every.trim())
+                .map_err(|_| ScheduleError::Descriptor(text.to_owned()))?;
+            let length =
+                SignedDuration::from_secs(i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1));
             return Ok(Self::Every(length));
         }
         let text = match text {
@@ -81,7 +85,10 @@ impl Schedule {
     /// The first time after `after`; `None` when there is none within five years (31 February, say).
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         match self {
-            Self::Every(length) => Timestamp::from_second(after.as_second()).ok()?.checked_add(*length).ok(),
+            Self::Every(length) => Timestamp::from_second(after.as_second())
+                .ok()?
+                .checked_add(*length)
+                .ok(),
             Self::Calendar(fields) => fields.next(after, zone),
         }
     }
@@ -95,7 +102,11 @@ impl Fields {
     fn fits(&self, date: Date) -> bool {
         let day = has(self.days, date.day());
         let weekday = has(self.weekdays, date.weekday().to_sunday_zero_offset());
-        let either = if self.any_day || self.any_weekday { day && weekday } else { day || weekday };
+        let either = if self.any_day || self.any_weekday {
+            day && weekday
+        } else {
+            day || weekday
+        };
         has(self.months, date.month()) && either
     }
 
@@ -128,7 +139,10 @@ impl Fields {
 fn bits(text: &str, low: u32, high: u32, names: &[&str], first_name: u32) -> Result<u64, ScheduleError> {
     let wrong = || ScheduleError::Field(text.to_owned(), low, high);
     let value = |part: &str| -> Option<u32> {
-        let named = names.iter().position(|n| n.eq_ignore_ascii_case(part)).and_then(|at| u32::try_from(at).ok());
+        let named = names
+            .iter()
+            .position(|n| n.eq_ignore_ascii_case(part))
+            .and_then(|at| u32::try_from(at).ok());
         named.map(|at| at + first_name).or_else(|| part.parse().ok())
     };
     let mut all = 0_u64;
@@ -165,31 +179,70 @@ mod tests {
         for (schedule, after, want) in [
             ("* * * * *", "2026-01-01T00:00:30Z", Some("2026-01-01T00:01:00Z")),
             ("* * * * *", "2026-01-01T00:01:00Z", Some("2026-01-01T00:02:00Z")),
-            ("*/15 * * * *", "2026-01-01T00:50:00Z", Some("2026-01-01T01:00:00Z")),
-            ("0 9-17/4 * * *", "2026-01-01T14:00:00Z", Some("2026-01-01T17:00:00Z")),
-            ("30 3 * * mon-fri", "2026-01-02T04:00:00Z", Some("2026-01-05T03:30:00Z")),
+            (
+                "*/15 * * * *",
+                "2026-01-01T00:50:00Z",
+                Some("2026-01-01T01:00:00Z"),
+            ),
+            (
+                "0 9-17/4 * * *",
+                "2026-01-01T14:00:00Z",
+                Some("2026-01-01T17:00:00Z"),
+            ),
+            (
+                "30 3 * * mon-fri",
+                "2026-01-02T04:00:00Z",
+                Some("2026-01-05T03:30:00Z"),
+            ),
             ("0 0 13 * 5", "2026-01-01T00:00:00Z", Some("2026-01-02T00:00:00Z")),
-            ("0 0 29 feb *", "2026-01-01T00:00:00Z", Some("2028-02-29T00:00:00Z")),
+            (
+                "0 0 29 feb *",
+                "2026-01-01T00:00:00Z",
+                Some("2028-02-29T00:00:00Z"),
+            ),
             ("0 0 31 2 *", "2026-01-01T00:00:00Z", None),
             ("@monthly", "2026-01-15T00:00:00Z", Some("2026-02-01T00:00:00Z")),
             ("@every 90m", "2026-01-01T00:00:00Z", Some("2026-01-01T01:30:00Z")),
         ] {
-            let next = Schedule::parse(schedule).unwrap().next(after.parse().unwrap(), &utc);
-            assert_eq!(next.map(|t| t.to_string()).as_deref(), want, "{schedule} after {after}");
+            let next = Schedule::parse(schedule)
+                .unwrap()
+                .next(after.parse().unwrap(), &utc);
+            assert_eq!(
+                next.map(|t| t.to_string()).as_deref(),
+                want,
+                "{schedule} after {after}"
+            );
         }
     }
 
     #[test]
     fn times_are_the_zones_and_skipped_ones_do_not_happen() {
         let zone = TimeZone::get("America/New_York").unwrap();
-        let next = |schedule: &str, after: &str| Schedule::parse(schedule).unwrap().next(after.parse().unwrap(), &zone).unwrap().to_string();
+        let next = |schedule: &str, after: &str| {
+            Schedule::parse(schedule)
+                .unwrap()
+                .next(after.parse().unwrap(), &zone)
+                .unwrap()
+                .to_string()
+        };
         assert_eq!(next("0 9 * * *", "2026-01-01T00:00:00Z"), "2026-01-01T14:00:00Z");
         assert_eq!(next("30 2 * * *", "2026-03-08T05:00:00Z"), "2026-03-09T06:30:00Z");
     }
 
     #[test]
     fn a_schedule_that_makes_no_sense_is_refused() {
-        for text in ["", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "a * * * *", "5-1 * * * *", "*/0 * * * *", "@often"] {
+        for text in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* 24 * * *",
+            "* * 0 * *",
+            "* * * 13 *",
+            "a * * * *",
+            "5-1 * * * *",
+            "*/0 * * * *",
+            "@often",
+        ] {
             assert!(Schedule::parse(text).is_err(), "{text}");
         }
     }

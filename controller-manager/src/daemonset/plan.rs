@@ -1,10 +1,10 @@
 //! Decides on which nodes a DaemonSet's pods run, and how they are replaced.
 
+use crate::common::int_or_percent;
 use crate::common::nodes::{pinned, selects, untolerated};
 use crate::common::owners::{label, name};
 use crate::common::pods::{is_available, is_deleting, is_ready, node_name, phase};
 use crate::common::revisions::HASH_LABEL;
-use crate::common::int_or_percent;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
@@ -70,7 +70,9 @@ pub fn tolerations(host_network: bool) -> Vec<Toleration> {
 
 /// Whether the set's pod is to run on a node, and whether one that is there may stay.
 pub fn fits(set: &DaemonSet, node: &Node) -> (bool, bool) {
-    let Some(spec) = set.spec.as_ref().and_then(|s| s.template.spec.as_ref()) else { return (false, false) };
+    let Some(spec) = set.spec.as_ref().and_then(|s| s.template.spec.as_ref()) else {
+        return (false, false);
+    };
     let named = spec.node_name.as_deref().filter(|n| !n.is_empty());
     if named.is_some_and(|n| n != name(&node.metadata)) || !selects(spec, node) {
         return (false, false);
@@ -92,9 +94,18 @@ pub fn target(pod: &Pod) -> String {
 }
 
 fn limits(set: &DaemonSet, desired: i32) -> (i32, i32) {
-    let rolling = set.spec.as_ref().and_then(|s| s.update_strategy.as_ref()).and_then(|s| s.rolling_update.as_ref());
-    let surge = rolling.and_then(|r| r.max_surge.as_ref()).and_then(|v| int_or_percent::scaled(v, desired, true)).unwrap_or(0);
-    let unavailable = rolling.and_then(|r| r.max_unavailable.as_ref()).and_then(|v| int_or_percent::scaled(v, desired, true));
+    let rolling = set
+        .spec
+        .as_ref()
+        .and_then(|s| s.update_strategy.as_ref())
+        .and_then(|s| s.rolling_update.as_ref());
+    let surge = rolling
+        .and_then(|r| r.max_surge.as_ref())
+        .and_then(|v| int_or_percent::scaled(v, desired, true))
+        .unwrap_or(0);
+    let unavailable = rolling
+        .and_then(|r| r.max_unavailable.as_ref())
+        .and_then(|v| int_or_percent::scaled(v, desired, true));
     match (surge, unavailable) {
         (surge, Some(unavailable)) if surge > 0 || unavailable > 0 => (surge, unavailable),
         // Both nothing would never update anything.
@@ -116,11 +127,27 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
     for pod in snapshot.pods {
         by_node.entry(target(pod)).or_default().push(pod.clone());
     }
-    let min_ready = snapshot.set.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
-    let mut work = Work { snapshot, by_node, min_ready, now, plan: Plan::default() };
+    let min_ready = snapshot
+        .set
+        .spec
+        .as_ref()
+        .and_then(|s| s.min_ready_seconds)
+        .unwrap_or(0);
+    let mut work = Work {
+        snapshot,
+        by_node,
+        min_ready,
+        now,
+        plan: Plan::default(),
+    };
     if snapshot.trusted && snapshot.set.metadata.deletion_timestamp.is_none() {
         work.place();
-        let strategy = snapshot.set.spec.as_ref().and_then(|s| s.update_strategy.as_ref()).and_then(|s| s.type_.as_deref());
+        let strategy = snapshot
+            .set
+            .spec
+            .as_ref()
+            .and_then(|s| s.update_strategy.as_ref())
+            .and_then(|s| s.type_.as_deref());
         // Placing comes first: replacing counts what is there.
         if strategy != Some("OnDelete") && work.plan.create.is_empty() && work.plan.delete.is_empty() {
             work.replace();
@@ -142,7 +169,11 @@ impl Work<'_> {
     }
 
     fn desired(&self) -> i32 {
-        self.snapshot.nodes.iter().filter(|n| fits(self.snapshot.set, n).0).count() as i32
+        self.snapshot
+            .nodes
+            .iter()
+            .filter(|n| fits(self.snapshot.set, n).0)
+            .count() as i32
     }
 
     /// Pods where they are missing, none where they don't belong, one where there are several.
@@ -154,13 +185,20 @@ impl Work<'_> {
             match fits(self.snapshot.set, node) {
                 (true, _) if there.is_empty() => self.plan.create.push(node_name.to_owned()),
                 (_, true) => self.keep(node_name, there, surge),
-                (_, false) => self.plan.delete.extend(there.into_iter().filter(|p| !is_deleting(p))),
+                (_, false) => self
+                    .plan
+                    .delete
+                    .extend(there.into_iter().filter(|p| !is_deleting(p))),
             }
         }
         // Pods that wait for a node that is gone would wait for ever.
         for (node, pods) in &self.by_node {
             if !self.snapshot.nodes.iter().any(|n| name(&n.metadata) == node) {
-                self.plan.delete.extend(pods.iter().filter(|p| node_name(p).is_empty() && !is_deleting(p)).cloned());
+                self.plan.delete.extend(
+                    pods.iter()
+                        .filter(|p| node_name(p).is_empty() && !is_deleting(p))
+                        .cloned(),
+                );
             }
         }
     }
@@ -178,14 +216,22 @@ impl Work<'_> {
             }
         }
         // The oldest stays, but a scheduled one rather than one that waits.
-        running.sort_by_key(|p| (node_name(p).is_empty(), p.metadata.creation_timestamp.clone(), p.metadata.name.clone()));
+        running.sort_by_key(|p| {
+            (
+                node_name(p).is_empty(),
+                p.metadata.creation_timestamp.clone(),
+                p.metadata.name.clone(),
+            )
+        });
         if !surge {
             return self.plan.delete.extend(running.into_iter().skip(1));
         }
         let (new, old): (Vec<_>, Vec<_>) = running.into_iter().partition(|p| self.is_new(p));
         let replaced = new.first().is_some_and(|p| self.available(p));
         self.plan.delete.extend(new.into_iter().skip(1));
-        self.plan.delete.extend(old.into_iter().skip(usize::from(!replaced)));
+        self.plan
+            .delete
+            .extend(old.into_iter().skip(usize::from(!replaced)));
     }
 
     /// One step of a rolling update.
@@ -194,7 +240,12 @@ impl Work<'_> {
         let mut missing = 0;
         let mut surging = 0;
         let (mut at_once, mut candidates, mut candidate_nodes) = (Vec::new(), Vec::new(), Vec::new());
-        for node in self.snapshot.nodes.iter().filter(|n| fits(self.snapshot.set, n).0) {
+        for node in self
+            .snapshot
+            .nodes
+            .iter()
+            .filter(|n| fits(self.snapshot.set, n).0)
+        {
             let node_name = name(&node.metadata);
             let there = self.by_node.get(node_name).map(Vec::as_slice).unwrap_or_default();
             let living: Vec<&Arc<Pod>> = there.iter().filter(|p| !is_deleting(p)).collect();
@@ -202,10 +253,18 @@ impl Work<'_> {
             let old = living.iter().find(|p| !self.is_new(p)).map(|p| Arc::clone(p));
             match (new, old) {
                 (None, Some(old)) if surge > 0 => {
-                    if self.available(&old) { candidate_nodes.push(node_name.to_owned()) } else { self.plan.create.push(node_name.to_owned()) }
+                    if self.available(&old) {
+                        candidate_nodes.push(node_name.to_owned())
+                    } else {
+                        self.plan.create.push(node_name.to_owned())
+                    }
                 }
                 (Some(new), Some(old)) if surge > 0 => {
-                    if self.available(&new) { at_once.push(old) } else { surging += 1 }
+                    if self.available(&new) {
+                        at_once.push(old)
+                    } else {
+                        surging += 1
+                    }
                 }
                 (None, Some(old)) if self.available(&old) => candidates.push(old),
                 (None, Some(old)) => {
@@ -231,15 +290,24 @@ impl Work<'_> {
             observed_generation: self.snapshot.set.metadata.generation,
             ..self.snapshot.set.status.clone().unwrap_or_default()
         };
-        let (mut desired, mut current, mut misscheduled, mut ready, mut updated, mut available) = (0, 0, 0, 0, 0, 0);
+        let (mut desired, mut current, mut misscheduled, mut ready, mut updated, mut available) =
+            (0, 0, 0, 0, 0, 0);
         for node in self.snapshot.nodes {
-            let there = self.by_node.get(name(&node.metadata)).map(Vec::as_slice).unwrap_or_default();
+            let there = self
+                .by_node
+                .get(name(&node.metadata))
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             if !fits(self.snapshot.set, node).0 {
                 misscheduled += i32::from(!there.is_empty());
                 continue;
             }
             desired += 1;
-            let oldest = there.iter().filter(|p| !is_deleting(p)).min_by_key(|p| p.metadata.creation_timestamp.clone()).or(there.first());
+            let oldest = there
+                .iter()
+                .filter(|p| !is_deleting(p))
+                .min_by_key(|p| p.metadata.creation_timestamp.clone())
+                .or(there.first());
             let Some(pod) = oldest else { continue };
             current += 1;
             // During a surge either of two pods serves.
@@ -267,7 +335,9 @@ mod tests {
 
     fn node(name: &str, taint: Option<&str>) -> Arc<Node> {
         let taints: Vec<Value> = taint.iter().map(|e| json!({"key": "x", "effect": e})).collect();
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"taints": taints}})).unwrap())
+        Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"taints": taints}})).unwrap(),
+        )
     }
 
     fn pod(name: &str, node: &str, hash: &str, ready: bool, phase: &str) -> Arc<Pod> {
@@ -288,7 +358,17 @@ mod tests {
     }
 
     fn step(set: &DaemonSet, nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> Plan {
-        plan(&Snapshot { set, pods, nodes, hash: "new", trusted: true, may_retry: &|_| true }, Timestamp::UNIX_EPOCH)
+        plan(
+            &Snapshot {
+                set,
+                pods,
+                nodes,
+                hash: "new",
+                trusted: true,
+                may_retry: &|_| true,
+            },
+            Timestamp::UNIX_EPOCH,
+        )
     }
 
     fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
@@ -298,7 +378,12 @@ mod tests {
     #[test]
     fn each_fitting_node_gets_one_pod_and_others_lose_theirs() {
         let set = set(json!({"type": "OnDelete"}));
-        let nodes = [node("a", None), node("b", None), node("tainted", Some("NoSchedule")), node("bad", Some("NoExecute"))];
+        let nodes = [
+            node("a", None),
+            node("b", None),
+            node("tainted", Some("NoSchedule")),
+            node("bad", Some("NoExecute")),
+        ];
         let pods = [
             pod("b1", "b", "old", true, "Running"),
             pod("b2", "b", "old", true, "Running"),
@@ -309,7 +394,14 @@ mod tests {
         assert_eq!(plan.create, ["a"]);
         assert_eq!(names(&plan.delete), ["b2", "leaves"]);
         let status = plan.status;
-        assert_eq!((status.desired_number_scheduled, status.current_number_scheduled, status.number_misscheduled), (2, 1, 2));
+        assert_eq!(
+            (
+                status.desired_number_scheduled,
+                status.current_number_scheduled,
+                status.number_misscheduled
+            ),
+            (2, 1, 2)
+        );
     }
 
     #[test]
@@ -322,7 +414,8 @@ mod tests {
 
     #[test]
     fn an_update_takes_broken_pods_first_and_then_as_many_as_may_be_missing() {
-        let set = set(json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2, "maxSurge": 0}}));
+        let set =
+            set(json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2, "maxSurge": 0}}));
         let nodes: Vec<_> = ["a", "b", "c", "d"].map(|n| node(n, None)).into();
         let pods = [
             pod("a", "a", "old", false, "Running"),
@@ -331,20 +424,40 @@ mod tests {
             pod("d", "d", "new", true, "Running"),
         ];
         assert_eq!(names(&step(&set, &nodes, &pods).delete), ["a", "b"]);
-        let waiting = [pods[1].clone(), pods[2].clone(), pod("a", "a", "new", false, "Running"), pod("d", "d", "new", false, "Running")];
-        assert!(step(&set, &nodes, &waiting).delete.is_empty(), "as many as may be are missing already");
+        let waiting = [
+            pods[1].clone(),
+            pods[2].clone(),
+            pod("a", "a", "new", false, "Running"),
+            pod("d", "d", "new", false, "Running"),
+        ];
+        assert!(
+            step(&set, &nodes, &waiting).delete.is_empty(),
+            "as many as may be are missing already"
+        );
     }
 
     #[test]
     fn with_surge_the_new_pod_is_there_before_the_old_one_goes() {
-        let set = set(json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}));
+        let set =
+            set(json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}));
         let nodes: Vec<_> = ["a", "b"].map(|n| node(n, None)).into();
-        let old = [pod("a", "a", "old", true, "Running"), pod("b", "b", "old", true, "Running")];
+        let old = [
+            pod("a", "a", "old", true, "Running"),
+            pod("b", "b", "old", true, "Running"),
+        ];
         assert_eq!(step(&set, &nodes, &old).create, ["a"]);
-        let starting = [old[0].clone(), old[1].clone(), pod("a2", "a", "new", false, "Running")];
+        let starting = [
+            old[0].clone(),
+            old[1].clone(),
+            pod("a2", "a", "new", false, "Running"),
+        ];
         let plan = step(&set, &nodes, &starting);
         assert!(plan.create.is_empty() && plan.delete.is_empty());
-        let there = [old[0].clone(), old[1].clone(), pod("a2", "a", "new", true, "Running")];
+        let there = [
+            old[0].clone(),
+            old[1].clone(),
+            pod("a2", "a", "new", true, "Running"),
+        ];
         assert_eq!(names(&step(&set, &nodes, &there).delete), ["a"]);
     }
 }

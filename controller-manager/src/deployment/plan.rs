@@ -29,7 +29,14 @@ pub const ROLLBACK_TO: &str = "deprecated.deployment.rollback.to";
 /// The label that tells one ReplicaSet's pods from another's.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-const NOT_COPIED: [&str; 6] = [LAST_APPLIED, REVISION, REVISION_HISTORY, DESIRED_REPLICAS, MAX_REPLICAS, ROLLBACK_TO];
+const NOT_COPIED: [&str; 6] = [
+    LAST_APPLIED,
+    REVISION,
+    REVISION_HISTORY,
+    DESIRED_REPLICAS,
+    MAX_REPLICAS,
+    ROLLBACK_TO,
+];
 const HISTORY_MAX_CHARS: usize = 2000;
 
 /// What the Deployment is decided from.
@@ -80,7 +87,10 @@ pub(super) fn size(set: &ReplicaSet) -> i32 {
 
 /// A ReplicaSet's `status.availableReplicas`.
 pub(super) fn available(set: &ReplicaSet) -> i32 {
-    set.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
+    set.status
+        .as_ref()
+        .and_then(|s| s.available_replicas)
+        .unwrap_or(0)
 }
 
 /// Whether the strategy is Recreate.
@@ -94,9 +104,16 @@ pub(super) fn surge_and_unavailable(deployment: &Deployment) -> (i32, i32) {
     if recreates(deployment) {
         return (0, 0);
     }
-    let rolling = deployment.spec.as_ref().and_then(|s| s.strategy.as_ref()).and_then(|s| s.rolling_update.as_ref());
+    let rolling = deployment
+        .spec
+        .as_ref()
+        .and_then(|s| s.strategy.as_ref())
+        .and_then(|s| s.rolling_update.as_ref());
     let desired = desired(deployment);
-    let value = |v: Option<&IntOrString>, up| v.and_then(|v| int_or_percent::scaled(v, desired, up)).unwrap_or(0);
+    let value = |v: Option<&IntOrString>, up| {
+        v.and_then(|v| int_or_percent::scaled(v, desired, up))
+            .unwrap_or(0)
+    };
     let surge = value(rolling.and_then(|r| r.max_surge.as_ref()), true);
     let unavailable = value(rolling.and_then(|r| r.max_unavailable.as_ref()), false);
     match (surge, unavailable) {
@@ -131,7 +148,8 @@ pub fn plan(snapshot: Snapshot<'_>, now: Timestamp) -> Plan {
     let Some(spec) = &deployment.spec else { return plan };
     if spec.selector.match_labels.is_none() && spec.selector.match_expressions.is_none() {
         let text = "This deployment is selecting all pods. A non-empty selector is required.";
-        plan.actions.push(Action::Event(EventType::Warning, "SelectingAll", text.to_owned()));
+        plan.actions
+            .push(Action::Event(EventType::Warning, "SelectingAll", text.to_owned()));
         status::observe_generation(deployment, &mut plan);
         return plan;
     }
@@ -152,7 +170,9 @@ pub fn plan(snapshot: Snapshot<'_>, now: Timestamp) -> Plan {
     status::note_pause(&mut work.status, now);
     work.sync_new_set(now);
     let scaled = work.sets.iter().filter(|s| size(s) > 0).any(|s| {
-        annotation(&s.metadata, DESIRED_REPLICAS).and_then(|d| d.parse::<i32>().ok()).is_some_and(|d| d != desired(deployment))
+        annotation(&s.metadata, DESIRED_REPLICAS)
+            .and_then(|d| d.parse::<i32>().ok())
+            .is_some_and(|d| d != desired(deployment))
     });
     if spec.paused == Some(true) || scaled {
         work.scale();
@@ -183,13 +203,30 @@ pub(super) struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(deployment: &'a Deployment, sets: Sets) -> Self {
-        let original = sets.iter().map(|s| (name(&s.metadata).to_owned(), s.clone())).collect();
-        Self { deployment, status: deployment.clone(), sets, original, created: false, doomed: Vec::new() }
+        let original = sets
+            .iter()
+            .map(|s| (name(&s.metadata).to_owned(), s.clone()))
+            .collect();
+        Self {
+            deployment,
+            status: deployment.clone(),
+            sets,
+            original,
+            created: false,
+            doomed: Vec::new(),
+        }
     }
 
     /// Brings the new ReplicaSet's revision and annotations, and the Deployment's revision, up to date.
     fn sync_new_set(&mut self, now: Timestamp) {
-        let next = self.sets.old.iter().filter_map(|s| revision(&s.metadata)).max().unwrap_or(0) + 1;
+        let next = self
+            .sets
+            .old
+            .iter()
+            .filter_map(|s| revision(&s.metadata))
+            .max()
+            .unwrap_or(0)
+            + 1;
         let Some(new) = &mut self.sets.new else { return };
         annotate(self.deployment, new, next);
         if let Some(spec) = &mut new.spec {
@@ -199,12 +236,23 @@ impl<'a> Work<'a> {
         let found = format!("Found new replica set {:?}", name(&new.metadata));
         self.set_revision(current);
         if status::has_deadline(self.deployment) && status::condition(&self.status, "Progressing").is_none() {
-            status::set_condition(&mut self.status, "Progressing", "True", "FoundNewReplicaSet", &found, now);
+            status::set_condition(
+                &mut self.status,
+                "Progressing",
+                "True",
+                "FoundNewReplicaSet",
+                &found,
+                now,
+            );
         }
     }
 
     fn set_revision(&mut self, revision: String) {
-        self.status.metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), revision);
+        self.status
+            .metadata
+            .annotations
+            .get_or_insert_default()
+            .insert(REVISION.to_owned(), revision);
     }
 
     /// Makes the new ReplicaSet when there is none.
@@ -212,7 +260,14 @@ impl<'a> Work<'a> {
         if self.sets.new.is_some() {
             return;
         }
-        let next = self.sets.old.iter().filter_map(|s| revision(&s.metadata)).max().unwrap_or(0) + 1;
+        let next = self
+            .sets
+            .old
+            .iter()
+            .filter_map(|s| revision(&s.metadata))
+            .max()
+            .unwrap_or(0)
+            + 1;
         let mut new = new_set(self.deployment);
         self.sets.new = Some(new.clone());
         let replicas = self.new_size();
@@ -226,7 +281,14 @@ impl<'a> Work<'a> {
         self.created = true;
         self.set_revision(next.to_string());
         if status::has_deadline(self.deployment) {
-            status::set_condition(&mut self.status, "Progressing", "True", "NewReplicaSetCreated", &created, now);
+            status::set_condition(
+                &mut self.status,
+                "Progressing",
+                "True",
+                "NewReplicaSetCreated",
+                &created,
+                now,
+            );
         }
     }
 
@@ -237,7 +299,11 @@ impl<'a> Work<'a> {
             return desired;
         }
         let room = desired + surge_and_unavailable(self.deployment).0 - self.sets.total();
-        if room <= 0 { current } else { current + room.min(desired - current) }
+        if room <= 0 {
+            current
+        } else {
+            current + room.min(desired - current)
+        }
     }
 
     /// Notes the Deployment's size on a ReplicaSet.
@@ -250,11 +316,21 @@ impl<'a> Work<'a> {
 
     /// Marks old, empty ReplicaSets beyond the history limit for deletion.
     pub(super) fn clean_up(&mut self) {
-        let limit = self.deployment.spec.as_ref().and_then(|s| s.revision_history_limit).unwrap_or(i32::MAX);
+        let limit = self
+            .deployment
+            .spec
+            .as_ref()
+            .and_then(|s| s.revision_history_limit)
+            .unwrap_or(i32::MAX);
         if limit == i32::MAX {
             return;
         }
-        let mut cleanable: Vec<&ReplicaSet> = self.sets.old.iter().filter(|s| s.metadata.deletion_timestamp.is_none()).collect();
+        let mut cleanable: Vec<&ReplicaSet> = self
+            .sets
+            .old
+            .iter()
+            .filter(|s| s.metadata.deletion_timestamp.is_none())
+            .collect();
         cleanable.sort_by(|a, b| {
             let by_revision = match (revision(&a.metadata), revision(&b.metadata)) {
                 (Some(x), Some(y)) => x.cmp(&y),
@@ -262,13 +338,17 @@ impl<'a> Work<'a> {
             };
             by_revision.then_with(|| rollout::by_age(a, b))
         });
-        let excess = cleanable.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
+        let excess = cleanable
+            .len()
+            .saturating_sub(usize::try_from(limit).unwrap_or(0));
         self.doomed = cleanable
             .into_iter()
             .take(excess)
             .filter(|s| {
                 let observed = s.status.as_ref().and_then(|s| s.observed_generation).unwrap_or(0);
-                size(s) == 0 && s.status.as_ref().is_none_or(|s| s.replicas == 0) && s.metadata.generation.unwrap_or(0) <= observed
+                size(s) == 0
+                    && s.status.as_ref().is_none_or(|s| s.replicas == 0)
+                    && s.metadata.generation.unwrap_or(0) <= observed
             })
             .cloned()
             .collect();
@@ -294,25 +374,38 @@ impl<'a> Work<'a> {
                 Some(_) => {}
             }
         }
-        plan.actions.extend(self.doomed.drain(..).map(|s| Action::Delete(Box::new(s))));
+        plan.actions
+            .extend(self.doomed.drain(..).map(|s| Action::Delete(Box::new(s))));
     }
 }
 
 fn scaling_event(name: &str, from: i32, to: i32) -> Action {
     let way = if to > from { "up" } else { "down" };
-    Action::Event(EventType::Normal, "ScalingReplicaSet", format!("Scaled {way} replica set {name} from {from} to {to}"))
+    Action::Event(
+        EventType::Normal,
+        "ScalingReplicaSet",
+        format!("Scaled {way} replica set {name} from {from} to {to}"),
+    )
 }
 
 /// The ReplicaSet for the Deployment's template, of size zero.
 fn new_set(deployment: &Deployment) -> ReplicaSet {
     let spec = deployment.spec.clone().unwrap_or_default();
-    let hash = hash::of(&spec.template, deployment.status.as_ref().and_then(|s| s.collision_count));
+    let hash = hash::of(
+        &spec.template,
+        deployment.status.as_ref().and_then(|s| s.collision_count),
+    );
     let mut template = spec.template;
     let meta = template.metadata.get_or_insert_default();
-    meta.labels.get_or_insert_default().insert(POD_TEMPLATE_HASH.to_owned(), hash.clone());
+    meta.labels
+        .get_or_insert_default()
+        .insert(POD_TEMPLATE_HASH.to_owned(), hash.clone());
     let set_labels = labels(meta);
     let mut selector = spec.selector;
-    selector.match_labels.get_or_insert_default().insert(POD_TEMPLATE_HASH.to_owned(), hash.clone());
+    selector
+        .match_labels
+        .get_or_insert_default()
+        .insert(POD_TEMPLATE_HASH.to_owned(), hash.clone());
     let room = 253 - 1 - hash.len();
     let base: String = name(&deployment.metadata).chars().take(room).collect();
     ReplicaSet {
@@ -336,11 +429,23 @@ fn new_set(deployment: &Deployment) -> ReplicaSet {
 /// Copies the Deployment's annotations to its new ReplicaSet and raises its revision to `next`, keeping the ones it had.
 fn annotate(deployment: &Deployment, set: &mut ReplicaSet, next: i64) {
     let annotations = set.metadata.annotations.get_or_insert_default();
-    for (key, value) in deployment.metadata.annotations.iter().flatten().filter(|(k, _)| !NOT_COPIED.contains(&k.as_str())) {
+    for (key, value) in deployment
+        .metadata
+        .annotations
+        .iter()
+        .flatten()
+        .filter(|(k, _)| !NOT_COPIED.contains(&k.as_str()))
+    {
         annotations.insert(key.clone(), value.clone());
     }
     let before = annotations.get(REVISION).cloned();
-    let Ok(number) = before.as_deref().filter(|b| !b.is_empty()).map_or(Ok(0), str::parse::<i64>) else { return };
+    let Ok(number) = before
+        .as_deref()
+        .filter(|b| !b.is_empty())
+        .map_or(Ok(0), str::parse::<i64>)
+    else {
+        return;
+    };
     if number >= next {
         return;
     }

@@ -1,8 +1,8 @@
 //! The sizes of a Deployment's ReplicaSets: rolling, recreating, scaling in proportion, and going back.
 
 use super::plan::{
-    Action, MAX_REPLICAS, POD_TEMPLATE_HASH, Plan, ROLLBACK_TO, Work, available, desired, is_kept, recreates, revision, same_template,
-    size, surge_and_unavailable,
+    Action, MAX_REPLICAS, POD_TEMPLATE_HASH, Plan, ROLLBACK_TO, Work, available, desired, is_kept, recreates,
+    revision, same_template, size, surge_and_unavailable,
 };
 use super::status;
 use crate::common::owners::{annotation, name, uid};
@@ -20,14 +20,18 @@ pub(super) struct Sets {
 
 /// Older first; by name when of one second.
 pub(super) fn by_age(a: &ReplicaSet, b: &ReplicaSet) -> Ordering {
-    a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp).then_with(|| a.metadata.name.cmp(&b.metadata.name))
+    a.metadata
+        .creation_timestamp
+        .cmp(&b.metadata.creation_timestamp)
+        .then_with(|| a.metadata.name.cmp(&b.metadata.name))
 }
 
 impl Sets {
     pub(super) fn sort(deployment: &Deployment, mut sets: Vec<ReplicaSet>) -> Self {
         sets.sort_by(by_age);
         let template = deployment.spec.as_ref().map(|s| &s.template);
-        let is_new = |set: &ReplicaSet| match (template, set.spec.as_ref().and_then(|s| s.template.as_ref())) {
+        let is_new = |set: &ReplicaSet| match (template, set.spec.as_ref().and_then(|s| s.template.as_ref()))
+        {
             (Some(a), Some(b)) => same_template(a, b),
             _ => false,
         };
@@ -53,7 +57,9 @@ fn resize(set: &mut ReplicaSet, replicas: i32) {
 
 impl Work<'_> {
     fn scale_new(&mut self, replicas: i32) -> bool {
-        let Some(mut new) = self.sets.new.take() else { return false };
+        let Some(mut new) = self.sets.new.take() else {
+            return false;
+        };
         let changed = size(&new) != replicas;
         if changed {
             resize(&mut new, replicas);
@@ -64,7 +70,9 @@ impl Work<'_> {
     }
 
     fn scale_old(&mut self, at: usize, replicas: i32, force: bool) -> bool {
-        let Some(set) = self.sets.old.get(at) else { return false };
+        let Some(set) = self.sets.old.get(at) else {
+            return false;
+        };
         let changed = size(set) != replicas;
         if changed || force {
             let mut set = set.clone();
@@ -104,7 +112,9 @@ impl Work<'_> {
         }
         let mut cleaned = 0;
         for at in 0..self.sets.old.len() {
-            let Some((current, healthy)) = self.sets.old.get(at).map(|s| (size(s), available(s))) else { break };
+            let Some((current, healthy)) = self.sets.old.get(at).map(|s| (size(s), available(s))) else {
+                break;
+            };
             if cleaned >= room || current == 0 || current == healthy {
                 continue;
             }
@@ -134,7 +144,11 @@ impl Work<'_> {
         for at in 0..self.sets.old.len() {
             shrunk |= self.scale_old(at, 0, false);
         }
-        let still_there = self.sets.old.iter().any(|s| s.status.as_ref().is_some_and(|s| s.replicas > 0));
+        let still_there = self
+            .sets
+            .old
+            .iter()
+            .any(|s| s.status.as_ref().is_some_and(|s| s.replicas > 0));
         if shrunk || still_there || old_pods_running(self.sets.new.as_ref().map(|s| uid(&s.metadata))) {
             return;
         }
@@ -148,13 +162,15 @@ impl Work<'_> {
     /// Follows a change of size without driving a rollout on: one ReplicaSet takes all of it, several share it in proportion.
     pub(super) fn scale(&mut self) {
         let wanted = desired(self.deployment);
-        let active: Vec<usize> = (0..self.sets.old.len()).filter(|at| self.sets.old.get(*at).is_some_and(|s| size(s) > 0)).collect();
+        let active: Vec<usize> = (0..self.sets.old.len())
+            .filter(|at| self.sets.old.get(*at).is_some_and(|s| size(s) > 0))
+            .collect();
         let new_active = self.sets.new.as_ref().is_some_and(|s| size(s) > 0);
         match (active.as_slice(), new_active, self.sets.new.is_some()) {
             ([], _, true) => {
                 self.scale_new(wanted);
                 return;
-            },
+            }
             ([], false, false) => {
                 let newest = self.sets.old.len().checked_sub(1);
                 if let Some(at) = newest {
@@ -165,11 +181,12 @@ impl Work<'_> {
             ([only], false, _) => {
                 self.scale_old(*only, wanted, false);
                 return;
-            },
+            }
             _ => {}
         }
         let saturated = self.sets.new.as_ref().is_some_and(|new| {
-            let noted = annotation(&new.metadata, super::plan::DESIRED_REPLICAS).and_then(|d| d.parse::<i32>().ok());
+            let noted =
+                annotation(&new.metadata, super::plan::DESIRED_REPLICAS).and_then(|d| d.parse::<i32>().ok());
             size(new) == wanted && noted == Some(wanted) && available(new) == wanted
         });
         if saturated {
@@ -183,11 +200,17 @@ impl Work<'_> {
 
     fn scale_in_proportion(&mut self, active: Vec<usize>, new_active: bool) {
         let wanted = desired(self.deployment);
-        let allowed = if wanted > 0 { wanted + surge_and_unavailable(self.deployment).0 } else { 0 };
+        let allowed = if wanted > 0 {
+            wanted + surge_and_unavailable(self.deployment).0
+        } else {
+            0
+        };
         let add = allowed - self.sets.total();
         // `None` stands for the new ReplicaSet, which is the youngest.
-        let mut order: Vec<(Option<usize>, ReplicaSet)> =
-            active.into_iter().filter_map(|at| Some((Some(at), self.sets.old.get(at)?.clone()))).collect();
+        let mut order: Vec<(Option<usize>, ReplicaSet)> = active
+            .into_iter()
+            .filter_map(|at| Some((Some(at), self.sets.old.get(at)?.clone())))
+            .collect();
         if new_active && let Some(new) = &self.sets.new {
             order.push((None, new.clone()));
         }
@@ -198,7 +221,11 @@ impl Work<'_> {
         let mut added = 0;
         let mut sizes: Vec<i32> = Vec::new();
         for (_, set) in &order {
-            let share = if add == 0 || add == added { 0 } else { self.share(set, add - added) };
+            let share = if add == 0 || add == added {
+                0
+            } else {
+                self.share(set, add - added)
+            };
             added += share;
             sizes.push(size(set) + share);
         }
@@ -228,8 +255,16 @@ impl Work<'_> {
             -current
         } else {
             let largest = wanted + surge_and_unavailable(self.deployment).0;
-            let noted = annotation(&set.metadata, MAX_REPLICAS).and_then(|m| m.parse::<i32>().ok()).filter(|m| *m > 0);
-            let before = noted.unwrap_or_else(|| self.deployment.status.as_ref().and_then(|s| s.replicas).unwrap_or(0));
+            let noted = annotation(&set.metadata, MAX_REPLICAS)
+                .and_then(|m| m.parse::<i32>().ok())
+                .filter(|m| *m > 0);
+            let before = noted.unwrap_or_else(|| {
+                self.deployment
+                    .status
+                    .as_ref()
+                    .and_then(|s| s.replicas)
+                    .unwrap_or(0)
+            });
             if before == 0 {
                 0
             } else {
@@ -237,7 +272,11 @@ impl Work<'_> {
                 exact.round() as i32 - current
             }
         };
-        if left > 0 { fraction.min(left) } else { fraction.max(left) }
+        if left > 0 {
+            fraction.min(left)
+        } else {
+            fraction.max(left)
+        }
     }
 }
 
@@ -249,9 +288,17 @@ pub(super) fn roll_back(deployment: &Deployment, sets: &Sets, target: i64, plan:
     }
     let mut revisions: Vec<i64> = sets.iter().filter_map(|s| revision(&s.metadata)).collect();
     revisions.sort_unstable_by(|a, b| b.cmp(a));
-    let target = if target == 0 { revisions.get(1).copied().unwrap_or(0) } else { target };
-    let found = sets.iter().find(|s| target != 0 && revision(&s.metadata) == Some(target));
-    let template = found.and_then(|s| s.spec.as_ref()).and_then(|s| s.template.clone());
+    let target = if target == 0 {
+        revisions.get(1).copied().unwrap_or(0)
+    } else {
+        target
+    };
+    let found = sets
+        .iter()
+        .find(|s| target != 0 && revision(&s.metadata) == Some(target));
+    let template = found
+        .and_then(|s| s.spec.as_ref())
+        .and_then(|s| s.template.clone());
     let event = match (found, template, &mut after.spec) {
         (Some(set), Some(mut template), Some(spec)) if !same_template(&template, &spec.template) => {
             if let Some(labels) = template.metadata.as_mut().and_then(|m| m.labels.as_mut()) {
@@ -260,18 +307,37 @@ pub(super) fn roll_back(deployment: &Deployment, sets: &Sets, target: i64, plan:
             spec.template = template;
             let annotations = after.metadata.annotations.get_or_insert_default();
             annotations.retain(|key, _| is_kept(key));
-            let copied = set.metadata.annotations.iter().flatten().filter(|(k, _)| !is_kept(k));
+            let copied = set
+                .metadata
+                .annotations
+                .iter()
+                .flatten()
+                .filter(|(k, _)| !is_kept(k));
             annotations.extend(copied.map(|(k, v)| (k.clone(), v.clone())));
-            let text = format!("Rolled back deployment {:?} to revision {target}", name(&deployment.metadata));
+            let text = format!(
+                "Rolled back deployment {:?} to revision {target}",
+                name(&deployment.metadata)
+            );
             (EventType::Normal, "DeploymentRollback", text)
         }
         (Some(_), _, _) => {
-            let text = format!("The rollback revision contains the same template as current deployment {:?}", name(&deployment.metadata));
+            let text = format!(
+                "The rollback revision contains the same template as current deployment {:?}",
+                name(&deployment.metadata)
+            );
             (EventType::Warning, "DeploymentRollbackTemplateUnchanged", text)
         }
         (None, _, _) => {
-            let text = if target == 0 { "Unable to find last revision." } else { "Unable to find the revision to rollback to." };
-            (EventType::Warning, "DeploymentRollbackRevisionNotFound", text.to_owned())
+            let text = if target == 0 {
+                "Unable to find last revision."
+            } else {
+                "Unable to find the revision to rollback to."
+            };
+            (
+                EventType::Warning,
+                "DeploymentRollbackRevisionNotFound",
+                text.to_owned(),
+            )
         }
     };
     plan.actions.push(Action::UpdateDeployment(Box::new(after)));

@@ -13,12 +13,22 @@ pub(super) fn has_deadline(deployment: &Deployment) -> bool {
 }
 
 fn deadline(deployment: &Deployment) -> Option<i32> {
-    deployment.spec.as_ref().and_then(|s| s.progress_deadline_seconds).filter(|d| *d != i32::MAX)
+    deployment
+        .spec
+        .as_ref()
+        .and_then(|s| s.progress_deadline_seconds)
+        .filter(|d| *d != i32::MAX)
 }
 
 /// A condition by type.
 pub(super) fn condition<'a>(deployment: &'a Deployment, kind: &str) -> Option<&'a DeploymentCondition> {
-    deployment.status.as_ref()?.conditions.iter().flatten().find(|c| c.type_ == kind)
+    deployment
+        .status
+        .as_ref()?
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == kind)
 }
 
 fn remove_condition(deployment: &mut Deployment, kind: &str) {
@@ -33,21 +43,38 @@ fn remove_condition(deployment: &mut Deployment, kind: &str) {
 }
 
 /// Sets a condition, unless one of the same status and reason is there.
-pub(super) fn set_condition(deployment: &mut Deployment, kind: &str, value: &str, reason: &str, message: &str, now: Timestamp) {
+pub(super) fn set_condition(
+    deployment: &mut Deployment,
+    kind: &str,
+    value: &str,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) {
     let current = condition(deployment, kind).cloned();
-    if current.as_ref().is_some_and(|c| c.status == value && c.reason.as_deref() == Some(reason)) {
+    if current
+        .as_ref()
+        .is_some_and(|c| c.status == value && c.reason.as_deref() == Some(reason))
+    {
         return;
     }
-    let transition = current.filter(|c| c.status == value).and_then(|c| c.last_transition_time);
+    let transition = current
+        .filter(|c| c.status == value)
+        .and_then(|c| c.last_transition_time);
     remove_condition(deployment, kind);
-    deployment.status.get_or_insert_default().conditions.get_or_insert_default().push(DeploymentCondition {
-        type_: kind.to_owned(),
-        status: value.to_owned(),
-        reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
-        last_update_time: Some(time(now)),
-        last_transition_time: Some(transition.unwrap_or_else(|| time(now))),
-    });
+    deployment
+        .status
+        .get_or_insert_default()
+        .conditions
+        .get_or_insert_default()
+        .push(DeploymentCondition {
+            type_: kind.to_owned(),
+            status: value.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            last_update_time: Some(time(now)),
+            last_transition_time: Some(transition.unwrap_or_else(|| time(now))),
+        });
 }
 
 /// Notes when a Deployment was paused or resumed, so that the time in between doesn't count as lack of progress.
@@ -59,9 +86,23 @@ pub(super) fn note_pause(deployment: &mut Deployment, now: Timestamp) {
     let paused = deployment.spec.as_ref().and_then(|s| s.paused) == Some(true);
     let noted = reason.as_deref() == Some("DeploymentPaused");
     if paused && !noted {
-        set_condition(deployment, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", now);
+        set_condition(
+            deployment,
+            "Progressing",
+            "Unknown",
+            "DeploymentPaused",
+            "Deployment is paused",
+            now,
+        );
     } else if !paused && noted {
-        set_condition(deployment, "Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed", now);
+        set_condition(
+            deployment,
+            "Progressing",
+            "Unknown",
+            "DeploymentResumed",
+            "Deployment is resumed",
+            now,
+        );
     }
 }
 
@@ -121,9 +162,17 @@ impl Work<'_> {
         });
         let enough = available_now >= desired(self.deployment) - surge_and_unavailable(self.deployment).1;
         let (value, reason, message) = if enough {
-            ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+            (
+                "True",
+                "MinimumReplicasAvailable",
+                "Deployment has minimum availability.",
+            )
         } else {
-            ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+            (
+                "False",
+                "MinimumReplicasUnavailable",
+                "Deployment does not have minimum availability.",
+            )
         };
         set_condition(&mut self.status, "Available", value, reason, message, now);
     }
@@ -152,9 +201,14 @@ impl Work<'_> {
     }
 
     fn judge_progress(&mut self, now: Timestamp) {
-        let Some(deadline) = deadline(self.deployment) else { return remove_condition(&mut self.status, "Progressing") };
+        let Some(deadline) = deadline(self.deployment) else {
+            return remove_condition(&mut self.status, "Progressing");
+        };
         let current = condition(&self.status, "Progressing").cloned();
-        let reason = current.as_ref().and_then(|c| c.reason.clone()).unwrap_or_default();
+        let reason = current
+            .as_ref()
+            .and_then(|c| c.reason.clone())
+            .unwrap_or_default();
         let status = self.status.status.clone().unwrap_or_default();
         if status.replicas == status.updated_replicas && reason == "NewReplicaSetAvailable" {
             return;
@@ -165,23 +219,53 @@ impl Work<'_> {
         };
         if is_complete(self.deployment, &self.status) {
             let message = format!("{subject} has successfully progressed.");
-            set_condition(&mut self.status, "Progressing", "True", "NewReplicaSetAvailable", &message, now);
+            set_condition(
+                &mut self.status,
+                "Progressing",
+                "True",
+                "NewReplicaSetAvailable",
+                &message,
+                now,
+            );
         } else if self.has_progressed(&status) {
             let message = format!("{subject} is progressing.");
-            let transition = current.filter(|c| c.status == "True").and_then(|c| c.last_transition_time);
+            let transition = current
+                .filter(|c| c.status == "True")
+                .and_then(|c| c.last_transition_time);
             remove_condition(&mut self.status, "Progressing");
-            set_condition(&mut self.status, "Progressing", "True", "ReplicaSetUpdated", &message, now);
-            let conditions = self.status.status.iter_mut().filter_map(|s| s.conditions.as_mut()).flatten();
+            set_condition(
+                &mut self.status,
+                "Progressing",
+                "True",
+                "ReplicaSetUpdated",
+                &message,
+                now,
+            );
+            let conditions = self
+                .status
+                .status
+                .iter_mut()
+                .filter_map(|s| s.conditions.as_mut())
+                .flatten();
             if let (Some(transition), Some(new)) = (transition, conditions.last()) {
                 new.last_transition_time = Some(transition);
             }
         } else if let Some(current) = current
             && reason != "NewReplicaSetAvailable"
             && (reason == "ProgressDeadlineExceeded"
-                || current.last_update_time.is_some_and(|t| now.duration_since(t.0) > SignedDuration::from_secs(deadline.into())))
+                || current
+                    .last_update_time
+                    .is_some_and(|t| now.duration_since(t.0) > SignedDuration::from_secs(deadline.into())))
         {
             let message = format!("{subject} has timed out progressing.");
-            set_condition(&mut self.status, "Progressing", "False", "ProgressDeadlineExceeded", &message, now);
+            set_condition(
+                &mut self.status,
+                "Progressing",
+                "False",
+                "ProgressDeadlineExceeded",
+                &message,
+                now,
+            );
         }
     }
 
@@ -197,7 +281,15 @@ impl Work<'_> {
 
     /// Shows the ReplicaSets' failure on the Deployment; the new one's before the others'.
     fn show_failures(&mut self) {
-        let failures = |set: &ReplicaSet| set.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "ReplicaFailure").cloned();
+        let failures = |set: &ReplicaSet| {
+            set.status
+                .as_ref()?
+                .conditions
+                .as_ref()?
+                .iter()
+                .find(|c| c.type_ == "ReplicaFailure")
+                .cloned()
+        };
         match self.sets.new.iter().chain(&self.sets.old).find_map(failures) {
             None => remove_condition(&mut self.status, "ReplicaFailure"),
             Some(failure) => {
@@ -207,14 +299,19 @@ impl Work<'_> {
                     return;
                 }
                 remove_condition(&mut self.status, "ReplicaFailure");
-                self.status.status.get_or_insert_default().conditions.get_or_insert_default().push(DeploymentCondition {
-                    type_: failure.type_,
-                    status: failure.status,
-                    reason: failure.reason,
-                    message: failure.message,
-                    last_update_time: failure.last_transition_time.clone(),
-                    last_transition_time: failure.last_transition_time,
-                });
+                self.status
+                    .status
+                    .get_or_insert_default()
+                    .conditions
+                    .get_or_insert_default()
+                    .push(DeploymentCondition {
+                        type_: failure.type_,
+                        status: failure.status,
+                        reason: failure.reason,
+                        message: failure.message,
+                        last_update_time: failure.last_transition_time.clone(),
+                        last_transition_time: failure.last_transition_time,
+                    });
             }
         }
     }
@@ -223,7 +320,10 @@ impl Work<'_> {
         let deadline = deadline(self.deployment)?;
         let current = condition(&self.status, "Progressing")?;
         if is_complete(self.deployment, &self.status)
-            || matches!(current.reason.as_deref(), Some("ProgressDeadlineExceeded" | "NewReplicaSetAvailable"))
+            || matches!(
+                current.reason.as_deref(),
+                Some("ProgressDeadlineExceeded" | "NewReplicaSetAvailable")
+            )
         {
             return None;
         }
@@ -238,7 +338,14 @@ pub(super) fn creation_failed(deployment: &Deployment, message: &str, now: Times
         return None;
     }
     let mut after = deployment.clone();
-    set_condition(&mut after, "Progressing", "False", "ReplicaSetCreateError", message, now);
+    set_condition(
+        &mut after,
+        "Progressing",
+        "False",
+        "ReplicaSetCreateError",
+        message,
+        now,
+    );
     (after != *deployment).then_some(after)
 }
 
@@ -249,4 +356,3 @@ pub(super) fn collided(deployment: &Deployment) -> Deployment {
     status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
     after
 }
-

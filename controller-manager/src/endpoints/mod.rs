@@ -4,7 +4,9 @@ pub mod plan;
 
 use crate::common::owners::{annotation, name, namespace};
 use crate::common::services;
-use crate::frame::{Context, Loop, Reconcile, ignore_not_found, is_conflict, is_namespace_terminating, message_of, own_key};
+use crate::frame::{
+    Context, Loop, Reconcile, ignore_not_found, is_conflict, is_namespace_terminating, message_of, own_key,
+};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
@@ -34,12 +36,26 @@ pub async fn run(context: Context) {
         let Some(endpoints) = change.object() else { return };
         // What stays behind without a Service was ours to make; a lock of a leader election was not.
         let lock = annotation(&endpoints.metadata, "control-plane.alpha.kubernetes.io/leader").is_some();
-        if !lock || known.get(namespace(&endpoints.metadata), name(&endpoints.metadata)).is_some() {
+        if !lock
+            || known
+                .get(namespace(&endpoints.metadata), name(&endpoints.metadata))
+                .is_some()
+        {
             own_key(change, queue);
         }
     });
     let workers = context.options.concurrent_endpoint_syncs;
-    frame.run(workers, EndpointsController { context, services, pods, endpoints }).await;
+    frame
+        .run(
+            workers,
+            EndpointsController {
+                context,
+                services,
+                pods,
+                endpoints,
+            },
+        )
+        .await;
 }
 
 #[async_trait]
@@ -51,26 +67,47 @@ impl Reconcile for EndpointsController {
         let current = self.endpoints.get(&key.namespace, &key.name);
         let Some(service) = self.services.get(&key.namespace, &key.name) else {
             if current.is_some() {
-                ignore_not_found(api.delete(&key.name, &DeleteParams::default()).await).context("deleting left-over Endpoints")?;
+                ignore_not_found(api.delete(&key.name, &DeleteParams::default()).await)
+                    .context("deleting left-over Endpoints")?;
             }
             return Ok(Requeue::Done);
         };
-        let Some(selector) = services::selects_pods(&service) else { return Ok(Requeue::Done) };
-        let pods: Vec<Arc<Pod>> =
-            self.pods.list_in(&key.namespace).into_iter().filter(|p| selector.matches(p.metadata.labels.as_ref())).collect();
-        let Some(after) = plan::plan(&service, &pods, current.as_deref()) else { return Ok(Requeue::Done) };
+        let Some(selector) = services::selects_pods(&service) else {
+            return Ok(Requeue::Done);
+        };
+        let pods: Vec<Arc<Pod>> = self
+            .pods
+            .list_in(&key.namespace)
+            .into_iter()
+            .filter(|p| selector.matches(p.metadata.labels.as_ref()))
+            .collect();
+        let Some(after) = plan::plan(&service, &pods, current.as_deref()) else {
+            return Ok(Requeue::Done);
+        };
         let params = PostParams::default();
         let (result, reason, what) = match current {
-            None => (api.create(&params, &after).await, "FailedToCreateEndpoint", "create endpoint for service"),
-            Some(_) => (api.replace(&key.name, &params, &after).await, "FailedToUpdateEndpoint", "update endpoint"),
+            None => (
+                api.create(&params, &after).await,
+                "FailedToCreateEndpoint",
+                "create endpoint for service",
+            ),
+            Some(_) => (
+                api.replace(&key.name, &params, &after).await,
+                "FailedToUpdateEndpoint",
+                "update endpoint",
+            ),
         };
         match result {
             Ok(_) => Ok(Requeue::Done),
             Err(error) if is_namespace_terminating(&error) => Ok(Requeue::Done),
-            Err(error) if is_conflict(&error) || crate::frame::is_already_exists(&error) => Ok(Requeue::Backoff),
+            Err(error) if is_conflict(&error) || crate::frame::is_already_exists(&error) => {
+                Ok(Requeue::Backoff)
+            }
             Err(error) => {
                 let text = format!("Failed to {what} {key}: {}", message_of(&error));
-                self.context.recorder.event(&after, EventType::Warning, reason, text);
+                self.context
+                    .recorder
+                    .event(&after, EventType::Warning, reason, text);
                 Err(error).context("writing Endpoints")
             }
         }

@@ -3,7 +3,9 @@
 use crate::common::owners::labels;
 use crate::common::pods::{is_ready, node_name};
 use crate::common::services::{self, HEADLESS};
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service};
+use k8s_openapi::api::core::v1::{
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,16 +60,29 @@ pub fn plan(service: &Service, pods: &[Arc<Pod>], current: Option<&Endpoints>) -
 /// For each pod its address and ports; pods with the same ports share a subset.
 fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSubset> {
     let publish = services::publishes_not_ready(service);
-    let Some(family) = services::families(service).first().copied() else { return Vec::new() };
-    let service_ports = service.spec.as_ref().and_then(|s| s.ports.clone()).unwrap_or_default();
+    let Some(family) = services::families(service).first().copied() else {
+        return Vec::new();
+    };
+    let service_ports = service
+        .spec
+        .as_ref()
+        .and_then(|s| s.ports.clone())
+        .unwrap_or_default();
     let mut groups: BTreeMap<Vec<PortKey>, EndpointSubset> = BTreeMap::new();
     for pod in pods.iter().filter(|p| services::belongs(p, publish)) {
-        let Some(ip) = services::addresses(pod, family).into_iter().next() else { continue };
+        let Some(ip) = services::addresses(pod, family).into_iter().next() else {
+            continue;
+        };
         let mut ports: Vec<PortKey> = service_ports
             .iter()
             .filter_map(|p| {
                 let protocol = p.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-                Some((p.name.clone().unwrap_or_default(), services::target_port(pod, p)?, protocol, p.app_protocol.clone()))
+                Some((
+                    p.name.clone().unwrap_or_default(),
+                    services::target_port(pod, p)?,
+                    protocol,
+                    p.app_protocol.clone(),
+                ))
             })
             .collect();
         if ports.is_empty() && !(service_ports.is_empty() && services::is_headless(service)) {
@@ -87,7 +102,11 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSubset> {
             }),
         };
         let group = groups.entry(ports).or_default();
-        let list = if publish || is_ready(pod) { &mut group.addresses } else { &mut group.not_ready_addresses };
+        let list = if publish || is_ready(pod) {
+            &mut group.addresses
+        } else {
+            &mut group.not_ready_addresses
+        };
         list.get_or_insert_default().push(address);
     }
     let port = |(name, port, protocol, app_protocol): PortKey| EndpointPort {
@@ -99,7 +118,8 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSubset> {
     groups
         .into_iter()
         .map(|(ports, mut subset)| {
-            subset.ports = Some(ports.into_iter().map(port).collect()).filter(|p: &Vec<EndpointPort>| !p.is_empty());
+            subset.ports =
+                Some(ports.into_iter().map(port).collect()).filter(|p: &Vec<EndpointPort>| !p.is_empty());
             subset
         })
         .collect()
@@ -116,7 +136,10 @@ fn truncate(subsets: &mut [EndpointSubset]) -> bool {
     }
     let (mut room, mut room_not_ready) = (CAPACITY, CAPACITY.saturating_sub(ready));
     for subset in subsets {
-        for (list, room) in [(&mut subset.addresses, &mut room), (&mut subset.not_ready_addresses, &mut room_not_ready)] {
+        for (list, room) in [
+            (&mut subset.addresses, &mut room),
+            (&mut subset.not_ready_addresses, &mut room_not_ready),
+        ] {
             if let Some(addresses) = list {
                 addresses.truncate(*room);
                 *room -= addresses.len();
@@ -171,12 +194,17 @@ mod tests {
     }
 
     fn service(spec: Value) -> Service {
-        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "default", "labels": {"a": "b"}}, "spec": spec})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "web", "namespace": "default", "labels": {"a": "b"}}, "spec": spec}),
+        )
+        .unwrap()
     }
 
     #[test]
     fn pods_are_listed_by_readiness_and_an_up_to_date_object_is_left_alone() {
-        let service = service(json!({"clusterIP": "10.96.0.7", "ipFamilies": ["IPv4"], "ports": [{"port": 80, "targetPort": "web"}]}));
+        let service = service(
+            json!({"clusterIP": "10.96.0.7", "ipFamilies": ["IPv4"], "ports": [{"port": 80, "targetPort": "web"}]}),
+        );
         let pods = [pod("a", "10.0.0.1", true), pod("b", "10.0.0.2", false)];
         let made = plan(&service, &pods, None).unwrap();
         let subsets = made.subsets.clone().unwrap();
@@ -191,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_headless_service_without_ports_lists_addresses_alone() {
-        let service = service(json!({"clusterIP": "None", "ipFamilies": ["IPv4"], "publishNotReadyAddresses": true}));
+        let service =
+            service(json!({"clusterIP": "None", "ipFamilies": ["IPv4"], "publishNotReadyAddresses": true}));
         let made = plan(&service, &[pod("a", "10.0.0.1", false)], None).unwrap();
         let subset = &made.subsets.unwrap()[0];
         assert!(subset.ports.is_none() && subset.addresses.is_some() && subset.not_ready_addresses.is_none());
@@ -200,8 +229,17 @@ mod tests {
 
     #[test]
     fn ready_addresses_are_kept_when_there_are_too_many() {
-        let service = service(json!({"clusterIP": "10.96.0.7", "ipFamilies": ["IPv4"], "ports": [{"port": 80}]}));
-        let pods: Vec<Arc<Pod>> = (0..1100).map(|i| pod(&format!("p{i}"), &format!("10.0.{}.{}", i / 200, i % 200), i < 600)).collect();
+        let service =
+            service(json!({"clusterIP": "10.96.0.7", "ipFamilies": ["IPv4"], "ports": [{"port": 80}]}));
+        let pods: Vec<Arc<Pod>> = (0..1100)
+            .map(|i| {
+                pod(
+                    &format!("p{i}"),
+                    &format!("10.0.{}.{}", i / 200, i % 200),
+                    i < 600,
+                )
+            })
+            .collect();
         let made = plan(&service, &pods, None).unwrap();
         let subset = &made.subsets.as_ref().unwrap()[0];
         assert_eq!(subset.addresses.as_ref().unwrap().len(), 600);

@@ -7,7 +7,9 @@ use crate::common::owners::{controller_reference, labels, name, namespace, uid};
 use crate::common::pods::{is_deleting, is_ready, name_prefix, node_name};
 use crate::common::services::{self, Family, HEADLESS};
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,7 +83,9 @@ fn reuse(plan: &mut Plan, service_uid: &str) {
             Some(mut new) if owned_by(&old, service_uid) => {
                 new.metadata.name.clone_from(&old.metadata.name);
                 new.metadata.generate_name.clone_from(&old.metadata.generate_name);
-                new.metadata.resource_version.clone_from(&old.metadata.resource_version);
+                new.metadata
+                    .resource_version
+                    .clone_from(&old.metadata.resource_version);
                 new.metadata.annotations.clone_from(&old.metadata.annotations);
                 plan.update.push(new);
             }
@@ -100,7 +104,12 @@ fn held(slice: &EndpointSlice) -> &[Endpoint] {
 }
 
 fn owned_by(slice: &EndpointSlice, service_uid: &str) -> bool {
-    slice.metadata.owner_references.iter().flatten().any(|r| r.uid == service_uid && r.kind == "Service" && r.api_version == "v1")
+    slice
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|r| r.uid == service_uid && r.kind == "Service" && r.api_version == "v1")
 }
 
 fn plan_family(snapshot: &Snapshot<'_>, family: Family) -> Plan {
@@ -109,7 +118,9 @@ fn plan_family(snapshot: &Snapshot<'_>, family: Family) -> Plan {
     let mut wanted: BTreeMap<String, (Ports, Vec<Endpoint>)> = BTreeMap::new();
     for pod in snapshot.pods.iter().filter(|p| services::belongs(p, true)) {
         let ports = ports(service, pod);
-        let group = wanted.entry(ports_key(&ports)).or_insert_with(|| (ports, Vec::new()));
+        let group = wanted
+            .entry(ports_key(&ports))
+            .or_insert_with(|| (ports, Vec::new()));
         let node = (snapshot.node)(node_name(pod));
         if node.is_none() && !services::publishes_not_ready(service) {
             plan.without_node.push(name(&pod.metadata).to_owned());
@@ -121,12 +132,18 @@ fn plan_family(snapshot: &Snapshot<'_>, family: Family) -> Plan {
         }
     }
     let mut existing: BTreeMap<String, Vec<Arc<EndpointSlice>>> = BTreeMap::new();
-    let of_family = snapshot.slices.iter().filter(|s| s.address_type == family.as_str());
+    let of_family = snapshot
+        .slices
+        .iter()
+        .filter(|s| s.address_type == family.as_str());
     let mut count = 0;
     for slice in of_family {
         count += 1;
         if owned_by(slice, uid(&service.metadata)) {
-            existing.entry(ports_key(slice.ports.as_deref().unwrap_or_default())).or_default().push(slice.clone());
+            existing
+                .entry(ports_key(slice.ports.as_deref().unwrap_or_default()))
+                .or_default()
+                .push(slice.clone());
         } else {
             plan.delete.push(slice.clone());
         }
@@ -153,7 +170,10 @@ fn plan_family(snapshot: &Snapshot<'_>, family: Family) -> Plan {
 }
 
 fn target(endpoint: &Endpoint) -> (Vec<String>, Option<String>) {
-    (endpoint.addresses.clone(), endpoint.target_ref.as_ref().and_then(|t| t.uid.clone()))
+    (
+        endpoint.addresses.clone(),
+        endpoint.target_ref.as_ref().and_then(|t| t.uid.clone()),
+    )
 }
 
 fn plan_group(
@@ -165,12 +185,17 @@ fn plan_group(
     plan: &mut Plan,
 ) {
     let max = snapshot.max_per_slice.max(1);
-    let mut wanted: BTreeMap<(Vec<String>, Option<String>), Endpoint> = endpoints.into_iter().map(|e| (target(&e), e)).collect();
+    let mut wanted: BTreeMap<(Vec<String>, Option<String>), Endpoint> =
+        endpoints.into_iter().map(|e| (target(&e), e)).collect();
     let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
     for slice in slices {
-        let kept: Vec<Endpoint> = held(&slice).iter().filter_map(|e| wanted.remove(&target(e))).collect();
+        let kept: Vec<Endpoint> = held(&slice)
+            .iter()
+            .filter_map(|e| wanted.remove(&target(e)))
+            .collect();
         let slice_labels = slice_labels(snapshot.service);
-        let same = kept.len() == held(&slice).len() && kept.iter().zip(held(&slice)).all(|(a, b)| same_endpoint(a, b));
+        let same = kept.len() == held(&slice).len()
+            && kept.iter().zip(held(&slice)).all(|(a, b)| same_endpoint(a, b));
         if kept.is_empty() && !held(&slice).is_empty() {
             plan.delete.push(slice);
         } else if !same || slice.metadata.labels.as_ref() != Some(&slice_labels) {
@@ -190,7 +215,10 @@ fn plan_group(
         slice.endpoints.get_or_insert_default().extend(left.drain(..room));
     }
     if !left.is_empty() && left.len() < max {
-        let fits = unchanged.iter().enumerate().filter(|(_, s)| held(s).len() + left.len() <= max);
+        let fits = unchanged
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| held(s).len() + left.len() <= max);
         if let Some(at) = fits.max_by_key(|(_, s)| held(s).len()).map(|(at, _)| at) {
             let mut slice = EndpointSlice::clone(&unchanged.remove(at));
             slice.endpoints.get_or_insert_default().append(&mut left);
@@ -235,7 +263,13 @@ fn ports_key(ports: &[EndpointPort]) -> String {
         .iter()
         .map(|p| {
             let text = |v: &Option<String>| v.clone().unwrap_or_default();
-            format!("{}/{:?}/{}/{}", text(&p.name), p.port, text(&p.protocol), text(&p.app_protocol))
+            format!(
+                "{}/{:?}/{}/{}",
+                text(&p.name),
+                p.port,
+                text(&p.protocol),
+                text(&p.app_protocol)
+            )
         })
         .collect();
     keys.sort();
@@ -245,12 +279,22 @@ fn ports_key(ports: &[EndpointPort]) -> String {
 fn endpoint(pod: &Pod, node: Option<&Node>, service: &Service, addresses: Vec<String>) -> Endpoint {
     let (serving, terminating) = (is_ready(pod), is_deleting(pod));
     let ready = services::publishes_not_ready(service) || (serving && !terminating);
-    let zone = node.and_then(|n| n.metadata.labels.as_ref()?.get(ZONE).cloned()).filter(|z| !z.is_empty());
+    let zone = node
+        .and_then(|n| n.metadata.labels.as_ref()?.get(ZONE).cloned())
+        .filter(|z| !z.is_empty());
     let node_name = Some(node_name(pod).to_owned()).filter(|n| !n.is_empty());
     Endpoint {
         addresses,
-        conditions: Some(EndpointConditions { ready: Some(ready), serving: Some(serving), terminating: Some(terminating) }),
-        hints: if ready { hints(service, zone.as_deref(), node_name.as_deref()) } else { None },
+        conditions: Some(EndpointConditions {
+            ready: Some(ready),
+            serving: Some(serving),
+            terminating: Some(terminating),
+        }),
+        hints: if ready {
+            hints(service, zone.as_deref(), node_name.as_deref())
+        } else {
+            None
+        },
         hostname: services::hostname(pod, service),
         node_name,
         target_ref: Some(ObjectReference {
@@ -273,8 +317,16 @@ fn hints(service: &Service, zone: Option<&str>, node: Option<&str>) -> Option<En
         "PreferSameNode" => true,
         _ => return None,
     };
-    let for_zones = zone.map(|name| vec![ForZone { name: name.to_owned() }]);
-    let for_nodes = node.filter(|_| same_node).map(|name| vec![ForNode { name: name.to_owned() }]);
+    let for_zones = zone.map(|name| {
+        vec![ForZone {
+            name: name.to_owned(),
+        }]
+    });
+    let for_nodes = node.filter(|_| same_node).map(|name| {
+        vec![ForNode {
+            name: name.to_owned(),
+        }]
+    });
     (for_zones.is_some() || for_nodes.is_some()).then_some(EndpointHints { for_zones, for_nodes })
 }
 

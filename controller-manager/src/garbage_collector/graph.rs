@@ -163,15 +163,26 @@ impl Graph {
 
     /// The UIDs of all objects of a resource.
     pub fn of_resource(&self, resource: &str) -> Vec<Uid> {
-        self.nodes.iter().filter(|(_, n)| &*n.identity.resource == resource).map(|(uid, _)| uid.clone()).collect()
+        self.nodes
+            .iter()
+            .filter(|(_, n)| &*n.identity.resource == resource)
+            .map(|(uid, _)| uid.clone())
+            .collect()
     }
 
     /// Notes that an object is there in this state.
     pub fn observe(&mut self, identity: Identity, meta: &ObjectMeta) -> Vec<Work> {
-        let Some(uid) = meta.uid.as_deref().map(Uid::from) else { return Vec::new() };
+        let Some(uid) = meta.uid.as_deref().map(Uid::from) else {
+            return Vec::new();
+        };
         let finalizer = |name: &str| meta.finalizers.iter().flatten().any(|f| f == name);
         let new = Node {
-            owners: meta.owner_references.iter().flatten().map(|r| self.owner(r)).collect(),
+            owners: meta
+                .owner_references
+                .iter()
+                .flatten()
+                .map(|r| self.owner(r))
+                .collect(),
             version: meta.resource_version.as_deref().unwrap_or_default().into(),
             deleting: meta.deletion_timestamp.is_some(),
             foreground: finalizer(FOREGROUND),
@@ -180,7 +191,12 @@ impl Graph {
         };
         let mut work = Vec::new();
         let old = self.nodes.insert(uid.clone(), new.clone());
-        self.relink(&uid, old.as_ref().map(|o| o.owners.as_slice()).unwrap_or_default(), &new.owners, &mut work);
+        self.relink(
+            &uid,
+            old.as_ref().map(|o| o.owners.as_slice()).unwrap_or_default(),
+            &new.owners,
+            &mut work,
+        );
         let starts = |before: bool, after: bool| after && !before;
         let was = |f: &dyn Fn(&Node) -> bool| old.as_ref().is_some_and(f);
         let orphaning = |n: &Node| n.deleting && n.orphan;
@@ -192,7 +208,13 @@ impl Graph {
             work.push(Work::Delete(uid.clone()));
         }
         let owners_changed = old.as_ref().is_none_or(|o| o.owners != new.owners);
-        if owners_changed && !new.owners.is_empty() && new.owners.iter().any(|o| self.owner_state(&new, o) != OwnerState::Solid) {
+        if owners_changed
+            && !new.owners.is_empty()
+            && new
+                .owners
+                .iter()
+                .any(|o| self.owner_state(&new, o) != OwnerState::Solid)
+        {
             work.push(Work::Delete(uid));
         }
         work
@@ -203,7 +225,12 @@ impl Graph {
         let group = crate::common::owners::group_of(&reference.api_version);
         let blocks = reference.block_owner_deletion == Some(true);
         let known = self.nodes.get_key_value(reference.uid.as_str());
-        let shared = |text: &str, candidate: Option<&Arc<str>>| candidate.filter(|c| ***c == *text).cloned().unwrap_or_else(|| text.into());
+        let shared = |text: &str, candidate: Option<&Arc<str>>| {
+            candidate
+                .filter(|c| ***c == *text)
+                .cloned()
+                .unwrap_or_else(|| text.into())
+        };
         Owner {
             group: group.into(),
             kind: shared(&reference.kind, known.map(|(_, n)| &n.identity.kind)),
@@ -220,12 +247,18 @@ impl Graph {
                 self.unlink(uid, &owner.uid);
             }
             // An owner that waited for this dependent may have nothing left to wait for.
-            if owner.blocks && still.is_none_or(|o| !o.blocks) && self.nodes.get(&owner.uid).is_some_and(Node::waits_for_dependents) {
+            if owner.blocks
+                && still.is_none_or(|o| !o.blocks)
+                && self.nodes.get(&owner.uid).is_some_and(Node::waits_for_dependents)
+            {
                 work.push(Work::Delete(owner.uid.clone()));
             }
         }
         for owner in new {
-            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
+            self.dependents
+                .entry(owner.uid.clone())
+                .or_default()
+                .insert(uid.clone());
         }
     }
 
@@ -240,7 +273,9 @@ impl Graph {
 
     /// Notes that an object is gone.
     pub fn forget(&mut self, uid: &str) -> Vec<Work> {
-        let Some((uid, node)) = self.nodes.remove_entry(uid) else { return Vec::new() };
+        let Some((uid, node)) = self.nodes.remove_entry(uid) else {
+            return Vec::new();
+        };
         self.remember_gone(uid.clone());
         let mut work: Vec<Work> = self.dependents(&uid).into_iter().map(Work::Delete).collect();
         for owner in &node.owners {
@@ -269,8 +304,13 @@ impl Graph {
         match self.nodes.get(&owner.uid) {
             Some(node) => {
                 let identity = &node.identity;
-                let reachable = identity.namespace.is_empty() || identity.namespace == dependent.identity.namespace;
-                if identity.kind != owner.kind || identity.name != owner.name || identity.group() != &*owner.group || !reachable {
+                let reachable =
+                    identity.namespace.is_empty() || identity.namespace == dependent.identity.namespace;
+                if identity.kind != owner.kind
+                    || identity.name != owner.name
+                    || identity.group() != &*owner.group
+                    || !reachable
+                {
                     OwnerState::Unknown
                 } else if node.waits_for_dependents() {
                     OwnerState::Waiting
@@ -285,7 +325,9 @@ impl Graph {
 
     /// Decides about an object. `answers` are what the server said about owners, by UID.
     pub fn decide(&self, uid: &str, answers: &HashMap<Uid, OwnerState>) -> Decision {
-        let Some(node) = self.nodes.get(uid) else { return Decision::Nothing };
+        let Some(node) = self.nodes.get(uid) else {
+            return Decision::Nothing;
+        };
         if node.waits_for_dependents() {
             return self.decide_foreground(uid);
         }
@@ -294,7 +336,10 @@ impl Graph {
         }
         let (mut solid, mut waiting, mut absent) = (false, Vec::new(), Vec::new());
         for (at, owner) in node.owners.iter().enumerate() {
-            let known = answers.get(&owner.uid).copied().unwrap_or_else(|| self.owner_state(node, owner));
+            let known = answers
+                .get(&owner.uid)
+                .copied()
+                .unwrap_or_else(|| self.owner_state(node, owner));
             match known {
                 OwnerState::Solid => solid = true,
                 OwnerState::Waiting => waiting.push(owner.uid.clone()),
@@ -304,23 +349,39 @@ impl Graph {
         }
         if solid {
             absent.append(&mut waiting);
-            return if absent.is_empty() { Decision::Nothing } else { Decision::DropReferences(absent) };
+            return if absent.is_empty() {
+                Decision::Nothing
+            } else {
+                Decision::DropReferences(absent)
+            };
         }
         let dependents = self.dependents(uid);
         if !waiting.is_empty() && !dependents.is_empty() {
-            let circle = dependents.iter().any(|d| self.nodes.get(d).is_some_and(Node::waits_for_dependents));
-            return Decision::Delete { propagation: Propagation::Foreground, unblock: circle };
+            let circle = dependents
+                .iter()
+                .any(|d| self.nodes.get(d).is_some_and(Node::waits_for_dependents));
+            return Decision::Delete {
+                propagation: Propagation::Foreground,
+                unblock: circle,
+            };
         }
         let propagation = match (node.orphan, node.foreground) {
             (true, _) => Propagation::Orphan,
             (false, true) => Propagation::Foreground,
             (false, false) => Propagation::Background,
         };
-        Decision::Delete { propagation, unblock: false }
+        Decision::Delete {
+            propagation,
+            unblock: false,
+        }
     }
 
     fn decide_foreground(&self, uid: &str) -> Decision {
-        let blocks = |d: &Uid| self.nodes.get(d).is_some_and(|n| n.owners.iter().any(|o| &*o.uid == uid && o.blocks));
+        let blocks = |d: &Uid| {
+            self.nodes
+                .get(d)
+                .is_some_and(|n| n.owners.iter().any(|o| &*o.uid == uid && o.blocks))
+        };
         let blocking: Vec<Uid> = self.dependents(uid).into_iter().filter(blocks).collect();
         if blocking.is_empty() {
             return Decision::FinishForeground;

@@ -41,7 +41,17 @@ pub async fn run(context: Context) {
     frame.wait(async move { ready.synced().await });
     let workers = context.options.concurrent_gc_syncs;
     let queue = frame.queue();
-    frame.run(workers, GarbageCollector { client: context.client, graph, monitors, queue }).await;
+    frame
+        .run(
+            workers,
+            GarbageCollector {
+                client: context.client,
+                graph,
+                monitors,
+                queue,
+            },
+        )
+        .await;
 }
 
 #[async_trait]
@@ -64,19 +74,31 @@ impl GarbageCollector {
                 let graph = self.graph.lock();
                 (graph.decide(uid, &answers), graph.node(uid).cloned())
             };
-            let Some(node) = node else { return Ok(Requeue::Done) };
+            let Some(node) = node else {
+                return Ok(Requeue::Done);
+            };
             match decision {
                 Decision::Nothing => {}
                 Decision::Ask(at) => {
-                    let Some(owner) = node.owners.get(at) else { return Ok(Requeue::Done) };
+                    let Some(owner) = node.owners.get(at) else {
+                        return Ok(Requeue::Done);
+                    };
                     let state = self.ask(&node, owner).await?;
                     answers.insert(owner.uid.clone(), state);
                     continue;
                 }
-                Decision::LookAt(dependents) => dependents.into_iter().for_each(|d| self.queue.add(Work::Delete(d))),
-                Decision::FinishForeground => self.edit(uid, &node.identity, |meta| remove_finalizer(meta, FOREGROUND)).await?,
+                Decision::LookAt(dependents) => dependents
+                    .into_iter()
+                    .for_each(|d| self.queue.add(Work::Delete(d))),
+                Decision::FinishForeground => {
+                    self.edit(uid, &node.identity, |meta| remove_finalizer(meta, FOREGROUND))
+                        .await?
+                }
                 Decision::DropReferences(owners) => {
-                    self.edit(uid, &node.identity, |meta| drop_references(meta, &|r| owners.iter().any(|o| **o == *r))).await?;
+                    self.edit(uid, &node.identity, |meta| {
+                        drop_references(meta, &|r| owners.iter().any(|o| **o == *r))
+                    })
+                    .await?;
                 }
                 Decision::Delete { propagation, unblock } => {
                     if unblock {
@@ -92,8 +114,17 @@ impl GarbageCollector {
     /// Looks an owner up as the reference is written.
     async fn ask(&self, dependent: &Node, owner: &Owner) -> anyhow::Result<OwnerState> {
         let served = self.monitors.of_kind(&owner.group, &owner.kind);
-        let served = served.with_context(|| format!("the kind {} of group {:?} of an owner is not known", owner.kind, owner.group))?;
-        let namespace = if served.namespaced { &*dependent.identity.namespace } else { "" };
+        let served = served.with_context(|| {
+            format!(
+                "the kind {} of group {:?} of an owner is not known",
+                owner.kind, owner.group
+            )
+        })?;
+        let namespace = if served.namespaced {
+            &*dependent.identity.namespace
+        } else {
+            ""
+        };
         if served.namespaced && namespace.is_empty() {
             // A cluster-scoped object can't belong to one in some namespace.
             return Ok(OwnerState::Absent);
@@ -102,8 +133,17 @@ impl GarbageCollector {
         let found = ignore_not_found(api.get_metadata(&owner.name).await).context("looking an owner up")?;
         Ok(match found {
             Some(found) if found.metadata.uid.as_deref() == Some(&*owner.uid) => {
-                let foreground = found.metadata.finalizers.iter().flatten().any(|f| f == FOREGROUND);
-                if found.metadata.deletion_timestamp.is_some() && foreground { OwnerState::Waiting } else { OwnerState::Solid }
+                let foreground = found
+                    .metadata
+                    .finalizers
+                    .iter()
+                    .flatten()
+                    .any(|f| f == FOREGROUND);
+                if found.metadata.deletion_timestamp.is_some() && foreground {
+                    OwnerState::Waiting
+                } else {
+                    OwnerState::Solid
+                }
             }
             // The name is free, or another object's by now.
             _ => {
@@ -116,11 +156,20 @@ impl GarbageCollector {
     }
 
     fn api(&self, identity: &Identity) -> anyhow::Result<Api<DynamicObject>> {
-        let served = self.monitors.of(&identity.resource).with_context(|| format!("{} is no longer served", identity.resource))?;
+        let served = self
+            .monitors
+            .of(&identity.resource)
+            .with_context(|| format!("{} is no longer served", identity.resource))?;
         Ok(dynamic(&self.client, &served.resource, &identity.namespace))
     }
 
-    async fn delete(&self, uid: &Uid, node: &Node, propagation: Propagation, changed: bool) -> anyhow::Result<Requeue> {
+    async fn delete(
+        &self,
+        uid: &Uid,
+        node: &Node,
+        propagation: Propagation,
+        changed: bool,
+    ) -> anyhow::Result<Requeue> {
         let params = DeleteParams {
             propagation_policy: Some(match propagation {
                 Propagation::Background => PropagationPolicy::Background,
@@ -139,7 +188,8 @@ impl GarbageCollector {
             Ok(_) => Ok(Requeue::Done),
             Err(error) if is_not_found(&error) => Ok(Requeue::Done),
             Err(error) if is_conflict(&error) => Ok(Requeue::Backoff),
-            Err(error) => Err(error).with_context(|| format!("deleting {} {}", node.identity.resource, node.identity.name)),
+            Err(error) => Err(error)
+                .with_context(|| format!("deleting {} {}", node.identity.resource, node.identity.name)),
         }
     }
 
@@ -147,24 +197,41 @@ impl GarbageCollector {
         let (owner, dependents): (Option<Node>, Vec<(Uid, Identity)>) = {
             let graph = self.graph.lock();
             let dependents = graph.dependents(uid);
-            let found = dependents.into_iter().filter_map(|d| graph.node(&d).map(|n| (d.clone(), n.identity.clone())));
+            let found = dependents
+                .into_iter()
+                .filter_map(|d| graph.node(&d).map(|n| (d.clone(), n.identity.clone())));
             (graph.node(uid).cloned(), found.collect())
         };
-        let Some(owner) = owner else { return Ok(Requeue::Done) };
+        let Some(owner) = owner else {
+            return Ok(Requeue::Done);
+        };
         batch::each(dependents, |(dependent, identity)| async move {
-            self.edit(&dependent, &identity, |meta| drop_references(meta, &|r| *r == **uid)).await
+            self.edit(&dependent, &identity, |meta| {
+                drop_references(meta, &|r| *r == **uid)
+            })
+            .await
         })
         .await
         .context("orphaning a dependent")?;
-        self.edit(uid, &owner.identity, |meta| remove_finalizer(meta, ORPHAN)).await?;
+        self.edit(uid, &owner.identity, |meta| remove_finalizer(meta, ORPHAN))
+            .await?;
         Ok(Requeue::Done)
     }
 
     /// Changes an object's owner references and finalizers; `change` says whether there is anything to write. An object that is gone is no error.
-    async fn edit(&self, uid: &Uid, identity: &Identity, change: impl Fn(&mut ObjectMeta) -> bool) -> anyhow::Result<()> {
+    async fn edit(
+        &self,
+        uid: &Uid,
+        identity: &Identity,
+        change: impl Fn(&mut ObjectMeta) -> bool,
+    ) -> anyhow::Result<()> {
         let api = self.api(identity)?;
         for _ in 0..5 {
-            let Some(found) = ignore_not_found(api.get_metadata(&identity.name).await).context("reading metadata")? else { return Ok(()) };
+            let Some(found) =
+                ignore_not_found(api.get_metadata(&identity.name).await).context("reading metadata")?
+            else {
+                return Ok(());
+            };
             let mut meta = found.metadata;
             if meta.uid.as_deref() != Some(uid) || !change(&mut meta) {
                 return Ok(());
@@ -175,16 +242,27 @@ impl GarbageCollector {
                 "ownerReferences": meta.owner_references,
                 "finalizers": meta.finalizers,
             }});
-            match ignore_not_found(api.patch_metadata(&identity.name, &PatchParams::default(), &Patch::Merge(patch)).await) {
+            match ignore_not_found(
+                api.patch_metadata(&identity.name, &PatchParams::default(), &Patch::Merge(patch))
+                    .await,
+            ) {
                 Err(error) if is_conflict(&error) => {}
-                other => return other.map(|_| ()).with_context(|| format!("changing {} {}", identity.resource, identity.name)),
+                other => {
+                    return other
+                        .map(|_| ())
+                        .with_context(|| format!("changing {} {}", identity.resource, identity.name));
+                }
             }
         }
         anyhow::bail!("{} {} keeps changing", identity.resource, identity.name)
     }
 }
 
-fn dynamic(client: &kube::Client, resource: &kube::discovery::ApiResource, namespace: &str) -> Api<DynamicObject> {
+fn dynamic(
+    client: &kube::Client,
+    resource: &kube::discovery::ApiResource,
+    namespace: &str,
+) -> Api<DynamicObject> {
     if namespace.is_empty() {
         Api::all_with(client.clone(), resource)
     } else {
@@ -193,14 +271,18 @@ fn dynamic(client: &kube::Client, resource: &kube::discovery::ApiResource, names
 }
 
 fn remove_finalizer(meta: &mut ObjectMeta, name: &str) -> bool {
-    let Some(finalizers) = &mut meta.finalizers else { return false };
+    let Some(finalizers) = &mut meta.finalizers else {
+        return false;
+    };
     let before = finalizers.len();
     finalizers.retain(|f| f != name);
     finalizers.len() != before
 }
 
 fn drop_references(meta: &mut ObjectMeta, drop: &dyn Fn(&str) -> bool) -> bool {
-    let Some(owners) = &mut meta.owner_references else { return false };
+    let Some(owners) = &mut meta.owner_references else {
+        return false;
+    };
     let before = owners.len();
     owners.retain(|r| !drop(&r.uid));
     owners.len() != before
@@ -208,7 +290,12 @@ fn drop_references(meta: &mut ObjectMeta, drop: &dyn Fn(&str) -> bool) -> bool {
 
 fn unblock_owners(meta: &mut ObjectMeta) -> bool {
     let mut changed = false;
-    for owner in meta.owner_references.iter_mut().flatten().filter(|o| o.block_owner_deletion == Some(true)) {
+    for owner in meta
+        .owner_references
+        .iter_mut()
+        .flatten()
+        .filter(|o| o.block_owner_deletion == Some(true))
+    {
         owner.block_owner_deletion = Some(false);
         changed = true;
     }

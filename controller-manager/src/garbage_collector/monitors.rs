@@ -6,8 +6,8 @@ use crate::frame::Context;
 use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::core::PartialObjectMeta;
 use kube::api::DynamicObject;
+use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use parking_lot::Mutex;
 use rutter_client::WorkQueue;
@@ -21,7 +21,10 @@ const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
 // Events have no owners and no dependents, and come in masses.
 const IGNORED: [&str; 2] = ["events", "events.events.k8s.io"];
 // Resources whose objects bring and take other resources.
-const DEFINITIONS: [&str; 2] = ["customresourcedefinitions.apiextensions.k8s.io", "apiservices.apiregistration.k8s.io"];
+const DEFINITIONS: [&str; 2] = [
+    "customresourcedefinitions.apiextensions.k8s.io",
+    "apiservices.apiregistration.k8s.io",
+];
 
 struct Monitor {
     served: Served,
@@ -62,7 +65,11 @@ impl Monitors {
         tokio::spawn(async move {
             loop {
                 let found = this.follow(&client).await;
-                let pause = if found { DISCOVERY_PERIOD } else { Duration::from_secs(1) };
+                let pause = if found {
+                    DISCOVERY_PERIOD
+                } else {
+                    Duration::from_secs(1)
+                };
                 tokio::select! {
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep(pause) => {}
@@ -86,13 +93,18 @@ impl Monitors {
 
     /// A served resource by kind.
     pub(super) fn of_kind(&self, group: &str, kind: &str) -> Option<Served> {
-        self.all.lock().values().find(|s| s.resource.group == group && s.resource.kind == kind).cloned()
+        self.all
+            .lock()
+            .values()
+            .find(|s| s.resource.group == group && s.resource.kind == kind)
+            .cloned()
     }
 
     /// Waits until discovery has succeeded and every resource that it found first was listed.
     pub(super) async fn synced(&self) {
         let _ = self.started.subscribe().wait_for(|started| *started).await;
-        let waits: Vec<watch::Receiver<bool>> = self.running.lock().values().map(|m| m.synced.clone()).collect();
+        let waits: Vec<watch::Receiver<bool>> =
+            self.running.lock().values().map(|m| m.synced.clone()).collect();
         for mut wait in waits {
             // A resource that can't be listed (a custom one whose conversion fails, say) must not hold up all the others.
             let _ = tokio::time::timeout(Duration::from_secs(30), wait.wait_for(|synced| *synced)).await;
@@ -110,7 +122,9 @@ impl Monitors {
         let wanted: BTreeMap<String, Served> = found
             .resources
             .iter()
-            .filter(|(name, served)| served.supports(&["delete", "list", "watch"]) && !IGNORED.contains(&name.as_str()))
+            .filter(|(name, served)| {
+                served.supports(&["delete", "list", "watch"]) && !IGNORED.contains(&name.as_str())
+            })
             .map(|(name, served)| (name.clone(), served.clone()))
             .collect();
         *self.all.lock() = found.resources;
@@ -118,8 +132,14 @@ impl Monitors {
         {
             let mut running = self.running.lock();
             running.retain(|name, monitor| {
-                let group_unknown = found.unknown.iter().any(|u| u.split('/').next() == Some(monitor.served.resource.group.as_str()));
-                let keep = wanted.get(name).is_some_and(|s| s.resource == monitor.served.resource) || group_unknown;
+                let group_unknown = found
+                    .unknown
+                    .iter()
+                    .any(|u| u.split('/').next() == Some(monitor.served.resource.group.as_str()));
+                let keep = wanted
+                    .get(name)
+                    .is_some_and(|s| s.resource == monitor.served.resource)
+                    || group_unknown;
                 if !keep {
                     monitor.task.abort();
                     gone.push(name.clone());
@@ -176,11 +196,17 @@ impl Monitors {
                     }
                     Ok(watcher::Event::Apply(object)) => observe(&object.metadata),
                     Ok(watcher::Event::Delete(object)) => this.deleted(&group_resource, &object.metadata),
-                    Err(error) => tracing::debug!(resource = %group_resource, %error, "a metadata watch failed; trying again"),
+                    Err(error) => {
+                        tracing::debug!(resource = %group_resource, %error, "a metadata watch failed; trying again")
+                    }
                 }
             }
         });
-        Monitor { served, synced, task: task.abort_handle() }
+        Monitor {
+            served,
+            synced,
+            task: task.abort_handle(),
+        }
     }
 
     fn observe(&self, resource: &Arc<str>, kind: &Arc<str>, meta: &ObjectMeta) {

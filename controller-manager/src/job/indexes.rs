@@ -16,7 +16,9 @@ pub fn parse(text: &str, completions: i32) -> BTreeSet<i32> {
     let mut set = BTreeSet::new();
     for part in text.split(',').filter(|p| !p.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (Ok(first), Ok(last)) = (first.trim().parse::<i32>(), last.trim().parse::<i32>()) else { continue };
+        let (Ok(first), Ok(last)) = (first.trim().parse::<i32>(), last.trim().parse::<i32>()) else {
+            continue;
+        };
         set.extend(first.max(0)..=last.min(completions - 1));
     }
     set
@@ -44,12 +46,17 @@ pub fn format(set: &BTreeSet<i32>) -> String {
 
 /// A pod's index.
 pub fn of(pod: &Pod) -> Option<i32> {
-    annotation(&pod.metadata, INDEX)?.parse().ok().filter(|i: &i32| *i >= 0)
+    annotation(&pod.metadata, INDEX)?
+        .parse()
+        .ok()
+        .filter(|i: &i32| *i >= 0)
 }
 
 /// A count in an annotation; 0 when it is not there.
 pub fn count(pod: &Pod, key: &str) -> i32 {
-    annotation(&pod.metadata, key).and_then(|c| c.parse().ok()).unwrap_or(0)
+    annotation(&pod.metadata, key)
+        .and_then(|c| c.parse().ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -58,7 +65,12 @@ mod tests {
 
     #[test]
     fn sets_of_indexes_are_written_as_runs_and_read_back() {
-        for (set, text) in [(vec![], ""), (vec![0], "0"), (vec![0, 1], "0,1"), (vec![1, 3, 4, 5, 7, 8], "1,3-5,7,8")] {
+        for (set, text) in [
+            (vec![], ""),
+            (vec![0], "0"),
+            (vec![0, 1], "0,1"),
+            (vec![1, 3, 4, 5, 7, 8], "1,3-5,7,8"),
+        ] {
             let set: BTreeSet<i32> = set.into_iter().collect();
             assert_eq!(format(&set), text);
             assert_eq!(parse(text, 100), set);

@@ -68,12 +68,18 @@ pub struct Plan {
 
 /// A condition of a Job that is true.
 pub fn true_condition<'a>(status: &'a JobStatus, kind: &str) -> Option<&'a JobCondition> {
-    status.conditions.iter().flatten().find(|c| c.type_ == kind && c.status == "True")
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == kind && c.status == "True")
 }
 
 /// Whether the Job has ended.
 pub fn is_finished(job: &Job) -> bool {
-    job.status.as_ref().is_some_and(|s| true_condition(s, "Complete").is_some() || true_condition(s, "Failed").is_some())
+    job.status
+        .as_ref()
+        .is_some_and(|s| true_condition(s, "Complete").is_some() || true_condition(s, "Failed").is_some())
 }
 
 /// Whether its pods have indexes.
@@ -122,7 +128,10 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
         succeeded: 0,
         failed: 0,
         now,
-        plan: Plan { status, ..Plan::default() },
+        plan: Plan {
+            status,
+            ..Plan::default()
+        },
     };
     work.count();
     let outcome = work.outcome();
@@ -141,7 +150,8 @@ impl Work<'_> {
     }
 
     fn is_failed(&self, pod: &Pod) -> bool {
-        phase(pod) == "Failed" || (!self.replaces_only_failed() && is_deleting(pod) && phase(pod) != "Succeeded")
+        phase(pod) == "Failed"
+            || (!self.replaces_only_failed() && is_deleting(pod) && phase(pod) != "Succeeded")
     }
 
     /// Whether the pod is still to be counted.
@@ -151,7 +161,12 @@ impl Work<'_> {
 
     fn is_uncounted(&self, pod: &Pod) -> bool {
         let id = uid(&pod.metadata);
-        self.uncounted.succeeded.iter().chain(&self.uncounted.failed).flatten().any(|u| u == id)
+        self.uncounted
+            .succeeded
+            .iter()
+            .chain(&self.uncounted.failed)
+            .flatten()
+            .any(|u| u == id)
     }
 
     fn in_range(&self, pod: &Pod) -> bool {
@@ -163,24 +178,53 @@ impl Work<'_> {
     }
 
     fn count(&mut self) {
-        let fresh: Vec<&Arc<Pod>> = self.snapshot.pods.iter().filter(|p| self.is_tracked(p) && !self.is_uncounted(p)).collect();
+        let fresh: Vec<&Arc<Pod>> = self
+            .snapshot
+            .pods
+            .iter()
+            .filter(|p| self.is_tracked(p) && !self.is_uncounted(p))
+            .collect();
         let some = |list: &Option<Vec<String>>| list.as_ref().map_or(0, Vec::len) as i32;
         let succeeded = fresh.iter().filter(|p| phase(p) == "Succeeded").count() as i32;
-        let failed = fresh.iter().filter(|p| self.is_failed(p) && self.in_range(p) && self.counts(p)).count() as i32;
+        let failed = fresh
+            .iter()
+            .filter(|p| self.is_failed(p) && self.in_range(p) && self.counts(p))
+            .count() as i32;
         self.failed = self.plan.status.failed.unwrap_or(0) + some(&self.uncounted.failed) + failed;
         if !is_indexed(self.spec) {
-            self.succeeded = self.plan.status.succeeded.unwrap_or(0) + some(&self.uncounted.succeeded) + succeeded;
+            self.succeeded =
+                self.plan.status.succeeded.unwrap_or(0) + some(&self.uncounted.succeeded) + succeeded;
             return;
         }
-        let mut indexes = indexes::parse(self.plan.status.completed_indexes.as_deref().unwrap_or_default(), self.completions);
-        let done = self.snapshot.pods.iter().filter(|p| phase(p) == "Succeeded" && self.is_tracked(p));
-        indexes.extend(done.filter_map(|p| indexes::of(p)).filter(|i| *i < self.completions));
+        let mut indexes = indexes::parse(
+            self.plan.status.completed_indexes.as_deref().unwrap_or_default(),
+            self.completions,
+        );
+        let done = self
+            .snapshot
+            .pods
+            .iter()
+            .filter(|p| phase(p) == "Succeeded" && self.is_tracked(p));
+        indexes.extend(
+            done.filter_map(|p| indexes::of(p))
+                .filter(|i| *i < self.completions),
+        );
         self.succeeded = indexes.len() as i32;
         self.succeeded_indexes = indexes;
         if let Some(limit) = self.spec.backoff_limit_per_index {
-            let mut failed = indexes::parse(self.plan.status.failed_indexes.as_deref().unwrap_or_default(), self.completions);
-            for pod in self.snapshot.pods.iter().filter(|p| self.is_tracked(p) && self.is_failed(p)) {
-                let Some(index) = indexes::of(pod).filter(|i| *i < self.completions) else { continue };
+            let mut failed = indexes::parse(
+                self.plan.status.failed_indexes.as_deref().unwrap_or_default(),
+                self.completions,
+            );
+            for pod in self
+                .snapshot
+                .pods
+                .iter()
+                .filter(|p| self.is_tracked(p) && self.is_failed(p))
+            {
+                let Some(index) = indexes::of(pod).filter(|i| *i < self.completions) else {
+                    continue;
+                };
                 let action = policy::failure(self.snapshot.job, pod);
                 let over = action != Failure::Ignore && indexes::count(pod, FAILURES) >= limit;
                 if over || action == Failure::FailIndex {
@@ -207,33 +251,66 @@ impl Work<'_> {
         }
         let limit = self.spec.backoff_limit.unwrap_or(6);
         if self.failed > limit || self.restarted_too_often(limit) {
-            return failed("BackoffLimitExceeded", "Job has reached the specified backoff limit");
+            return failed(
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit",
+            );
         }
         if let (Some(deadline), false) = (self.spec.active_deadline_seconds, self.suspended()) {
-            let left = self.plan.status.start_time.as_ref().map(|start| until(start, deadline, self.now));
+            let left = self
+                .plan
+                .status
+                .start_time
+                .as_ref()
+                .map(|start| until(start, deadline, self.now));
             if left.is_some_and(|l| l.is_zero()) {
-                return failed("DeadlineExceeded", "Job was active longer than specified deadline");
+                return failed(
+                    "DeadlineExceeded",
+                    "Job was active longer than specified deadline",
+                );
             }
             self.look_again(left.unwrap_or(Duration::from_secs(deadline.unsigned_abs())));
         }
         if let Some(indexes) = &self.failed_indexes {
-            if self.spec.max_failed_indexes.is_some_and(|max| indexes.len() as i32 > max) {
-                return failed("MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes");
+            if self
+                .spec
+                .max_failed_indexes
+                .is_some_and(|max| indexes.len() as i32 > max)
+            {
+                return failed(
+                    "MaxFailedIndexesExceeded",
+                    "Job has exceeded the specified maximal number of failed indexes",
+                );
             }
-            if !indexes.is_empty() && indexes.union(&self.succeeded_indexes).count() as i32 >= self.completions {
+            if !indexes.is_empty()
+                && indexes.union(&self.succeeded_indexes).count() as i32 >= self.completions
+            {
                 return failed("FailedIndexes", "Job has failed indexes");
             }
         }
         if is_indexed(self.spec)
-            && let Some(message) = policy::success(self.snapshot.job, self.completions, &self.succeeded_indexes)
+            && let Some(message) =
+                policy::success(self.snapshot.job, self.completions, &self.succeeded_indexes)
         {
-            return Some(new_condition("SuccessCriteriaMet", "SuccessPolicy", &message, self.now));
+            return Some(new_condition(
+                "SuccessCriteriaMet",
+                "SuccessPolicy",
+                &message,
+                self.now,
+            ));
         }
         None
     }
 
     fn restarted_too_often(&self, limit: i32) -> bool {
-        if self.spec.template.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) != Some("OnFailure") {
+        if self
+            .spec
+            .template
+            .spec
+            .as_ref()
+            .and_then(|s| s.restart_policy.as_deref())
+            != Some("OnFailure")
+        {
             return false;
         }
         let restarts: i32 = self
@@ -242,10 +319,19 @@ impl Work<'_> {
             .iter()
             .filter(|p| matches!(phase(p), "Running" | "Pending"))
             .flat_map(|p| p.status.iter())
-            .flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten())
+            .flat_map(|s| {
+                s.container_statuses
+                    .iter()
+                    .chain(&s.init_container_statuses)
+                    .flatten()
+            })
             .map(|c| c.restart_count)
             .sum();
-        if limit == 0 { restarts > 0 } else { restarts >= limit }
+        if limit == 0 {
+            restarts > 0
+        } else {
+            restarts >= limit
+        }
     }
 
     fn look_again(&mut self, after: Duration) {
@@ -279,7 +365,12 @@ impl Work<'_> {
             };
             if complete {
                 let message = "Reached expected number of succeeded pods";
-                finished = Some(new_condition("SuccessCriteriaMet", "CompletionsReached", message, self.now));
+                finished = Some(new_condition(
+                    "SuccessCriteriaMet",
+                    "CompletionsReached",
+                    message,
+                    self.now,
+                ));
             } else if self.snapshot.trusted && !deleting {
                 self.note_suspension();
             }
@@ -295,10 +386,22 @@ impl Work<'_> {
 
     fn note_suspension(&mut self) {
         let suspended = self.suspended();
-        let (value, reason, message) =
-            if self.suspended() { ("True", "JobSuspended", "Job suspended") } else { ("False", "JobResumed", "Job resumed") };
-        let current = self.plan.status.conditions.iter_mut().flatten().find(|c| c.type_ == "Suspended");
-        let new = JobCondition { status: value.to_owned(), ..new_condition("Suspended", reason, message, self.now) };
+        let (value, reason, message) = if self.suspended() {
+            ("True", "JobSuspended", "Job suspended")
+        } else {
+            ("False", "JobResumed", "Job resumed")
+        };
+        let current = self
+            .plan
+            .status
+            .conditions
+            .iter_mut()
+            .flatten()
+            .find(|c| c.type_ == "Suspended");
+        let new = JobCondition {
+            status: value.to_owned(),
+            ..new_condition("Suspended", reason, message, self.now)
+        };
         match current {
             Some(current) if current.status == value => return,
             Some(current) => *current = new,
@@ -307,7 +410,9 @@ impl Work<'_> {
         }
         let reason = if self.suspended() { "Suspended" } else { "Resumed" };
         self.plan.status.start_time = (!self.suspended()).then(|| time(self.now));
-        self.plan.events.push((EventType::Normal, reason.to_owned(), message.to_owned()));
+        self.plan
+            .events
+            .push((EventType::Normal, reason.to_owned(), message.to_owned()));
     }
 
     /// Brings the number of running pods to what is wanted.
@@ -341,12 +446,22 @@ impl Work<'_> {
             return;
         }
         if self.spec.backoff_limit_per_index.is_none() {
-            let pause = backoff(self.snapshot.pods.iter().filter(|p| self.is_failed(p) || phase(p) == "Succeeded"), self.now);
+            let pause = backoff(
+                self.snapshot
+                    .pods
+                    .iter()
+                    .filter(|p| self.is_failed(p) || phase(p) == "Succeeded"),
+                self.now,
+            );
             if !pause.is_zero() {
                 return self.look_again(pause);
             }
         }
-        self.plan.create = if is_indexed(self.spec) { self.pending_indexes(missing) } else { vec![NewPod::default(); missing] };
+        self.plan.create = if is_indexed(self.spec) {
+            self.pending_indexes(missing)
+        } else {
+            vec![NewPod::default(); missing]
+        };
     }
 
     /// Pods too many: of a finished or repeated index first, then the least useful ones.
@@ -361,7 +476,8 @@ impl Work<'_> {
         // The most useful pod of an index stays.
         let (keep, mut remove): (Vec<_>, Vec<_>) = active.into_iter().rev().partition(|pod| {
             indexes::of(pod).is_some_and(|i| {
-                let done = self.succeeded_indexes.contains(&i) || self.failed_indexes.as_ref().is_some_and(|f| f.contains(&i));
+                let done = self.succeeded_indexes.contains(&i)
+                    || self.failed_indexes.as_ref().is_some_and(|f| f.contains(&i));
                 i < self.completions && !done && seen.insert(i)
             })
         });
@@ -374,27 +490,46 @@ impl Work<'_> {
     fn pending_indexes(&mut self, count: usize) -> Vec<NewPod> {
         let mut taken: BTreeSet<i32> = self.active.iter().filter_map(|p| indexes::of(p)).collect();
         if self.replaces_only_failed() {
-            taken.extend(self.snapshot.pods.iter().filter(|p| is_terminating(p)).filter_map(|p| indexes::of(p)));
+            taken.extend(
+                self.snapshot
+                    .pods
+                    .iter()
+                    .filter(|p| is_terminating(p))
+                    .filter_map(|p| indexes::of(p)),
+            );
         }
         let failed = self.failed_indexes.clone().unwrap_or_default();
-        let free = (0..self.completions).filter(|i| !taken.contains(i) && !self.succeeded_indexes.contains(i) && !failed.contains(i));
+        let free = (0..self.completions)
+            .filter(|i| !taken.contains(i) && !self.succeeded_indexes.contains(i) && !failed.contains(i));
         let free: Vec<i32> = free.collect();
         let mut pods = Vec::new();
         for index in free {
             if pods.len() == count {
                 break;
             }
-            let mut pod = NewPod { index: Some(index), failures: None };
+            let mut pod = NewPod {
+                index: Some(index),
+                failures: None,
+            };
             if self.spec.backoff_limit_per_index.is_some() {
                 let last = self.last_failed(index);
-                let pause = backoff_for(last.as_ref().map_or(0, |p| 1 + total_failures(p)), last.as_deref().and_then(ended_at), self.now);
+                let pause = backoff_for(
+                    last.as_ref().map_or(0, |p| 1 + total_failures(p)),
+                    last.as_deref().and_then(ended_at),
+                    self.now,
+                );
                 if !pause.is_zero() {
                     self.look_again(pause);
                     continue;
                 }
                 pod.failures = Some(last.map_or((0, 0), |p| {
-                    let (counted, ignored) = (indexes::count(&p, FAILURES), indexes::count(&p, IGNORED_FAILURES));
-                    if self.counts(&p) { (counted + 1, ignored) } else { (counted, ignored + 1) }
+                    let (counted, ignored) =
+                        (indexes::count(&p, FAILURES), indexes::count(&p, IGNORED_FAILURES));
+                    if self.counts(&p) {
+                        (counted + 1, ignored)
+                    } else {
+                        (counted, ignored + 1)
+                    }
                 }));
             }
             pods.push(pod);
@@ -403,23 +538,46 @@ impl Work<'_> {
     }
 
     fn last_failed(&self, index: i32) -> Option<Arc<Pod>> {
-        let of_index = self.snapshot.pods.iter().filter(|p| indexes::of(p) == Some(index) && self.is_failed(p));
+        let of_index = self
+            .snapshot
+            .pods
+            .iter()
+            .filter(|p| indexes::of(p) == Some(index) && self.is_failed(p));
         of_index.max_by_key(|p| total_failures(p)).cloned()
     }
 
     /// Whether a failed pod must stay until its successor has inherited its count of failures.
     fn has_an_heir(&self, pod: &Pod) -> bool {
-        let Some(index) = indexes::of(pod) else { return true };
-        let closed = self.failed_indexes.as_ref().is_some_and(|f| f.contains(&index)) || self.succeeded_indexes.contains(&index);
-        closed || self.snapshot.pods.iter().any(|p| indexes::of(p) == Some(index) && total_failures(p) > total_failures(pod))
+        let Some(index) = indexes::of(pod) else {
+            return true;
+        };
+        let closed = self.failed_indexes.as_ref().is_some_and(|f| f.contains(&index))
+            || self.succeeded_indexes.contains(&index);
+        closed
+            || self
+                .snapshot
+                .pods
+                .iter()
+                .any(|p| indexes::of(p) == Some(index) && total_failures(p) > total_failures(pod))
     }
 
     /// Puts ended pods into the status, and says whose finalizers come off.
     fn track(&mut self, finished: Option<JobCondition>) {
-        let tracked: BTreeSet<&str> = self.snapshot.pods.iter().filter(|p| self.is_tracked(p)).map(|p| uid(&p.metadata)).collect();
+        let tracked: BTreeSet<&str> = self
+            .snapshot
+            .pods
+            .iter()
+            .filter(|p| self.is_tracked(p))
+            .map(|p| uid(&p.metadata))
+            .collect();
         let status = counted(&self.plan.status, &|id| !tracked.contains(id));
         self.plan.status = status;
-        let mut uncounted = self.plan.status.uncounted_terminated_pods.clone().unwrap_or_default();
+        let mut uncounted = self
+            .plan
+            .status
+            .uncounted_terminated_pods
+            .clone()
+            .unwrap_or_default();
         let closing = finished.is_some() || self.snapshot.job.metadata.deletion_timestamp.is_some();
         let failing = finished.as_ref().is_some_and(|f| f.type_ == "FailureTarget");
         let snapshot = self.snapshot;
@@ -440,24 +598,39 @@ impl Work<'_> {
             } else if !done && (failed || failing) && self.in_range(pod) && self.counts(pod) {
                 uncounted.failed.get_or_insert_default().push(id);
             }
-            let waiting = uncounted.succeeded.as_ref().map_or(0, Vec::len) + uncounted.failed.as_ref().map_or(0, Vec::len);
+            let waiting = uncounted.succeeded.as_ref().map_or(0, Vec::len)
+                + uncounted.failed.as_ref().map_or(0, Vec::len);
             if waiting >= MAX_UNCOUNTED {
                 break;
             }
         }
         if is_indexed(self.spec) {
             self.plan.status.succeeded = Some(self.succeeded).filter(|n| *n != 0);
-            self.plan.status.completed_indexes = Some(indexes::format(&self.succeeded_indexes)).filter(|t| !t.is_empty());
+            self.plan.status.completed_indexes =
+                Some(indexes::format(&self.succeeded_indexes)).filter(|t| !t.is_empty());
             self.plan.status.failed_indexes = self.failed_indexes.as_ref().map(indexes::format);
         }
         self.plan.status.uncounted_terminated_pods = Some(uncounted);
         let Some(interim) = finished else { return };
         if true_condition(&self.plan.status, &interim.type_).is_none() {
-            self.plan.status.conditions.get_or_insert_default().push(interim.clone());
+            self.plan
+                .status
+                .conditions
+                .get_or_insert_default()
+                .push(interim.clone());
         }
-        let kind = if interim.type_ == "FailureTarget" { "Failed" } else { "Complete" };
+        let kind = if interim.type_ == "FailureTarget" {
+            "Failed"
+        } else {
+            "Complete"
+        };
         let text = |t: &Option<String>| t.clone().unwrap_or_default();
-        self.plan.finished = Some(new_condition(kind, &text(&interim.reason), &text(&interim.message), self.now));
+        self.plan.finished = Some(new_condition(
+            kind,
+            &text(&interim.reason),
+            &text(&interim.message),
+            self.now,
+        ));
     }
 }
 
@@ -469,31 +642,55 @@ fn total_failures(pod: &Pod) -> i32 {
 fn ended_at(pod: &Pod) -> Option<Timestamp> {
     let status = pod.status.as_ref()?;
     let containers = status.container_statuses.iter().flatten();
-    let finished = containers.filter_map(|c| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()).map(|t| t.0).max();
-    let ready = || crate::common::pods::condition(pod, "Ready")?.last_transition_time.as_ref().map(|t| t.0);
-    finished.or_else(ready).or_else(|| pod.metadata.deletion_timestamp.as_ref().map(|t| t.0))
+    let finished = containers
+        .filter_map(|c| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref())
+        .map(|t| t.0)
+        .max();
+    let ready = || {
+        crate::common::pods::condition(pod, "Ready")?
+            .last_transition_time
+            .as_ref()
+            .map(|t| t.0)
+    };
+    finished
+        .or_else(ready)
+        .or_else(|| pod.metadata.deletion_timestamp.as_ref().map(|t| t.0))
 }
 
 fn backoff_for(failures: i32, last: Option<Timestamp>, now: Timestamp) -> Duration {
-    let (Some(last), 1..) = (last, failures) else { return Duration::ZERO };
-    let doubled = BACKOFF.checked_mul(1_i32.checked_shl((failures - 1).unsigned_abs().min(16)).unwrap_or(i32::MAX));
+    let (Some(last), 1..) = (last, failures) else {
+        return Duration::ZERO;
+    };
+    let doubled = BACKOFF.checked_mul(
+        1_i32
+            .checked_shl((failures - 1).unsigned_abs().min(16))
+            .unwrap_or(i32::MAX),
+    );
     let pause = doubled.unwrap_or(MAX_BACKOFF).min(MAX_BACKOFF);
     Duration::try_from(pause - now.duration_since(last)).unwrap_or_default()
 }
 
 /// How long to wait before replacing failed pods: doubled for each failure since the last success.
 fn backoff<'a>(ended: impl Iterator<Item = &'a Arc<Pod>>, now: Timestamp) -> Duration {
-    let mut ended: Vec<(Option<Timestamp>, bool)> = ended.map(|p| (ended_at(p), phase(p) == "Succeeded")).collect();
+    let mut ended: Vec<(Option<Timestamp>, bool)> =
+        ended.map(|p| (ended_at(p), phase(p) == "Succeeded")).collect();
     ended.sort();
     let failures = ended.iter().rev().take_while(|(_, succeeded)| !succeeded).count();
-    backoff_for(i32::try_from(failures).unwrap_or(i32::MAX), ended.last().and_then(|e| e.0), now)
+    backoff_for(
+        i32::try_from(failures).unwrap_or(i32::MAX),
+        ended.last().and_then(|e| e.0),
+        now,
+    )
 }
 
 /// The status after finalizers came off: the UIDs for which `gone` holds become counts.
 pub fn counted(status: &JobStatus, gone: &dyn Fn(&str) -> bool) -> JobStatus {
     let mut status = status.clone();
     let mut uncounted = status.uncounted_terminated_pods.take().unwrap_or_default();
-    for (list, count) in [(&mut uncounted.succeeded, &mut status.succeeded), (&mut uncounted.failed, &mut status.failed)] {
+    for (list, count) in [
+        (&mut uncounted.succeeded, &mut status.succeeded),
+        (&mut uncounted.failed, &mut status.failed),
+    ] {
         let before = list.as_ref().map_or(0, Vec::len);
         if let Some(list) = list {
             list.retain(|id| !gone(id));
@@ -526,15 +723,25 @@ pub fn finish(status: &mut JobStatus, finished: &JobCondition) -> bool {
 }
 
 /// The pod for a Job, from its template; for an indexed Job with the index in its name, labels, annotations, environment and host name.
-pub fn new_pod(job: &Job, new: NewPod, reference: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference) -> (String, Pod) {
+pub fn new_pod(
+    job: &Job,
+    new: NewPod,
+    reference: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference,
+) -> (String, Pod) {
     let spec = job.spec.clone().unwrap_or_default();
     let job_name = name(&job.metadata);
-    let mut pod = crate::common::pods::from_template(&spec.template, crate::common::owners::namespace(&job.metadata), reference);
+    let mut pod = crate::common::pods::from_template(
+        &spec.template,
+        crate::common::owners::namespace(&job.metadata),
+        reference,
+    );
     let finalizers = pod.metadata.finalizers.get_or_insert_default();
     if !finalizers.iter().any(|f| f == TRACKING) {
         finalizers.push(TRACKING.to_owned());
     }
-    let Some(index) = new.index else { return (crate::common::pods::name_prefix(job_name), pod) };
+    let Some(index) = new.index else {
+        return (crate::common::pods::name_prefix(job_name), pod);
+    };
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(INDEX.to_owned(), index.to_string());
     if let Some((failures, ignored)) = new.failures {
@@ -543,17 +750,27 @@ pub fn new_pod(job: &Job, new: NewPod, reference: k8s_openapi::apimachinery::pkg
             annotations.insert(IGNORED_FAILURES.to_owned(), ignored.to_string());
         }
     }
-    pod.metadata.labels.get_or_insert_default().insert(INDEX.to_owned(), index.to_string());
+    pod.metadata
+        .labels
+        .get_or_insert_default()
+        .insert(INDEX.to_owned(), index.to_string());
     if let Some(spec) = &mut pod.spec {
         spec.hostname = Some(format!("{job_name}-{index}"));
         let field = format!("metadata.labels['{INDEX}']");
-        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        for container in spec
+            .containers
+            .iter_mut()
+            .chain(spec.init_containers.iter_mut().flatten())
+        {
             let env = container.env.get_or_insert_default();
             if !env.iter().any(|e| e.name == "JOB_COMPLETION_INDEX") {
                 env.push(k8s_openapi::api::core::v1::EnvVar {
                     name: "JOB_COMPLETION_INDEX".to_owned(),
                     value_from: Some(k8s_openapi::api::core::v1::EnvVarSource {
-                        field_ref: Some(k8s_openapi::api::core::v1::ObjectFieldSelector { api_version: None, field_path: field.clone() }),
+                        field_ref: Some(k8s_openapi::api::core::v1::ObjectFieldSelector {
+                            api_version: None,
+                            field_path: field.clone(),
+                        }),
                         ..Default::default()
                     }),
                     ..Default::default()

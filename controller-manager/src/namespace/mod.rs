@@ -31,13 +31,25 @@ pub struct NamespaceController {
 pub async fn run(context: Context) {
     let mut frame = Loop::<String>::new(&context);
     let namespaces = frame.watch::<Namespace>(|change, queue| {
-        if let Some(space) = change.new.as_ref().filter(|n| n.metadata.deletion_timestamp.is_some()) {
+        if let Some(space) = change
+            .new
+            .as_ref()
+            .filter(|n| n.metadata.deletion_timestamp.is_some())
+        {
             // A moment's grace lets writes that were accepted before the deletion become visible.
             queue.add_after(name(&space.metadata).to_owned(), Duration::from_millis(500));
         }
     });
     let workers = context.options.concurrent_namespace_syncs;
-    frame.run(workers, NamespaceController { client: context.client, namespaces }).await;
+    frame
+        .run(
+            workers,
+            NamespaceController {
+                client: context.client,
+                namespaces,
+            },
+        )
+        .await;
 }
 
 #[async_trait]
@@ -49,9 +61,16 @@ impl Reconcile for NamespaceController {
             return Ok(Requeue::Done);
         }
         let api: Api<Namespace> = Api::all(self.client.clone());
-        let Some(mut space) = ignore_not_found(api.get(&key).await).context("reading the namespace")? else { return Ok(Requeue::Done) };
-        let Some(deleted_at) = space.metadata.deletion_timestamp.clone() else { return Ok(Requeue::Done) };
-        let holds = space.spec.as_ref().is_some_and(|s| s.finalizers.as_ref().is_some_and(|f| !f.is_empty()));
+        let Some(mut space) = ignore_not_found(api.get(&key).await).context("reading the namespace")? else {
+            return Ok(Requeue::Done);
+        };
+        let Some(deleted_at) = space.metadata.deletion_timestamp.clone() else {
+            return Ok(Requeue::Done);
+        };
+        let holds = space
+            .spec
+            .as_ref()
+            .is_some_and(|s| s.finalizers.as_ref().is_some_and(|f| !f.is_empty()));
         if !holds {
             return Ok(Requeue::Done);
         }
@@ -59,7 +78,10 @@ impl Reconcile for NamespaceController {
         let status = space.status.get_or_insert_default();
         if status.phase.as_deref() != Some("Terminating") {
             status.phase = Some("Terminating".to_owned());
-            space = api.replace_status(&key, &params, &space).await.context("marking the namespace as terminating")?;
+            space = api
+                .replace_status(&key, &params, &space)
+                .await
+                .context("marking the namespace as terminating")?;
         }
         let findings = self.empty(&key, &deleted_at).await;
         if plan::set_conditions(space.status.get_or_insert_default(), &findings, Timestamp::now()) {
@@ -72,7 +94,9 @@ impl Reconcile for NamespaceController {
         }
         if findings.estimate > 0 {
             // Half of it and a little more: things mostly go sooner than they must.
-            return Ok(Requeue::After(Duration::from_secs(findings.estimate.unsigned_abs() / 2 + 1)));
+            return Ok(Requeue::After(Duration::from_secs(
+                findings.estimate.unsigned_abs() / 2 + 1,
+            )));
         }
         anyhow::ensure!(findings.failures.is_empty(), "{}", findings.failures.join(", "));
         if let Some(problem) = findings.discovery {
@@ -89,16 +113,27 @@ impl Reconcile for NamespaceController {
 
 impl NamespaceController {
     /// Deletes what is in the namespace: pods first, everything else when they are gone.
-    async fn empty(&self, namespace: &str, deleted_at: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time) -> Findings {
+    async fn empty(
+        &self,
+        namespace: &str,
+        deleted_at: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time,
+    ) -> Findings {
         let findings = Mutex::new(Findings::default());
         let found = match discover(&self.client).await {
             Ok(found) => found,
-            Err(error) => return Findings { discovery: Some(format!("{error:#}")), ..Findings::default() },
+            Err(error) => {
+                return Findings {
+                    discovery: Some(format!("{error:#}")),
+                    ..Findings::default()
+                };
+            }
         };
         if !found.unknown.is_empty() {
             let groups = found.unknown.join(", ");
-            findings.lock().discovery =
-                Some(format!("Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: {groups}: stale GroupVersion discovery: {groups}", found.unknown.len()));
+            findings.lock().discovery = Some(format!(
+                "Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: {groups}: stale GroupVersion discovery: {groups}",
+                found.unknown.len()
+            ));
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let estimate = match pods.list(&ListParams::default()).await {
@@ -126,14 +161,22 @@ impl NamespaceController {
         findings.into_inner()
     }
 
-    async fn empty_resource(&self, namespace: &str, served: &Served, estimate: i64, findings: &Mutex<Findings>) {
+    async fn empty_resource(
+        &self,
+        namespace: &str,
+        served: &Served,
+        estimate: i64,
+        findings: &Mutex<Findings>,
+    ) {
         let resource = served.group_resource();
         let left = match self.delete_all(namespace, served).await {
             Ok(left) => left,
             Err(error) => {
                 let mut findings = findings.lock();
                 findings.estimate = findings.estimate.max(estimate);
-                return findings.failures.push(format!("{resource}: {}", message_of(&error)));
+                return findings
+                    .failures
+                    .push(format!("{resource}: {}", message_of(&error)));
             }
         };
         if left.is_empty() {
@@ -151,15 +194,27 @@ impl NamespaceController {
                 served.resource.group, served.resource.version, served.resource.plural
             ));
         }
-        let wait = if estimate > 0 { estimate } else if held { FINALIZER_SECONDS } else { 0 };
+        let wait = if estimate > 0 {
+            estimate
+        } else if held {
+            FINALIZER_SECONDS
+        } else {
+            0
+        };
         findings.estimate = findings.estimate.max(wait);
         findings.remaining.insert(resource, left.len());
     }
 
     /// Deletes all objects of a resource and returns what is left.
-    async fn delete_all(&self, namespace: &str, served: &Served) -> Result<Vec<PartialObjectMeta<DynamicObject>>, kube::Error> {
+    async fn delete_all(
+        &self,
+        namespace: &str,
+        served: &Served,
+    ) -> Result<Vec<PartialObjectMeta<DynamicObject>>, kube::Error> {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &served.resource);
-        let unsupported = |error: &kube::Error| is_not_found(error) || matches!(error, kube::Error::Api(s) if s.code == 405);
+        let unsupported = |error: &kube::Error| {
+            is_not_found(error) || matches!(error, kube::Error::Api(s) if s.code == 405)
+        };
         let list = || async {
             match api.list_metadata(&ListParams::default()).await {
                 Ok(list) => Ok(list.items),

@@ -52,12 +52,24 @@ pub async fn run(context: Context) {
         _ => {}
     });
     // One worker: allocation is in order, and quick.
-    frame.run(1, NodeIpamController { context, nodes, pools }).await;
+    frame
+        .run(
+            1,
+            NodeIpamController {
+                context,
+                nodes,
+                pools,
+            },
+        )
+        .await;
 }
 
 fn pools(context: &Context) -> anyhow::Result<Vec<Pool>> {
     let options = &context.options.network;
-    anyhow::ensure!(!options.cluster_cidr.is_empty(), "--allocate-node-cidrs needs --cluster-cidr");
+    anyhow::ensure!(
+        !options.cluster_cidr.is_empty(),
+        "--allocate-node-cidrs needs --cluster-cidr"
+    );
     let dual = options.cluster_cidr.len() > 1;
     let mut pools = Vec::new();
     for range in &options.cluster_cidr {
@@ -65,7 +77,9 @@ fn pools(context: &Context) -> anyhow::Result<Vec<Pool>> {
             IpNet::V4(_) => (options.node_cidr_mask_size_ipv4, 24),
             IpNet::V6(_) => (options.node_cidr_mask_size_ipv6, 64),
         };
-        let bits = own.or(options.node_cidr_mask_size.filter(|_| !dual)).unwrap_or(usual);
+        let bits = own
+            .or(options.node_cidr_mask_size.filter(|_| !dual))
+            .unwrap_or(usual);
         let mut pool = Pool::new(*range, bits)?;
         for services in &options.service_cluster_ip_range {
             pool.occupy(services);
@@ -86,7 +100,9 @@ impl Reconcile for NodeIpamController {
     type Key = String;
 
     async fn reconcile(&self, key: String) -> anyhow::Result<Requeue> {
-        let Some(node) = self.nodes.get("", &key) else { return Ok(Requeue::Done) };
+        let Some(node) = self.nodes.get("", &key) else {
+            return Ok(Requeue::Done);
+        };
         let parts = {
             let mut pools = self.pools.lock();
             if !pools.primed {
@@ -116,13 +132,18 @@ impl Reconcile for NodeIpamController {
         };
         let Some(parts) = parts else {
             let text = format!("Node {key} status is now: CIDRNotAvailable");
-            self.context.recorder.event(&*node, EventType::Normal, "CIDRNotAvailable", text);
+            self.context
+                .recorder
+                .event(&*node, EventType::Normal, "CIDRNotAvailable", text);
             anyhow::bail!("no part of the cluster's range is left for the node {key}");
         };
         let texts: Vec<String> = parts.iter().map(ToString::to_string).collect();
         let patch = json!({"metadata": {"uid": node.metadata.uid}, "spec": {"podCIDR": texts.first(), "podCIDRs": texts}});
         let api: Api<Node> = Api::all(self.context.client.clone());
-        match ignore_not_found(api.patch(&key, &PatchParams::default(), &Patch::Strategic(patch)).await) {
+        match ignore_not_found(
+            api.patch(&key, &PatchParams::default(), &Patch::Strategic(patch))
+                .await,
+        ) {
             Ok(_) => {
                 tracing::info!(node = key, cidrs = ?texts, "gave the node its addresses");
                 Ok(Requeue::Done)
@@ -133,7 +154,9 @@ impl Reconcile for NodeIpamController {
                     give_back(&mut self.pools.lock(), &parts);
                 }
                 let text = format!("Node {key} status is now: CIDRAssignmentFailed");
-                self.context.recorder.event(&*node, EventType::Normal, "CIDRAssignmentFailed", text);
+                self.context
+                    .recorder
+                    .event(&*node, EventType::Normal, "CIDRAssignmentFailed", text);
                 Err(error).with_context(|| format!("giving the node {key} its addresses"))
             }
         }

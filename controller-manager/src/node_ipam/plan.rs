@@ -20,7 +20,9 @@ pub struct Pool {
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum PoolError {
     /// A node's part must be smaller than the range.
-    #[error("the node mask /{part} does not fit into the cluster range {range}: it must be between the range's and 16 bits longer, and within the address")]
+    #[error(
+        "the node mask /{part} does not fit into the cluster range {range}: it must be between the range's and 16 bits longer, and within the address"
+    )]
     Mask {
         /// The cluster range.
         range: IpNet,
@@ -32,10 +34,21 @@ pub enum PoolError {
 impl Pool {
     /// A pool with nothing in use.
     pub fn new(range: IpNet, part_bits: u8) -> Result<Self, PoolError> {
-        if part_bits < range.prefix_len() || part_bits - range.prefix_len() > MAX_DIFFERENCE || part_bits > range.max_prefix_len() {
-            return Err(PoolError::Mask { range, part: part_bits });
+        if part_bits < range.prefix_len()
+            || part_bits - range.prefix_len() > MAX_DIFFERENCE
+            || part_bits > range.max_prefix_len()
+        {
+            return Err(PoolError::Mask {
+                range,
+                part: part_bits,
+            });
         }
-        Ok(Self { range: range.trunc(), part_bits, used: BTreeSet::new(), next: 0 })
+        Ok(Self {
+            range: range.trunc(),
+            part_bits,
+            used: BTreeSet::new(),
+            next: 0,
+        })
     }
 
     fn count(&self) -> u32 {
@@ -47,11 +60,15 @@ impl Pool {
         match self.range.network() {
             IpAddr::V4(base) => {
                 let address = u32::from(base) | index.checked_shl(shift).unwrap_or(0);
-                Ipv4Net::new(Ipv4Addr::from(address), self.part_bits).ok().map(IpNet::V4)
+                Ipv4Net::new(Ipv4Addr::from(address), self.part_bits)
+                    .ok()
+                    .map(IpNet::V4)
             }
             IpAddr::V6(base) => {
                 let address = u128::from(base) | u128::from(index).checked_shl(shift).unwrap_or(0);
-                Ipv6Net::new(Ipv6Addr::from(address), self.part_bits).ok().map(IpNet::V6)
+                Ipv6Net::new(Ipv6Addr::from(address), self.part_bits)
+                    .ok()
+                    .map(IpNet::V6)
             }
         }
     }
@@ -78,7 +95,9 @@ impl Pool {
 
     /// Marks a net as used; says whether it overlaps the range at all.
     pub fn occupy(&mut self, net: &IpNet) -> bool {
-        let Some((first, last)) = self.overlap(net) else { return false };
+        let Some((first, last)) = self.overlap(net) else {
+            return false;
+        };
         self.used.extend(first..=last);
         true
     }
@@ -93,7 +112,9 @@ impl Pool {
     /// Takes the next free part, round robin, so that a part that was just given back rests.
     pub fn take(&mut self) -> Option<IpNet> {
         let count = self.count();
-        let free = (self.next..count).chain(0..self.next).find(|i| !self.used.contains(i))?;
+        let free = (self.next..count)
+            .chain(0..self.next)
+            .find(|i| !self.used.contains(i))?;
         self.used.insert(free);
         self.next = (free + 1) % count;
         self.part(free)
@@ -123,7 +144,10 @@ mod tests {
     fn what_is_in_use_already_is_left_out() {
         let mut pool = pool("10.244.0.0/22", 24);
         assert!(pool.occupy(&"10.244.0.0/24".parse().unwrap()));
-        assert!(pool.occupy(&"10.244.2.16/28".parse().unwrap()), "a part of a part uses it up");
+        assert!(
+            pool.occupy(&"10.244.2.16/28".parse().unwrap()),
+            "a part of a part uses it up"
+        );
         assert!(!pool.occupy(&"192.168.0.0/24".parse().unwrap()));
         let rest: Vec<String> = std::iter::from_fn(|| pool.take().map(|n| n.to_string())).collect();
         assert_eq!(rest, ["10.244.1.0/24", "10.244.3.0/24"]);
@@ -133,12 +157,18 @@ mod tests {
 
     #[test]
     fn ranges_of_both_families_are_cut() {
-        assert_eq!(pool("fd00:10::/48", 64).take().unwrap().to_string(), "fd00:10::/64");
+        assert_eq!(
+            pool("fd00:10::/48", 64).take().unwrap().to_string(),
+            "fd00:10::/64"
+        );
         let mut six = pool("fd00:10::/48", 64);
         six.take();
         assert_eq!(six.take().unwrap().to_string(), "fd00:10:0:1::/64");
         for (range, bits) in [("10.0.0.0/16", 8), ("10.0.0.0/8", 25), ("10.0.0.0/24", 33)] {
-            assert!(Pool::new(range.parse().unwrap(), bits).is_err(), "{range} /{bits}");
+            assert!(
+                Pool::new(range.parse().unwrap(), bits).is_err(),
+                "{range} /{bits}"
+            );
         }
     }
 }

@@ -3,10 +3,10 @@
 
 pub mod plan;
 
+use crate::common::batch;
 use crate::common::owners::{name, namespace};
 use crate::common::pods::{self, condition, is_terminal};
 use crate::common::time::time;
-use crate::common::batch;
 use crate::frame::{Context, Loop, Reconcile, ignore_not_found, is_conflict};
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -52,7 +52,12 @@ const BY_NODE: &str = "node";
 
 /// Lets pods be found by their node.
 pub(crate) fn index_by_node(context: &Context) {
-    let by_node = |pod: &Pod| Some(pods::node_name(pod).to_owned()).filter(|n| !n.is_empty()).into_iter().collect();
+    let by_node = |pod: &Pod| {
+        Some(pods::node_name(pod).to_owned())
+            .filter(|n| !n.is_empty())
+            .into_iter()
+            .collect()
+    };
     context.informers.of::<Pod>().add_index(BY_NODE, by_node);
 }
 
@@ -73,7 +78,18 @@ pub async fn run(context: Context) {
     index_by_node(&context);
     let pods = frame.read::<Pod>();
     frame.queue().add(Key::Health);
-    frame.run(8, NodeLifecycleController { context, nodes, leases, pods, state: Mutex::default() }).await;
+    frame
+        .run(
+            8,
+            NodeLifecycleController {
+                context,
+                nodes,
+                leases,
+                pods,
+                state: Mutex::default(),
+            },
+        )
+        .await;
 }
 
 #[async_trait]
@@ -99,7 +115,9 @@ impl NodeLifecycleController {
     }
 
     async fn follow(&self, name: &str) -> anyhow::Result<Requeue> {
-        let Some(node) = self.nodes.get("", name) else { return Ok(Requeue::Done) };
+        let Some(node) = self.nodes.get("", name) else {
+            return Ok(Requeue::Done);
+        };
         if let Some(taints) = plan::schedule_taints(&node, Timestamp::now()) {
             self.set_taints(&node, taints).await?;
             // The change wakes this node again, and then its labels are looked at.
@@ -108,14 +126,18 @@ impl NodeLifecycleController {
         let labels = plan::label_changes(&node);
         if !labels.is_empty() {
             let patch = Patch::Strategic(json!({"metadata": {"labels": labels}}));
-            ignore_not_found(self.api().patch(name, &PatchParams::default(), &patch).await).context("labelling a node")?;
+            ignore_not_found(self.api().patch(name, &PatchParams::default(), &patch).await)
+                .context("labelling a node")?;
         }
         Ok(Requeue::Done)
     }
 
     async fn set_taints(&self, node: &Node, taints: Vec<Taint>) -> anyhow::Result<()> {
         let patch = json!({"metadata": {"resourceVersion": node.metadata.resource_version}, "spec": {"taints": taints}});
-        let result = self.api().patch(plan::name_of(node), &PatchParams::default(), &Patch::Merge(patch)).await;
+        let result = self
+            .api()
+            .patch(plan::name_of(node), &PatchParams::default(), &Patch::Merge(patch))
+            .await;
         ignore_not_found(result).context("tainting a node")?;
         Ok(())
     }
@@ -124,7 +146,10 @@ impl NodeLifecycleController {
         let now = Timestamp::now();
         let options = &self.context.options.nodes;
         let signed = |d: std::time::Duration| SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX);
-        let patience = Patience { starting: signed(options.node_startup_grace_period), running: signed(options.node_monitor_grace_period) };
+        let patience = Patience {
+            starting: signed(options.node_startup_grace_period),
+            running: signed(options.node_monitor_grace_period),
+        };
         let nodes = self.nodes.list();
         let looks: Vec<(Arc<Node>, Look)> = {
             let mut state = self.state.lock();
@@ -143,7 +168,8 @@ impl NodeLifecycleController {
                 })
                 .collect()
         };
-        let readiness: Vec<(Arc<Node>, String)> = looks.iter().map(|(n, l)| (n.clone(), l.ready.clone())).collect();
+        let readiness: Vec<(Arc<Node>, String)> =
+            looks.iter().map(|(n, l)| (n.clone(), l.ready.clone())).collect();
         let rates = plan::eviction_rates(
             &readiness,
             Rates {
@@ -156,35 +182,63 @@ impl NodeLifecycleController {
         batch::each(looks, |(node, look)| self.act(node, look, &rates, now)).await
     }
 
-    fn tell_comings_and_goings(&self, known: &HashSet<String>, current: &HashSet<String>, nodes: &[Arc<Node>]) {
+    fn tell_comings_and_goings(
+        &self,
+        known: &HashSet<String>,
+        current: &HashSet<String>,
+        nodes: &[Arc<Node>],
+    ) {
         for node in nodes.iter().filter(|n| !known.contains(name(&n.metadata))) {
             let name = name(&node.metadata);
             let text = format!("Node {name} event: Registered Node {name} in Controller");
-            self.context.recorder.event(&**node, EventType::Normal, "RegisteredNode", text);
+            self.context
+                .recorder
+                .event(&**node, EventType::Normal, "RegisteredNode", text);
         }
         for gone in known.difference(current) {
             tracing::info!(node = gone, "the node is gone");
         }
     }
 
-    async fn act(&self, node: Arc<Node>, look: Look, rates: &HashMap<String, f32>, now: Timestamp) -> anyhow::Result<()> {
+    async fn act(
+        &self,
+        node: Arc<Node>,
+        look: Look,
+        rates: &HashMap<String, f32>,
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
         let node_name = name(&node.metadata);
         let mut latest = node.clone();
         if let Some(status) = look.status {
-            match self.api().replace_status(node_name, &PostParams::default(), &status).await {
+            match self
+                .api()
+                .replace_status(node_name, &PostParams::default(), &status)
+                .await
+            {
                 Ok(written) => latest = Arc::new(written),
                 // The node has spoken after all, or the next look tries again.
                 Err(error) if is_conflict(&error) => return Ok(()),
-                Err(error) => return Err(error).with_context(|| format!("marking the node {node_name} as unknown")),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("marking the node {node_name} as unknown"));
+                }
             }
         }
         if let Some(taints) = plan::execute_taints(&latest, &look.ready, now) {
-            let taints_more = taints.len() > latest.spec.as_ref().and_then(|s| s.taints.as_ref()).map_or(0, Vec::len);
+            let taints_more = taints.len()
+                > latest
+                    .spec
+                    .as_ref()
+                    .and_then(|s| s.taints.as_ref())
+                    .map_or(0, Vec::len);
             let zone = plan::zone(&latest);
             let passes = !taints_more || {
                 let mut state = self.state.lock();
                 let rate = rates.get(&zone).copied().unwrap_or(0.0);
-                state.buckets.entry(zone).or_insert_with(|| Bucket::new(now)).pass(rate, now)
+                state
+                    .buckets
+                    .entry(zone)
+                    .or_insert_with(|| Bucket::new(now))
+                    .pass(rate, now)
             };
             if passes {
                 self.set_taints(&latest, taints).await?;
@@ -192,7 +246,9 @@ impl NodeLifecycleController {
         }
         if look.fell {
             let text = format!("Node {node_name} status is now: NodeNotReady");
-            self.context.recorder.event(&*node, EventType::Normal, "NodeNotReady", text);
+            self.context
+                .recorder
+                .event(&*node, EventType::Normal, "NodeNotReady", text);
         }
         if look.ready != "True" {
             let on_node = pods_on(&self.pods, node_name);
@@ -207,15 +263,25 @@ impl NodeLifecycleController {
             return Ok(());
         }
         let mut after = Pod::clone(&pod);
-        for ready in after.status.iter_mut().flat_map(|s| s.conditions.iter_mut().flatten()).filter(|c| c.type_ == "Ready") {
+        for ready in after
+            .status
+            .iter_mut()
+            .flat_map(|s| s.conditions.iter_mut().flatten())
+            .filter(|c| c.type_ == "Ready")
+        {
             ready.status = "False".to_owned();
             ready.last_transition_time = Some(time(Timestamp::now()));
         }
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace(&pod.metadata));
-        match ignore_not_found(api.replace_status(name(&pod.metadata), &PostParams::default(), &after).await) {
+        match ignore_not_found(
+            api.replace_status(name(&pod.metadata), &PostParams::default(), &after)
+                .await,
+        ) {
             Err(error) if !is_conflict(&error) => Err(error).context("marking a pod as not ready"),
             _ => {
-                self.context.recorder.event(&*pod, EventType::Warning, "NodeNotReady", "Node is not ready");
+                self.context
+                    .recorder
+                    .event(&*pod, EventType::Warning, "NodeNotReady", "Node is not ready");
                 Ok(())
             }
         }

@@ -53,36 +53,69 @@ pub struct Look {
 
 /// A node's condition.
 pub fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
-    node.status.as_ref()?.conditions.iter().flatten().find(|c| c.type_ == kind)
+    node.status
+        .as_ref()?
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == kind)
 }
 
 /// Looks at one node.
-pub fn look(node: &Node, lease: Option<&Lease>, before: Option<&Record>, patience: Patience, now: Timestamp) -> Look {
+pub fn look(
+    node: &Node,
+    lease: Option<&Lease>,
+    before: Option<&Record>,
+    patience: Patience,
+    now: Timestamp,
+) -> Look {
     let current = condition(node, "Ready");
     let created = node.metadata.creation_timestamp.clone().map_or(now, |t| t.0);
     let heartbeat = current.and_then(|c| c.last_heartbeat_time.clone());
-    let renewal = lease.and_then(|l| l.spec.as_ref()?.renew_time.as_ref()).map(|t| t.0);
+    let renewal = lease
+        .and_then(|l| l.spec.as_ref()?.renew_time.as_ref())
+        .map(|t| t.0);
     let seen = match before {
         None if current.is_none() => created,
         None => now,
         Some(before) if before.heartbeat != heartbeat || renewal > before.renewal => now,
         Some(before) => before.seen,
     };
-    let limit = if current.is_some() { patience.running } else { patience.starting };
+    let limit = if current.is_some() {
+        patience.running
+    } else {
+        patience.starting
+    };
     let silent = now.duration_since(seen) > limit;
     let status = silent.then(|| silenced(node, now)).flatten();
     let judged = status.as_ref().unwrap_or(node);
-    let ready = condition(judged, "Ready").map_or("Unknown", |c| c.status.as_str()).to_owned();
+    let ready = condition(judged, "Ready")
+        .map_or("Unknown", |c| c.status.as_str())
+        .to_owned();
     let was = before.and_then(|b| b.ready.as_deref());
     let fell = was == Some("True") && ready != "True";
     // The heartbeat that was written here must not pass for the node's own.
-    let record = Record { seen, heartbeat, renewal, ready: current.map(|_| ready.clone()) };
-    Look { record, status, ready, fell }
+    let record = Record {
+        seen,
+        heartbeat,
+        renewal,
+        ready: current.map(|_| ready.clone()),
+    };
+    Look {
+        record,
+        status,
+        ready,
+        fell,
+    }
 }
 
 fn silenced(node: &Node, now: Timestamp) -> Option<Node> {
     let mut after = node.clone();
-    let conditions = after.status.get_or_insert_default().conditions.get_or_insert_default();
+    let conditions = after
+        .status
+        .get_or_insert_default()
+        .conditions
+        .get_or_insert_default();
     let mut changed = false;
     for kind in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
         match conditions.iter_mut().find(|c| c.type_ == kind) {
@@ -120,7 +153,10 @@ pub fn schedule_taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
         ("node.kubernetes.io/memory-pressure", is("MemoryPressure", "True")),
         ("node.kubernetes.io/disk-pressure", is("DiskPressure", "True")),
         ("node.kubernetes.io/pid-pressure", is("PIDPressure", "True")),
-        ("node.kubernetes.io/network-unavailable", is("NetworkUnavailable", "True")),
+        (
+            "node.kubernetes.io/network-unavailable",
+            is("NetworkUnavailable", "True"),
+        ),
         ("node.kubernetes.io/unschedulable", cordoned),
     ];
     set_taints(node, NO_SCHEDULE, &wanted, now)
@@ -128,11 +164,20 @@ pub fn schedule_taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
 
 /// The taints by which pods leave a node that is not ready.
 pub fn execute_taints(node: &Node, ready: &str, now: Timestamp) -> Option<Vec<Taint>> {
-    set_taints(node, NO_EXECUTE, &[(NOT_READY, ready == "False"), (UNREACHABLE, ready == "Unknown")], now)
+    set_taints(
+        node,
+        NO_EXECUTE,
+        &[(NOT_READY, ready == "False"), (UNREACHABLE, ready == "Unknown")],
+        now,
+    )
 }
 
 fn set_taints(node: &Node, effect: &str, wanted: &[(&str, bool)], now: Timestamp) -> Option<Vec<Taint>> {
-    let current = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
+    let current = node
+        .spec
+        .as_ref()
+        .and_then(|s| s.taints.clone())
+        .unwrap_or_default();
     let mut taints = current.clone();
     for (key, there) in wanted {
         let found = taints.iter().position(|t| t.key == *key && t.effect == effect);
@@ -153,13 +198,16 @@ fn set_taints(node: &Node, effect: &str, wanted: &[(&str, bool)], now: Timestamp
 /// The older spellings of a node's operating system and architecture, where they don't agree with the newer ones.
 pub fn label_changes(node: &Node) -> BTreeMap<String, String> {
     let labels = labels(&node.metadata);
-    [("kubernetes.io/os", "beta.kubernetes.io/os"), ("kubernetes.io/arch", "beta.kubernetes.io/arch")]
-        .into_iter()
-        .filter_map(|(new, old)| {
-            let value = labels.get(new)?;
-            (labels.get(old) != Some(value)).then(|| (old.to_owned(), value.clone()))
-        })
-        .collect()
+    [
+        ("kubernetes.io/os", "beta.kubernetes.io/os"),
+        ("kubernetes.io/arch", "beta.kubernetes.io/arch"),
+    ]
+    .into_iter()
+    .filter_map(|(new, old)| {
+        let value = labels.get(new)?;
+        (labels.get(old) != Some(value)).then(|| (old.to_owned(), value.clone()))
+    })
+    .collect()
 }
 
 /// How badly a zone is doing.
@@ -177,7 +225,11 @@ pub enum ZoneState {
 pub fn zone(node: &Node) -> String {
     let labels = labels(&node.metadata);
     let get = |key: &str| labels.get(key).cloned().unwrap_or_default();
-    format!("{}:\0:{}", get("topology.kubernetes.io/region"), get("topology.kubernetes.io/zone"))
+    format!(
+        "{}:\0:{}",
+        get("topology.kubernetes.io/region"),
+        get("topology.kubernetes.io/zone")
+    )
 }
 
 /// Judges a zone by how many of its nodes are ready.
@@ -207,10 +259,16 @@ pub fn eviction_rates(readiness: &[(Arc<Node>, String)], rates: Rates) -> HashMa
     let mut zones: HashMap<String, (usize, usize)> = HashMap::new();
     for (node, ready) in readiness {
         let counts = zones.entry(zone(node)).or_default();
-        if ready == "True" { counts.0 += 1 } else { counts.1 += 1 }
+        if ready == "True" {
+            counts.0 += 1
+        } else {
+            counts.1 += 1
+        }
     }
-    let states: HashMap<String, (ZoneState, usize)> =
-        zones.into_iter().map(|(zone, (r, n))| (zone, (zone_state(r, n, rates.threshold), r + n))).collect();
+    let states: HashMap<String, (ZoneState, usize)> = zones
+        .into_iter()
+        .map(|(zone, (r, n))| (zone, (zone_state(r, n, rates.threshold), r + n)))
+        .collect();
     let all_dark = !states.is_empty() && states.values().all(|(s, _)| *s == ZoneState::Full);
     states
         .into_iter()
@@ -263,8 +321,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn node(ready: Option<&str>, heartbeat: &str) -> Node {
-        let conditions: Vec<Value> =
-            ready.iter().map(|r| json!({"type": "Ready", "status": r, "lastHeartbeatTime": heartbeat})).collect();
+        let conditions: Vec<Value> = ready
+            .iter()
+            .map(|r| json!({"type": "Ready", "status": r, "lastHeartbeatTime": heartbeat}))
+            .collect();
         serde_json::from_value(json!({
             "metadata": {"name": "n1", "creationTimestamp": "2026-01-01T00:00:00Z"},
             "status": {"conditions": conditions},
@@ -280,24 +340,42 @@ mod tests {
         "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second)
     }
 
-    const PATIENCE: Patience = Patience { starting: SignedDuration::from_secs(60), running: SignedDuration::from_secs(50) };
+    const PATIENCE: Patience = Patience {
+        starting: SignedDuration::from_secs(60),
+        running: SignedDuration::from_secs(50),
+    };
 
     #[test]
     fn a_node_is_unknown_after_its_silence_and_not_before() {
         let running = node(Some("True"), "2026-01-01T00:00:00Z");
         let first = look(&running, None, None, PATIENCE, at(100));
-        assert!(first.status.is_none() && first.ready == "True", "what it was before is not known");
+        assert!(
+            first.status.is_none() && first.ready == "True",
+            "what it was before is not known"
+        );
         let later = |now, lease: Option<&Lease>| look(&running, lease, Some(&first.record), PATIENCE, now);
         assert!(later(at(150), None).status.is_none());
         let silent = later(at(151), None);
         assert!(silent.fell && silent.ready == "Unknown");
         let status = silent.status.unwrap();
-        assert_eq!(condition(&status, "Ready").unwrap().reason.as_deref(), Some("NodeStatusUnknown"));
-        assert_eq!(condition(&status, "DiskPressure").unwrap().reason.as_deref(), Some("NodeStatusNeverUpdated"));
+        assert_eq!(
+            condition(&status, "Ready").unwrap().reason.as_deref(),
+            Some("NodeStatusUnknown")
+        );
+        assert_eq!(
+            condition(&status, "DiskPressure").unwrap().reason.as_deref(),
+            Some("NodeStatusNeverUpdated")
+        );
         let renewed = later(at(151), Some(&lease("2026-01-01T00:02:20.000000Z")));
-        assert!(renewed.status.is_none() && renewed.ready == "True", "its Lease was renewed");
+        assert!(
+            renewed.status.is_none() && renewed.ready == "True",
+            "its Lease was renewed"
+        );
         let written = look(&status, None, Some(&silent.record), PATIENCE, at(160));
-        assert!(written.status.is_none() && !written.fell, "nothing is written twice");
+        assert!(
+            written.status.is_none() && !written.fell,
+            "nothing is written twice"
+        );
     }
 
     #[test]
@@ -311,27 +389,45 @@ mod tests {
     fn taints_follow_conditions_and_leave_others_alone() {
         let mut node = node(Some("Unknown"), "2026-01-01T00:00:00Z");
         node.spec.get_or_insert_default().unschedulable = Some(true);
-        node.spec.get_or_insert_default().taints =
-            Some(vec![Taint { key: "mine".to_owned(), effect: NO_SCHEDULE.to_owned(), ..Taint::default() }]);
+        node.spec.get_or_insert_default().taints = Some(vec![Taint {
+            key: "mine".to_owned(),
+            effect: NO_SCHEDULE.to_owned(),
+            ..Taint::default()
+        }]);
         let keys = |taints: Vec<Taint>| taints.into_iter().map(|t| t.key).collect::<Vec<_>>();
         let taints = schedule_taints(&node, at(0)).unwrap();
-        assert_eq!(keys(taints.clone()), ["mine", UNREACHABLE, "node.kubernetes.io/unschedulable"]);
+        assert_eq!(
+            keys(taints.clone()),
+            ["mine", UNREACHABLE, "node.kubernetes.io/unschedulable"]
+        );
         node.spec.get_or_insert_default().taints = Some(taints);
         assert_eq!(schedule_taints(&node, at(0)), None);
         let both = execute_taints(&node, "False", at(0)).unwrap();
-        assert_eq!(both.last().map(|t| (t.key.as_str(), t.effect.as_str())), Some((NOT_READY, NO_EXECUTE)));
+        assert_eq!(
+            both.last().map(|t| (t.key.as_str(), t.effect.as_str())),
+            Some((NOT_READY, NO_EXECUTE))
+        );
         assert_eq!(execute_taints(&node, "True", at(0)), None);
     }
 
     #[test]
     fn evictions_slow_down_or_stop_when_much_has_failed() {
-        let rates = Rates { usual: 0.1, failing: 0.01, threshold: 0.55, large: 50 };
+        let rates = Rates {
+            usual: 0.1,
+            failing: 0.01,
+            threshold: 0.55,
+            large: 50,
+        };
         let zone = |ready: usize, failed: usize, zone: &str| {
             let mut node = node(None, "");
             node.metadata.labels = Some([("topology.kubernetes.io/zone".to_owned(), zone.to_owned())].into());
             let node = Arc::new(node);
-            let ready = (0..ready).map(|_| (node.clone(), "True".to_owned())).collect::<Vec<_>>();
-            let failed = (0..failed).map(|_| (node.clone(), "Unknown".to_owned())).collect::<Vec<_>>();
+            let ready = (0..ready)
+                .map(|_| (node.clone(), "True".to_owned()))
+                .collect::<Vec<_>>();
+            let failed = (0..failed)
+                .map(|_| (node.clone(), "Unknown".to_owned()))
+                .collect::<Vec<_>>();
             [ready, failed].concat()
         };
         for (what, nodes, want) in [
@@ -339,7 +435,11 @@ mod tests {
             ("all of one zone, the only one", zone(0, 3, "a"), 0.0),
             ("most of a small zone", zone(2, 4, "a"), 0.0),
             ("most of a large zone", zone(20, 40, "a"), 0.01),
-            ("all of one zone of two", [zone(0, 3, "a"), zone(3, 0, "b")].concat(), 0.1),
+            (
+                "all of one zone of two",
+                [zone(0, 3, "a"), zone(3, 0, "b")].concat(),
+                0.1,
+            ),
         ] {
             let first = super::zone(&nodes[0].0);
             assert_eq!(eviction_rates(&nodes, rates)[&first], want, "{what}");

@@ -35,7 +35,17 @@ pub async fn run(context: Context) {
     let nodes = frame.read::<Node>();
     let pods = frame.read::<Pod>();
     frame.queue().add(());
-    frame.run(1, PodGarbageCollector { context, nodes, pods, missing: Mutex::default() }).await;
+    frame
+        .run(
+            1,
+            PodGarbageCollector {
+                context,
+                nodes,
+                pods,
+                missing: Mutex::default(),
+            },
+        )
+        .await;
 }
 
 #[async_trait]
@@ -58,7 +68,12 @@ impl PodGarbageCollector {
         let nodes = self.nodes.list();
         let doomed = plan::plan(&pods, &nodes, &gone, threshold);
         batch::each(doomed, |Doomed { pod, why }| async move {
-            tracing::info!(pod = pod.metadata.name, namespace = pod.metadata.namespace, reason = why.message, "collecting a pod");
+            tracing::info!(
+                pod = pod.metadata.name,
+                namespace = pod.metadata.namespace,
+                reason = why.message,
+                "collecting a pod"
+            );
             disruption::remove(&self.context.client, &pod, why).await
         })
         .await
@@ -79,12 +94,19 @@ impl PodGarbageCollector {
             for node in unknown {
                 missing.entry(node).or_insert(now);
             }
-            missing.iter().filter(|(_, since)| now.duration_since(**since).as_secs() >= QUARANTINE_SECONDS).map(|(n, _)| n.clone()).collect()
+            missing
+                .iter()
+                .filter(|(_, since)| now.duration_since(**since).as_secs() >= QUARANTINE_SECONDS)
+                .map(|(n, _)| n.clone())
+                .collect()
         };
         let api: Api<Node> = Api::all(self.context.client.clone());
         let mut gone = HashSet::new();
         for node in ripe {
-            if ignore_not_found(api.get(&node).await).context("asking for a node")?.is_none() {
+            if ignore_not_found(api.get(&node).await)
+                .context("asking for a node")?
+                .is_none()
+            {
                 gone.insert(node);
             }
         }

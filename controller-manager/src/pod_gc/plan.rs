@@ -10,13 +10,30 @@ use std::sync::Arc;
 
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
-const NO_NODE: Reason =
-    Reason { reason: "DeletionByPodGC", message: "PodGC: node no longer exists", fail: true, grace: Some(0) };
-const NEVER_SCHEDULED: Reason =
-    Reason { reason: "DeletionByPodGC", message: "PodGC: terminating pod was never scheduled", fail: true, grace: Some(0) };
-const NODE_OUT_OF_SERVICE: Reason =
-    Reason { reason: "DeletionByPodGC", message: "PodGC: node is out of service", fail: true, grace: Some(0) };
-const TOO_MANY: Reason = Reason { reason: "DeletionByPodGC", message: "PodGC: too many ended pods", fail: false, grace: Some(0) };
+const NO_NODE: Reason = Reason {
+    reason: "DeletionByPodGC",
+    message: "PodGC: node no longer exists",
+    fail: true,
+    grace: Some(0),
+};
+const NEVER_SCHEDULED: Reason = Reason {
+    reason: "DeletionByPodGC",
+    message: "PodGC: terminating pod was never scheduled",
+    fail: true,
+    grace: Some(0),
+};
+const NODE_OUT_OF_SERVICE: Reason = Reason {
+    reason: "DeletionByPodGC",
+    message: "PodGC: node is out of service",
+    fail: true,
+    grace: Some(0),
+};
+const TOO_MANY: Reason = Reason {
+    reason: "DeletionByPodGC",
+    message: "PodGC: too many ended pods",
+    fail: false,
+    grace: Some(0),
+};
 
 /// A pod to delete.
 pub struct Doomed {
@@ -31,7 +48,12 @@ pub fn plan(pods: &[Arc<Pod>], nodes: &[Arc<Node>], gone: &HashSet<String>, thre
     let lost: HashSet<&str> = nodes
         .iter()
         .filter(|n| condition(n, "Ready").is_none_or(|c| c.status != "True"))
-        .filter(|n| n.spec.iter().flat_map(|s| s.taints.iter().flatten()).any(|t| t.key == OUT_OF_SERVICE))
+        .filter(|n| {
+            n.spec
+                .iter()
+                .flat_map(|s| s.taints.iter().flatten())
+                .any(|t| t.key == OUT_OF_SERVICE)
+        })
         .map(|n| name(&n.metadata))
         .collect();
     let mut doomed: Vec<Doomed> = Vec::new();
@@ -48,14 +70,23 @@ pub fn plan(pods: &[Arc<Pod>], nodes: &[Arc<Node>], gone: &HashSet<String>, thre
             None
         };
         match why {
-            Some(why) => doomed.push(Doomed { pod: pod.clone(), why }),
+            Some(why) => doomed.push(Doomed {
+                pod: pod.clone(),
+                why,
+            }),
             None if is_terminal(pod) && !is_deleting(pod) => ended.push(pod),
             None => {}
         }
     }
-    let excess = usize::try_from(threshold).ok().filter(|t| *t > 0).map_or(0, |t| ended.len().saturating_sub(t));
+    let excess = usize::try_from(threshold)
+        .ok()
+        .filter(|t| *t > 0)
+        .map_or(0, |t| ended.len().saturating_sub(t));
     ended.sort_by_key(|p| (p.metadata.creation_timestamp.clone(), p.metadata.name.clone()));
-    doomed.extend(ended.into_iter().take(excess).map(|pod| Doomed { pod: pod.clone(), why: &TOO_MANY }));
+    doomed.extend(ended.into_iter().take(excess).map(|pod| Doomed {
+        pod: pod.clone(),
+        why: &TOO_MANY,
+    }));
     doomed
 }
 
@@ -92,7 +123,10 @@ mod tests {
         .unwrap();
         let gone = HashSet::from(["gone".to_owned()]);
         let names = |threshold| -> Vec<String> {
-            plan(&pods, &[Arc::new(dead.clone())], &gone, threshold).iter().map(|d| name(&d.pod.metadata).to_owned()).collect()
+            plan(&pods, &[Arc::new(dead.clone())], &gone, threshold)
+                .iter()
+                .map(|d| name(&d.pod.metadata).to_owned())
+                .collect()
         };
         assert_eq!(names(0), ["on-gone", "never-scheduled", "stuck"]);
         assert_eq!(names(1), ["on-gone", "never-scheduled", "stuck", "older"]);

@@ -4,7 +4,9 @@ use crate::common::owners::labels;
 use crate::common::selector::{Labels, Matcher};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus};
+use k8s_openapi::api::core::v1::{
+    PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use serde::Serialize;
@@ -57,7 +59,14 @@ pub struct Replicas {
 
 /// A kind that keeps a number of pods.
 pub trait ReplicaOwner:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Serialize + DeserializeOwned + Debug + Send + Sync + 'static
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Serialize
+    + DeserializeOwned
+    + Debug
+    + Send
+    + Sync
+    + 'static
 {
     /// The parts that decide.
     fn replicas(&self) -> Replicas;
@@ -95,7 +104,11 @@ impl ReplicaOwner for ReplicaSet {
         Replicas {
             replicas: spec.replicas.unwrap_or(1),
             min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
-            template_labels: spec.template.and_then(|t| t.metadata).map(|m| labels(&m)).unwrap_or_default(),
+            template_labels: spec
+                .template
+                .and_then(|t| t.metadata)
+                .map(|m| labels(&m))
+                .unwrap_or_default(),
             generation: self.metadata.generation.unwrap_or(0),
             deleting: self.metadata.deletion_timestamp.is_some(),
             counts_terminating: true,
@@ -128,7 +141,8 @@ impl ReplicaOwner for ReplicaSet {
             available_replicas: some(status.available),
             terminating_replicas: status.terminating,
             observed_generation: Some(status.observed_generation),
-            conditions: Some(convert_conditions!(status.conditions, ReplicaSetCondition)).filter(|c| !c.is_empty()),
+            conditions: Some(convert_conditions!(status.conditions, ReplicaSetCondition))
+                .filter(|c| !c.is_empty()),
         });
         set
     }
@@ -141,7 +155,11 @@ impl ReplicaOwner for ReplicationController {
         Replicas {
             replicas: spec.replicas.unwrap_or(1),
             min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
-            template_labels: spec.template.and_then(|t| t.metadata).map(|m| labels(&m)).unwrap_or_default(),
+            template_labels: spec
+                .template
+                .and_then(|t| t.metadata)
+                .map(|m| labels(&m))
+                .unwrap_or_default(),
             generation: self.metadata.generation.unwrap_or(0),
             deleting: self.metadata.deletion_timestamp.is_some(),
             counts_terminating: false,
@@ -174,7 +192,11 @@ impl ReplicaOwner for ReplicationController {
             ready_replicas: some(status.ready),
             available_replicas: some(status.available),
             observed_generation: Some(status.observed_generation),
-            conditions: Some(convert_conditions!(status.conditions, ReplicationControllerCondition)).filter(|c| !c.is_empty()),
+            conditions: Some(convert_conditions!(
+                status.conditions,
+                ReplicationControllerCondition
+            ))
+            .filter(|c| !c.is_empty()),
         });
         controller
     }

@@ -1,7 +1,9 @@
 //! Decides which pods a ReplicaSet (or ReplicationController) creates and deletes, and its status.
 
 use super::kind::{Condition, Replicas, Status};
-use crate::common::pods::{is_active, is_available, is_ready, is_terminating, next_availability, sort_for_deletion};
+use crate::common::pods::{
+    is_active, is_available, is_ready, is_terminating, next_availability, sort_for_deletion,
+};
 use crate::common::selector::Matcher;
 use crate::common::time::time;
 use jiff::Timestamp;
@@ -22,7 +24,13 @@ pub enum Action {
 }
 
 /// Decides from the owned pods. `related` are the pods of all sets with the same owner; `trusted` says whether the pods are known to be current.
-pub fn plan(set: &Replicas, owned: &[Arc<Pod>], related: &[Arc<Pod>], trusted: bool, now: Timestamp) -> Option<Action> {
+pub fn plan(
+    set: &Replicas,
+    owned: &[Arc<Pod>],
+    related: &[Arc<Pod>],
+    trusted: bool,
+    now: Timestamp,
+) -> Option<Action> {
     if !trusted || set.deleting {
         return None;
     }
@@ -55,7 +63,14 @@ pub fn status(set: &Replicas, owned: &[Arc<Pod>], failure: Option<&str>, now: Ti
         Some(message) if !failing => conditions.push(Condition {
             type_: "ReplicaFailure".to_owned(),
             status: "True".to_owned(),
-            reason: Some(if replicas < set.replicas { "FailedCreate" } else { "FailedDelete" }.to_owned()),
+            reason: Some(
+                if replicas < set.replicas {
+                    "FailedCreate"
+                } else {
+                    "FailedDelete"
+                }
+                .to_owned(),
+            ),
             message: Some(message.to_owned()),
             last_transition_time: Some(time(now)),
         }),
@@ -66,7 +81,9 @@ pub fn status(set: &Replicas, owned: &[Arc<Pod>], failure: Option<&str>, now: Ti
         fully_labeled: count(&|p| template.matches(p.metadata.labels.as_ref())),
         ready: count(&is_ready),
         available: count(&|p| is_available(p, set.min_ready_seconds, now)),
-        terminating: set.counts_terminating.then(|| owned.iter().filter(|p| is_terminating(p)).count() as i32),
+        terminating: set
+            .counts_terminating
+            .then(|| owned.iter().filter(|p| is_terminating(p)).count() as i32),
         observed_generation: set.generation,
         conditions,
     }
@@ -77,7 +94,10 @@ pub fn again(set: &Replicas, owned: &[Arc<Pod>], status: &Status, now: Timestamp
     if set.min_ready_seconds <= 0 || status.ready == status.available {
         return None;
     }
-    Some(next_availability(owned, set.min_ready_seconds, now).unwrap_or(Duration::from_secs(set.min_ready_seconds.unsigned_abs().into())))
+    Some(
+        next_availability(owned, set.min_ready_seconds, now)
+            .unwrap_or(Duration::from_secs(set.min_ready_seconds.unsigned_abs().into())),
+    )
 }
 
 #[cfg(test)]
@@ -86,12 +106,19 @@ mod tests {
     use serde_json::json;
 
     fn set(replicas: i32) -> Replicas {
-        Replicas { replicas, min_ready_seconds: 5, counts_terminating: true, generation: 3, ..Replicas::default() }
+        Replicas {
+            replicas,
+            min_ready_seconds: 5,
+            counts_terminating: true,
+            generation: 3,
+            ..Replicas::default()
+        }
     }
 
     fn pod(name: &str, phase: &str, ready_at: Option<&str>, deleting: bool) -> Arc<Pod> {
         let deleted = deleting.then_some("2026-01-01T00:00:00Z");
-        let conditions = ready_at.map(|t| json!([{"type": "Ready", "status": "True", "lastTransitionTime": t}]));
+        let conditions =
+            ready_at.map(|t| json!([{"type": "Ready", "status": "True", "lastTransitionTime": t}]));
         Arc::new(
             serde_json::from_value(json!({
                 "metadata": {"name": name, "uid": name, "deletionTimestamp": deleted},
@@ -107,7 +134,11 @@ mod tests {
 
     #[test]
     fn missing_pods_are_created_and_surplus_ones_deleted() {
-        let running = |n: usize| (0..n).map(|i| pod(&i.to_string(), "Running", None, false)).collect::<Vec<_>>();
+        let running = |n: usize| {
+            (0..n)
+                .map(|i| pod(&i.to_string(), "Running", None, false))
+                .collect::<Vec<_>>()
+        };
         for (what, replicas, pods, trusted, want) in [
             ("none yet", 3, running(0), true, Some((3, 0))),
             ("enough", 3, running(3), true, None),
@@ -122,10 +153,24 @@ mod tests {
             });
             assert_eq!(got, want, "{what}");
         }
-        let ended = [pod("failed", "Failed", None, false), pod("going", "Running", None, true)];
-        assert_eq!(plan(&set(1), &ended, &ended, true, now()), Some(Action::Create(1)), "ended and leaving pods don't count");
-        let dying = Replicas { deleting: true, ..set(3) };
-        assert_eq!(plan(&dying, &[], &[], true, now()), None, "a set on its way out does nothing");
+        let ended = [
+            pod("failed", "Failed", None, false),
+            pod("going", "Running", None, true),
+        ];
+        assert_eq!(
+            plan(&set(1), &ended, &ended, true, now()),
+            Some(Action::Create(1)),
+            "ended and leaving pods don't count"
+        );
+        let dying = Replicas {
+            deleting: true,
+            ..set(3)
+        };
+        assert_eq!(
+            plan(&dying, &[], &[], true, now()),
+            None,
+            "a set on its way out does nothing"
+        );
     }
 
     #[test]
@@ -138,7 +183,13 @@ mod tests {
             pod("failed", "Failed", None, false),
         ];
         let got = status(&set(3), &pods, None, now());
-        let counts = (got.replicas, got.ready, got.available, got.terminating, got.observed_generation);
+        let counts = (
+            got.replicas,
+            got.ready,
+            got.available,
+            got.terminating,
+            got.observed_generation,
+        );
         assert_eq!(counts, (3, 2, 1, Some(1), 3));
         assert_eq!(again(&set(3), &pods, &got, now()), Some(Duration::from_secs(3)));
     }
@@ -147,9 +198,16 @@ mod tests {
     fn a_failure_shows_as_a_condition_until_it_is_over() {
         let mut set = set(3);
         let failed = status(&set, &[], Some("exceeded quota"), now());
-        assert_eq!(failed.conditions.first().and_then(|c| c.reason.as_deref()), Some("FailedCreate"));
+        assert_eq!(
+            failed.conditions.first().and_then(|c| c.reason.as_deref()),
+            Some("FailedCreate")
+        );
         set.status = failed;
-        assert_eq!(status(&set, &[], Some("another text"), now()).conditions, set.status.conditions, "kept as it was first seen");
+        assert_eq!(
+            status(&set, &[], Some("another text"), now()).conditions,
+            set.status.conditions,
+            "kept as it was first seen"
+        );
         assert!(status(&set, &[], None, now()).conditions.is_empty());
     }
 }

@@ -23,12 +23,14 @@ pub struct RootCaPublisher {
     ca: String,
     namespaces: Store<Namespace>,
     // Only the published maps are watched: all ConfigMaps of a cluster would be many.
-    maps: Informer<ConfigMap>,
+    maps: Store<ConfigMap>,
 }
 
 /// Runs the controller until stopped. Without a CA to publish there is nothing to do.
 pub async fn run(context: Context) {
-    let Some(path) = context.options.certificates.root_ca_file.clone() else { return };
+    let Some(path) = context.options.certificates.root_ca_file.clone() else {
+        return;
+    };
     let ca = match std::fs::read_to_string(&path) {
         Ok(ca) => ca,
         Err(error) => return tracing::error!("--root-ca-file {}: {error}", path.display()),
@@ -40,29 +42,40 @@ pub async fn run(context: Context) {
         }
     });
     let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
-    let maps = Informer::start(Api::<ConfigMap>::all(context.informers.client().clone()), config);
-    let (first, mut changes, queue) = (maps.clone(), maps.subscribe(), frame.queue());
-    frame.wait(async move { first.synced().await });
-    tokio::spawn(async move {
-        while let Some(change) = changes.recv().await {
-            if let Some(map) = change.object() {
-                queue.add(namespace(&map.metadata).to_owned());
-            }
+    let informer = Informer::start(Api::<ConfigMap>::all(context.informers.client().clone()), config);
+    let maps = frame.watch_with(informer, |change, queue| {
+        if let Some(map) = change.object() {
+            queue.add(namespace(&map.metadata).to_owned());
         }
     });
-    frame.run(1, RootCaPublisher { client: context.client, ca, namespaces, maps }).await;
+    frame
+        .run(
+            1,
+            RootCaPublisher {
+                client: context.client,
+                ca,
+                namespaces,
+                maps,
+            },
+        )
+        .await;
 }
 
 /// The map as it should be when it differs from the one there is.
 fn plan(current: Option<&ConfigMap>, ca: &str) -> Option<ConfigMap> {
     let mut map = current.cloned().unwrap_or_default();
     let data = [("ca.crt".to_owned(), ca.to_owned())].into();
-    if map.data.as_ref() == Some(&data) && annotation(&map.metadata, DESCRIPTION).is_some_and(|d| !d.is_empty()) {
+    if map.data.as_ref() == Some(&data)
+        && annotation(&map.metadata, DESCRIPTION).is_some_and(|d| !d.is_empty())
+    {
         return None;
     }
     map.metadata.name = Some(NAME.to_owned());
     map.data = Some(data);
-    map.metadata.annotations.get_or_insert_default().insert(DESCRIPTION.to_owned(), TEXT.to_owned());
+    map.metadata
+        .annotations
+        .get_or_insert_default()
+        .insert(DESCRIPTION.to_owned(), TEXT.to_owned());
     Some(map)
 }
 
@@ -74,8 +87,10 @@ impl Reconcile for RootCaPublisher {
         if !self.namespaces.get("", &key).is_some_and(|n| is_active(&n)) {
             return Ok(Requeue::Done);
         }
-        let current = self.maps.store().get(&key, NAME);
-        let Some(map) = plan(current.as_deref(), &self.ca) else { return Ok(Requeue::Done) };
+        let current = self.maps.get(&key, NAME);
+        let Some(map) = plan(current.as_deref(), &self.ca) else {
+            return Ok(Requeue::Done);
+        };
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &key);
         let params = PostParams::default();
         let written = match current {
@@ -83,7 +98,11 @@ impl Reconcile for RootCaPublisher {
             Some(_) => api.replace(NAME, &params, &map).await,
         };
         match written {
-            Err(error) if !is_already_exists(&error) && !is_namespace_terminating(&error) && !is_not_found(&error) => {
+            Err(error)
+                if !is_already_exists(&error)
+                    && !is_namespace_terminating(&error)
+                    && !is_not_found(&error) =>
+            {
                 Err(error).context("publishing the root CA")
             }
             _ => Ok(Requeue::Done),
@@ -101,7 +120,11 @@ mod tests {
         assert_eq!(plan(Some(&made), "CA"), None);
         assert!(plan(Some(&made), "another CA").is_some());
         let mut edited = made.clone();
-        edited.data.as_mut().unwrap().insert("x".to_owned(), "y".to_owned());
+        edited
+            .data
+            .as_mut()
+            .unwrap()
+            .insert("x".to_owned(), "y".to_owned());
         assert_eq!(plan(Some(&edited), "CA").unwrap().data, made.data);
     }
 }

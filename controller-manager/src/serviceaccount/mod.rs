@@ -31,7 +31,16 @@ pub async fn run(context: Context) {
             queue.add(namespace(&old.metadata).to_owned());
         }
     });
-    frame.run(1, ServiceAccountController { context, namespaces, accounts }).await;
+    frame
+        .run(
+            1,
+            ServiceAccountController {
+                context,
+                namespaces,
+                accounts,
+            },
+        )
+        .await;
 }
 
 /// Whether a namespace accepts new objects.
@@ -53,7 +62,11 @@ impl Reconcile for ServiceAccountController {
         let mut account = ServiceAccount::default();
         account.metadata.name = Some(NAME.to_owned());
         match api.create(&PostParams::default(), &account).await {
-            Err(error) if !is_already_exists(&error) && !is_namespace_terminating(&error) && !is_not_found(&error) => {
+            Err(error)
+                if !is_already_exists(&error)
+                    && !is_namespace_terminating(&error)
+                    && !is_not_found(&error) =>
+            {
                 Err(error).context("creating the default service account")
             }
             _ => Ok(Requeue::Done),

@@ -4,7 +4,9 @@ use crate::common::owners::{controller_reference, is_controlled_by, label, name,
 use crate::common::pods;
 use crate::common::revisions::HASH_LABEL;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume};
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 
@@ -34,7 +36,11 @@ pub fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeClaim> {
             let mut claim = template.clone();
             claim.metadata.name = Some(claim_name(template, set, ordinal));
             claim.metadata.namespace = set.metadata.namespace.clone();
-            claim.metadata.labels.get_or_insert_default().extend(selected.clone());
+            claim
+                .metadata
+                .labels
+                .get_or_insert_default()
+                .extend(selected.clone());
             claim.status = None;
             claim
         })
@@ -50,18 +56,31 @@ pub fn stamp(set: &StatefulSet, pod: &mut Pod, ordinal: i32) -> bool {
     let labels = pod.metadata.labels.get_or_insert_default();
     labels.insert(POD_NAME.to_owned(), pod_name);
     labels.insert(POD_INDEX.to_owned(), ordinal.to_string());
-    let templates = set.spec.iter().flat_map(|s| s.volume_claim_templates.iter().flatten());
+    let templates = set
+        .spec
+        .iter()
+        .flat_map(|s| s.volume_claim_templates.iter().flatten());
     if let Some(spec) = &mut pod.spec {
         for template in templates {
             let volume_name = name(&template.metadata);
-            let source = PersistentVolumeClaimVolumeSource { claim_name: claim_name(template, set, ordinal), read_only: None };
+            let source = PersistentVolumeClaimVolumeSource {
+                claim_name: claim_name(template, set, ordinal),
+                read_only: None,
+            };
             let volumes = spec.volumes.get_or_insert_default();
             let there = volumes.iter().any(|v| {
-                v.name == volume_name && v.persistent_volume_claim.as_ref().is_some_and(|c| c.claim_name == source.claim_name)
+                v.name == volume_name
+                    && v.persistent_volume_claim
+                        .as_ref()
+                        .is_some_and(|c| c.claim_name == source.claim_name)
             });
             if !there {
                 volumes.retain(|v| v.name != volume_name);
-                volumes.push(Volume { name: volume_name.to_owned(), persistent_volume_claim: Some(source), ..Volume::default() });
+                volumes.push(Volume {
+                    name: volume_name.to_owned(),
+                    persistent_volume_claim: Some(source),
+                    ..Volume::default()
+                });
             }
         }
     }
@@ -72,11 +91,18 @@ pub fn stamp(set: &StatefulSet, pod: &mut Pod, ordinal: i32) -> bool {
 pub fn new_pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordinal: i32) -> Pod {
     let mut pod = pods::from_template(template, namespace(&set.metadata), controller_reference(set));
     stamp(set, &mut pod, ordinal);
-    pod.metadata.labels.get_or_insert_default().insert(HASH_LABEL.to_owned(), revision.to_owned());
+    pod.metadata
+        .labels
+        .get_or_insert_default()
+        .insert(HASH_LABEL.to_owned(), revision.to_owned());
     let host = pod.metadata.name.clone();
     if let Some(spec) = &mut pod.spec {
         spec.hostname = host;
-        spec.subdomain = set.spec.as_ref().and_then(|s| s.service_name.clone()).filter(|s| !s.is_empty());
+        spec.subdomain = set
+            .spec
+            .as_ref()
+            .and_then(|s| s.service_name.clone())
+            .filter(|s| !s.is_empty());
     }
     pod
 }
@@ -88,30 +114,59 @@ pub fn revision(pod: &Pod) -> &str {
 
 /// Whether claims go with the set, and with pods that are scaled away.
 fn retention(set: &StatefulSet) -> (bool, bool) {
-    let policy = set.spec.as_ref().and_then(|s| s.persistent_volume_claim_retention_policy.as_ref());
+    let policy = set
+        .spec
+        .as_ref()
+        .and_then(|s| s.persistent_volume_claim_retention_policy.as_ref());
     let deletes = |p: Option<&String>| p.is_some_and(|p| p == "Delete");
-    (deletes(policy.and_then(|p| p.when_deleted.as_ref())), deletes(policy.and_then(|p| p.when_scaled.as_ref())))
+    (
+        deletes(policy.and_then(|p| p.when_deleted.as_ref())),
+        deletes(policy.and_then(|p| p.when_scaled.as_ref())),
+    )
 }
 
 /// The claim with the owners that the retention policy asks for, when it has others. A claim that something else controls is left alone.
-pub fn owned_claim(set: &StatefulSet, pod: &Pod, condemned: bool, claim: &PersistentVolumeClaim) -> Option<PersistentVolumeClaim> {
+pub fn owned_claim(
+    set: &StatefulSet,
+    pod: &Pod,
+    condemned: bool,
+    claim: &PersistentVolumeClaim,
+) -> Option<PersistentVolumeClaim> {
     let (with_set, with_pod) = retention(set);
     let set_uid = set.metadata.uid.clone().unwrap_or_default();
     let foreign = |r: &&OwnerReference| r.controller == Some(true) && r.uid != set_uid && r.kind != "Pod";
-    if claim.metadata.owner_references.iter().flatten().any(|r| foreign(&r)) {
+    if claim
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|r| foreign(&r))
+    {
         return None;
     }
     let mut after = claim.clone();
     let owners = after.metadata.owner_references.get_or_insert_default();
     owners.retain(|r| r.uid != set_uid && !(r.kind == "Pod" && r.name == name(&pod.metadata)));
-    let plain = |reference: OwnerReference| OwnerReference { block_owner_deletion: None, controller: None, ..reference };
+    let plain = |reference: OwnerReference| OwnerReference {
+        block_owner_deletion: None,
+        controller: None,
+        ..reference
+    };
     if with_pod && condemned {
         owners.push(plain(controller_reference(pod)));
     } else if with_set {
-        owners.push(OwnerReference { controller: Some(true), ..plain(controller_reference(set)) });
+        owners.push(OwnerReference {
+            controller: Some(true),
+            ..plain(controller_reference(set))
+        });
     }
     let same = |meta: &ObjectMeta| {
-        let mut ids: Vec<String> = meta.owner_references.iter().flatten().map(|r| r.uid.clone()).collect();
+        let mut ids: Vec<String> = meta
+            .owner_references
+            .iter()
+            .flatten()
+            .map(|r| r.uid.clone())
+            .collect();
         ids.sort();
         ids
     };

@@ -70,7 +70,10 @@ struct Work<'a> {
 /// The ordinals that the set is to have: the first, and how many.
 pub fn range(set: &StatefulSet) -> (i32, i32) {
     let spec = set.spec.as_ref();
-    let start = spec.and_then(|s| s.ordinals.as_ref()).and_then(|o| o.start).unwrap_or(0);
+    let start = spec
+        .and_then(|s| s.ordinals.as_ref())
+        .and_then(|o| o.start)
+        .unwrap_or(0);
     (start, spec.and_then(|s| s.replicas).unwrap_or(1))
 }
 
@@ -89,14 +92,17 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
         actions: Vec::new(),
     };
     for pod in snapshot.pods {
-        let Some(at) = ordinal(name(&snapshot.set.metadata), name(&pod.metadata)) else { continue };
+        let Some(at) = ordinal(name(&snapshot.set.metadata), name(&pod.metadata)) else {
+            continue;
+        };
         match work.replicas.get_mut(&at) {
             Some(slot) => *slot = Some(pod.clone()),
             None => work.condemned.push(pod.clone()),
         }
     }
     let set_name = name(&snapshot.set.metadata);
-    work.condemned.sort_by_key(|p| std::cmp::Reverse(ordinal(set_name, name(&p.metadata))));
+    work.condemned
+        .sort_by_key(|p| std::cmp::Reverse(ordinal(set_name, name(&p.metadata))));
     let status = work.status();
     if snapshot.set.metadata.deletion_timestamp.is_none() {
         let on_delete = spec.update_strategy.as_ref().and_then(|s| s.type_.as_deref()) == Some("OnDelete");
@@ -105,7 +111,11 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
         }
     }
     let pods: Vec<Arc<Pod>> = work.replicas.values().flatten().cloned().collect();
-    Plan { actions: work.actions, status, again: next_availability(&pods, work.min_ready, now) }
+    Plan {
+        actions: work.actions,
+        status,
+        again: next_availability(&pods, work.min_ready, now),
+    }
 }
 
 impl Work<'_> {
@@ -118,7 +128,15 @@ impl Work<'_> {
     }
 
     fn partition(&self) -> Option<i32> {
-        let rolling = self.snapshot.set.spec.as_ref()?.update_strategy.as_ref()?.rolling_update.as_ref()?;
+        let rolling = self
+            .snapshot
+            .set
+            .spec
+            .as_ref()?
+            .update_strategy
+            .as_ref()?
+            .rolling_update
+            .as_ref()?;
         Some(rolling.partition.unwrap_or(0))
     }
 
@@ -127,11 +145,21 @@ impl Work<'_> {
         let from_current = match self.partition() {
             Some(partition) => ordinal < self.start + partition,
             None => {
-                let current = self.snapshot.set.status.as_ref().and_then(|s| s.current_replicas).unwrap_or(0);
+                let current = self
+                    .snapshot
+                    .set
+                    .status
+                    .as_ref()
+                    .and_then(|s| s.current_replicas)
+                    .unwrap_or(0);
                 ordinal < self.start + current
             }
         };
-        if from_current { self.snapshot.current } else { self.snapshot.update }
+        if from_current {
+            self.snapshot.current
+        } else {
+            self.snapshot.update
+        }
     }
 
     /// Makes missing pods, remakes ended ones, and corrects identities; says whether all is well so far.
@@ -169,7 +197,9 @@ impl Work<'_> {
     /// Removes pods beyond the range, the highest first; says whether all is well so far.
     fn shrink(&mut self) -> bool {
         let all = self.replicas.values().flatten().chain(&self.condemned);
-        let first_unhealthy = all.filter(|p| !self.healthy(p)).min_by_key(|p| ordinal(name(&self.snapshot.set.metadata), name(&p.metadata)));
+        let first_unhealthy = all
+            .filter(|p| !self.healthy(p))
+            .min_by_key(|p| ordinal(name(&self.snapshot.set.metadata), name(&p.metadata)));
         let first_unhealthy = first_unhealthy.map(|p| p.metadata.uid.clone());
         for pod in self.condemned.clone() {
             if is_deleting(&pod) {
@@ -193,10 +223,22 @@ impl Work<'_> {
     fn roll(&mut self) {
         let lowest = self.start + self.partition().unwrap_or(0);
         let total = self.replicas.len() as i32;
-        let rolling = self.snapshot.set.spec.as_ref().and_then(|s| s.update_strategy.as_ref()).and_then(|s| s.rolling_update.as_ref());
-        let allowed = rolling.and_then(|r| r.max_unavailable.as_ref()).and_then(|v| int_or_percent::scaled(v, total, true));
+        let rolling = self
+            .snapshot
+            .set
+            .spec
+            .as_ref()
+            .and_then(|s| s.update_strategy.as_ref())
+            .and_then(|s| s.rolling_update.as_ref());
+        let allowed = rolling
+            .and_then(|r| r.max_unavailable.as_ref())
+            .and_then(|v| int_or_percent::scaled(v, total, true));
         let allowed = allowed.unwrap_or(1).max(1);
-        let mut missing = self.replicas.values().filter(|p| !p.as_ref().is_some_and(|p| self.available(p))).count() as i32;
+        let mut missing = self
+            .replicas
+            .values()
+            .filter(|p| !p.as_ref().is_some_and(|p| self.available(p)))
+            .count() as i32;
         for (at, pod) in self.replicas.clone().into_iter().rev() {
             if at < lowest {
                 return;
@@ -223,7 +265,11 @@ impl Work<'_> {
     fn status(&self) -> StatefulSetStatus {
         let before = self.snapshot.set.status.clone().unwrap_or_default();
         let (current, update) = (&self.snapshot.current.name, &self.snapshot.update.name);
-        let living = self.snapshot.pods.iter().filter(|p| identity::is_member(self.snapshot.set, p) && !is_terminal(p));
+        let living = self
+            .snapshot
+            .pods
+            .iter()
+            .filter(|p| identity::is_member(self.snapshot.set, p) && !is_terminal(p));
         let living: Vec<&Arc<Pod>> = living.collect();
         let count = |f: &dyn Fn(&Pod) -> bool| living.iter().filter(|p| f(p)).count() as i32;
         let of = |name: &str| count(&|p| !is_deleting(p) && revision(p) == name);
@@ -233,7 +279,9 @@ impl Work<'_> {
             observed_generation: self.snapshot.set.metadata.generation,
             replicas: living.len() as i32,
             ready_replicas: some(ready),
-            available_replicas: Some(count(&|p| phase(p) == "Running" && is_available(p, self.min_ready, self.now))),
+            available_replicas: Some(count(&|p| {
+                phase(p) == "Running" && is_available(p, self.min_ready, self.now)
+            })),
             current_replicas: some(of(current)),
             updated_replicas: some(of(update)),
             current_revision: Some(current.clone()),
@@ -242,7 +290,14 @@ impl Work<'_> {
             conditions: before.conditions,
         };
         // A rollout that has reached every pod makes its revision the current one.
-        let on_delete = self.snapshot.set.spec.as_ref().and_then(|s| s.update_strategy.as_ref()).and_then(|s| s.type_.as_deref()) == Some("OnDelete");
+        let on_delete = self
+            .snapshot
+            .set
+            .spec
+            .as_ref()
+            .and_then(|s| s.update_strategy.as_ref())
+            .and_then(|s| s.type_.as_deref())
+            == Some("OnDelete");
         let updated = status.updated_replicas.unwrap_or(0);
         if !on_delete && updated == status.replicas && ready == status.replicas {
             status.current_replicas = status.updated_replicas;

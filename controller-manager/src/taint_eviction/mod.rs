@@ -39,7 +39,10 @@ pub async fn run(context: Context) {
         let node = |p: &Pod| pods::node_name(p).to_owned();
         let tolerations = |p: &Pod| p.spec.as_ref().and_then(|s| s.tolerations.clone());
         let Some(new) = &change.new else { return };
-        let same = change.old.as_ref().is_some_and(|old| node(old) == node(new) && tolerations(old) == tolerations(new));
+        let same = change
+            .old
+            .as_ref()
+            .is_some_and(|old| node(old) == node(new) && tolerations(old) == tolerations(new));
         if !same && !node(new).is_empty() {
             own_key(change, queue);
         }
@@ -55,7 +58,9 @@ pub async fn run(context: Context) {
             queue.add(ObjectKey::of(&*pod));
         }
     });
-    frame.run(8, TaintEvictionController { context, nodes, pods }).await;
+    frame
+        .run(8, TaintEvictionController { context, nodes, pods })
+        .await;
 }
 
 #[async_trait]
@@ -63,19 +68,35 @@ impl Reconcile for TaintEvictionController {
     type Key = ObjectKey;
 
     async fn reconcile(&self, key: ObjectKey) -> anyhow::Result<Requeue> {
-        let Some(pod) = self.pods.get(&key.namespace, &key.name).filter(|p| !pods::is_deleting(p)) else { return Ok(Requeue::Done) };
-        let Some(node) = self.nodes.get("", pods::node_name(&pod)) else { return Ok(Requeue::Done) };
-        let taints = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
+        let Some(pod) = self
+            .pods
+            .get(&key.namespace, &key.name)
+            .filter(|p| !pods::is_deleting(p))
+        else {
+            return Ok(Requeue::Done);
+        };
+        let Some(node) = self.nodes.get("", pods::node_name(&pod)) else {
+            return Ok(Requeue::Done);
+        };
+        let taints = node
+            .spec
+            .as_ref()
+            .and_then(|s| s.taints.clone())
+            .unwrap_or_default();
         let now = Timestamp::now();
         match plan::plan(&pod, &taints, now) {
             Verdict::Stay => Ok(Requeue::Done),
-            Verdict::LeaveAt(at) if at > now => {
-                Ok(Requeue::After(Duration::try_from(at.duration_since(now)).unwrap_or_default()))
-            }
+            Verdict::LeaveAt(at) if at > now => Ok(Requeue::After(
+                Duration::try_from(at.duration_since(now)).unwrap_or_default(),
+            )),
             Verdict::LeaveAt(_) => {
                 let text = format!("Marking for deletion Pod {key}");
-                self.context.recorder.event(&*pod, EventType::Normal, "TaintManagerEviction", text);
-                disruption::remove(&self.context.client, &pod, &WHY).await.context("evicting a pod")?;
+                self.context
+                    .recorder
+                    .event(&*pod, EventType::Normal, "TaintManagerEviction", text);
+                disruption::remove(&self.context.client, &pod, &WHY)
+                    .await
+                    .context("evicting a pod")?;
                 Ok(Requeue::Done)
             }
         }

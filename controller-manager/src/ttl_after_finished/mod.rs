@@ -23,7 +23,9 @@ pub async fn run(context: Context) {
     let mut frame = Loop::<ObjectKey>::new(&context);
     let jobs = frame.watch::<Job>(own_key);
     let workers = context.options.concurrent_ttl_after_finished_syncs;
-    frame.run(workers, TtlAfterFinishedController { context, jobs }).await;
+    frame
+        .run(workers, TtlAfterFinishedController { context, jobs })
+        .await;
 }
 
 /// How long an ended Job still stays; `None` when it stays for good, or has not ended.
@@ -32,7 +34,13 @@ fn left(job: &Job, now: Timestamp) -> Option<Duration> {
     if job.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let ended = job.status.as_ref()?.conditions.iter().flatten().find(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True");
+    let ended = job
+        .status
+        .as_ref()?
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True");
     Some(until(ended?.last_transition_time.as_ref()?, ttl.into(), now))
 }
 
@@ -49,14 +57,19 @@ impl Reconcile for TtlAfterFinishedController {
         }
         // The limit may have been raised meanwhile, so what the apiserver holds decides.
         let api: Api<Job> = Api::namespaced(self.context.client.clone(), &key.namespace);
-        let Some(fresh) = ignore_not_found(api.get(&key.name).await).context("reading the Job")? else { return Ok(Requeue::Done) };
+        let Some(fresh) = ignore_not_found(api.get(&key.name).await).context("reading the Job")? else {
+            return Ok(Requeue::Done);
+        };
         match left(&fresh, Timestamp::now()) {
             None => Ok(Requeue::Done),
             Some(left) if !left.is_zero() => Ok(Requeue::After(left)),
             Some(_) => {
                 let params = DeleteParams {
                     propagation_policy: Some(PropagationPolicy::Foreground),
-                    preconditions: Some(Preconditions { uid: fresh.metadata.uid, resource_version: fresh.metadata.resource_version }),
+                    preconditions: Some(Preconditions {
+                        uid: fresh.metadata.uid,
+                        resource_version: fresh.metadata.resource_version,
+                    }),
                     ..DeleteParams::default()
                 };
                 ignore_not_found(api.delete(&key.name, &params).await).context("deleting an ended Job")?;
@@ -80,8 +93,10 @@ mod tests {
             (json!(60), "Suspended", None),
             (json!(null), "Complete", None),
         ] {
-            let job: Job = serde_json::from_value(json!({"spec": {"template": {}, "ttlSecondsAfterFinished": ttl}, "status": {"conditions": [
-                {"type": condition, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}))
+            let job: Job = serde_json::from_value(
+                json!({"spec": {"template": {}, "ttlSecondsAfterFinished": ttl}, "status": {"conditions": [
+                {"type": condition, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}),
+            )
             .unwrap();
             assert_eq!(left(&job, now).map(|d| d.as_secs()), want, "{ttl} {condition}");
         }

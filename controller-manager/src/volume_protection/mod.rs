@@ -1,0 +1,205 @@
+//! The protection controllers: a claim that a pod uses, and a volume that is bound, can't be deleted from under their users. A finalizer holds them.
+
+use crate::common::owners::{has_finalizer, name, namespace};
+use crate::common::pods::{is_terminal, node_name};
+use crate::frame::{Context, Loop, Reconcile, ignore_not_found, own_key};
+use anyhow::Context as _;
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::api::PostParams;
+use rutter_client::informer::ObjectKey;
+use rutter_client::{Requeue, Store};
+
+const CLAIM: &str = "kubernetes.io/pvc-protection";
+const VOLUME: &str = "kubernetes.io/pv-protection";
+
+/// What to do about a finalizer.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Add,
+    Remove,
+    Nothing,
+}
+
+fn step(meta: &ObjectMeta, finalizer: &str, used: bool) -> Step {
+    match (meta.deletion_timestamp.is_some(), has_finalizer(meta, finalizer)) {
+        (false, false) => Step::Add,
+        (true, true) if !used => Step::Remove,
+        _ => Step::Nothing,
+    }
+}
+
+fn apply(meta: &mut ObjectMeta, finalizer: &str, step: &Step) {
+    let finalizers = meta.finalizers.get_or_insert_default();
+    match step {
+        Step::Add => finalizers.push(finalizer.to_owned()),
+        Step::Remove => finalizers.retain(|f| f != finalizer),
+        Step::Nothing => {}
+    }
+}
+
+/// The claims that a pod uses, by name; those that are made for it included.
+pub(crate) fn claims_of(pod: &Pod) -> Vec<String> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    volumes
+        .filter_map(|v| match (&v.persistent_volume_claim, &v.ephemeral) {
+            (Some(claim), _) => Some(claim.claim_name.clone()),
+            (None, Some(_)) => Some(format!("{}-{}", name(&pod.metadata), v.name)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Whether the pod keeps a claim from going: it is on a node and has not ended.
+fn uses(pod: &Pod, claim: &str) -> bool {
+    !is_terminal(pod) && !node_name(pod).is_empty() && claims_of(pod).iter().any(|c| c == claim)
+}
+
+/// Protects claims.
+pub struct ClaimProtection {
+    client: kube::Client,
+    claims: Store<PersistentVolumeClaim>,
+    pods: Store<Pod>,
+}
+
+/// Runs the claims' controller until stopped.
+pub async fn run_claims(context: Context) {
+    let mut frame = Loop::<ObjectKey>::new(&context);
+    let claims = frame.watch::<PersistentVolumeClaim>(own_key);
+    let pods = frame.watch::<Pod>(|change, queue| {
+        // Only the end of a use can let a claim go.
+        let Some(pod) = change.object().filter(|p| change.new.is_none() || is_terminal(p)) else {
+            return;
+        };
+        for claim in claims_of(pod) {
+            queue.add(ObjectKey::new(namespace(&pod.metadata), claim));
+        }
+    });
+    frame
+        .run(
+            4,
+            ClaimProtection {
+                client: context.client,
+                claims,
+                pods,
+            },
+        )
+        .await;
+}
+
+#[async_trait]
+impl Reconcile for ClaimProtection {
+    type Key = ObjectKey;
+
+    async fn reconcile(&self, key: ObjectKey) -> anyhow::Result<Requeue> {
+        let Some(claim) = self.claims.get(&key.namespace, &key.name) else {
+            return Ok(Requeue::Done);
+        };
+        let mut used = self
+            .pods
+            .list_in(&key.namespace)
+            .iter()
+            .any(|p| uses(p, &key.name));
+        if step(&claim.metadata, CLAIM, used) == Step::Remove {
+            // A pod may have been scheduled that is not seen here yet: ask.
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+            let pods = api
+                .list(&kube::api::ListParams::default())
+                .await
+                .context("asking for pods that use a claim")?;
+            used = pods.items.iter().any(|p| uses(p, &key.name));
+        }
+        let step = step(&claim.metadata, CLAIM, used);
+        if step != Step::Nothing {
+            let mut after = PersistentVolumeClaim::clone(&claim);
+            apply(&mut after.metadata, CLAIM, &step);
+            let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
+            ignore_not_found(api.replace(&key.name, &PostParams::default(), &after).await)
+                .context("protecting a claim")?;
+        }
+        Ok(Requeue::Done)
+    }
+}
+
+/// Protects volumes.
+pub struct VolumeProtection {
+    client: kube::Client,
+    volumes: Store<PersistentVolume>,
+}
+
+/// Runs the volumes' controller until stopped.
+pub async fn run_volumes(context: Context) {
+    let mut frame = Loop::<ObjectKey>::new(&context);
+    let volumes = frame.watch::<PersistentVolume>(own_key);
+    frame
+        .run(
+            4,
+            VolumeProtection {
+                client: context.client,
+                volumes,
+            },
+        )
+        .await;
+}
+
+#[async_trait]
+impl Reconcile for VolumeProtection {
+    type Key = ObjectKey;
+
+    async fn reconcile(&self, key: ObjectKey) -> anyhow::Result<Requeue> {
+        let Some(volume) = self.volumes.get("", &key.name) else {
+            return Ok(Requeue::Done);
+        };
+        let bound = volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound");
+        let step = step(&volume.metadata, VOLUME, bound);
+        if step != Step::Nothing {
+            let mut after = PersistentVolume::clone(&volume);
+            apply(&mut after.metadata, VOLUME, &step);
+            let api: Api<PersistentVolume> = Api::all(self.client.clone());
+            ignore_not_found(api.replace(&key.name, &PostParams::default(), &after).await)
+                .context("protecting a volume")?;
+        }
+        Ok(Requeue::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_finalizer_comes_at_once_and_goes_with_the_last_use() {
+        let meta = |deleting: bool, held: bool| ObjectMeta {
+            deletion_timestamp: deleting.then(|| crate::common::time::time(jiff::Timestamp::UNIX_EPOCH)),
+            finalizers: held.then(|| vec![CLAIM.to_owned()]),
+            ..ObjectMeta::default()
+        };
+        for (deleting, held, used, want) in [
+            (false, false, false, Step::Add),
+            (false, true, false, Step::Nothing),
+            (true, true, true, Step::Nothing),
+            (true, true, false, Step::Remove),
+            (true, false, false, Step::Nothing),
+        ] {
+            assert_eq!(step(&meta(deleting, held), CLAIM, used), want);
+        }
+    }
+
+    #[test]
+    fn a_pod_uses_its_claims_from_its_scheduling_to_its_end() {
+        let pod = |node: &str, phase: &str| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"phase": phase}, "spec": {"nodeName": node, "containers": [], "volumes": [
+                {"name": "a", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "b", "ephemeral": {}}]}}))
+            .unwrap()
+        };
+        assert!(uses(&pod("n", "Running"), "data") && uses(&pod("n", "Running"), "p-b"));
+        assert!(
+            !uses(&pod("", "Pending"), "data")
+                && !uses(&pod("n", "Succeeded"), "data")
+                && !uses(&pod("n", "Running"), "x")
+        );
+    }
+}
