@@ -19,3 +19,6 @@ pub mod run;
 pub mod serve;
 pub mod server;
 pub mod streaming;
+
+#[cfg(test)]
+mod tests;

@@ -353,7 +353,7 @@ fn advertised(options: &Options) -> IpAddr {
     socket.map_or(options.bind_address, |address| address.ip())
 }
 
-fn bootstrap_settings(options: &Options) -> bootstrap::Settings {
+pub(crate) fn bootstrap_settings(options: &Options) -> bootstrap::Settings {
     let text = |file: &Option<std::path::PathBuf>| {
         file.as_deref().and_then(|file| std::fs::read_to_string(file).ok())
     };

@@ -40,6 +40,7 @@ pub(super) async fn make(server: &Arc<Server>, settings: &Settings) -> Result<()
     });
     ensure(server, &GroupVersion::new("networking.k8s.io", "v1"), "servicecidrs", cidr).await?;
     service(server, settings).await?;
+    services_of_groups(server).await?;
     authentication(server, settings).await
 }
 
@@ -58,6 +59,55 @@ async fn ensure(
         Err(error) if error.reason != Reason::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+/// An APIService for every group version that this server answers itself.
+async fn services_of_groups(server: &Arc<Server>) -> Result<(), StatusError> {
+    let served = server.served.load_full();
+    let version = GroupVersion::new("apiregistration.k8s.io", "v1");
+    for gv in served.scheme.group_versions().filter(|gv| gv.group != "apiregistration.k8s.io") {
+        let of_crd = served.scheme.resources(gv).all(|r| served.custom.contains_key(&*r.schema));
+        let (group, priority) = if of_crd { (1000, 100) } else { priority(gv) };
+        let service = json!({
+            "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+            "metadata": {
+                "name": format!("{}.{}", gv.version, gv.group),
+                "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"},
+            },
+            "spec": {
+                "group": gv.group, "version": gv.version,
+                "groupPriorityMinimum": group, "versionPriority": priority,
+            },
+        });
+        ensure(server, &version, "apiservices", service).await?;
+    }
+    Ok(())
+}
+
+/// How clients should rank a group and its version.
+fn priority(version: &GroupVersion) -> (i32, i32) {
+    let group = match version.group.as_str() {
+        "" => return (18000, 1),
+        "apps" => 17800,
+        "events.k8s.io" => 17750,
+        "authentication.k8s.io" => 17700,
+        "authorization.k8s.io" => 17600,
+        "autoscaling" => 17500,
+        "batch" => 17400,
+        "certificates.k8s.io" => 17300,
+        "networking.k8s.io" => 17200,
+        "policy" => 17100,
+        "rbac.authorization.k8s.io" => 17000,
+        "storage.k8s.io" => 16800,
+        "admissionregistration.k8s.io" | "apiextensions.k8s.io" => 16700,
+        "scheduling.k8s.io" => 16600,
+        "coordination.k8s.io" => 16500,
+        "node.k8s.io" => 16300,
+        "discovery.k8s.io" => 16200,
+        "flowcontrol.apiserver.k8s.io" => 16100,
+        _ => 15900,
+    };
+    (group, if version.version == "v2" { 30 } else { 15 })
 }
 
 async fn roles(server: &Arc<Server>) -> Result<(), StatusError> {
