@@ -2,8 +2,8 @@
 
 use crate::queue::Depths;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, exponential_buckets,
-    register,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    exponential_buckets, register,
 };
 use std::sync::LazyLock;
 
@@ -58,7 +58,9 @@ fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
 }
 
 fn histogram(name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
-    registered(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+    registered(Histogram::with_opts(
+        HistogramOpts::new(name, help).buckets(buckets),
+    ))
 }
 
 fn histograms(name: &str, help: &str, buckets: Vec<f64>, labels: &[&str]) -> HistogramVec {
@@ -159,5 +161,9 @@ impl Metrics {
 
 /// The label for a number of attempts.
 pub fn attempts_label(attempts: u32) -> String {
-    if attempts >= 15 { "15+".to_owned() } else { attempts.to_string() }
+    if attempts >= 15 {
+        "15+".to_owned()
+    } else {
+        attempts.to_string()
+    }
 }

@@ -9,7 +9,7 @@ use crate::model::{Node, Pod, Str, Uid};
 use crate::queue::{Millis, Nominator, Queue, Timing, Waiting};
 use crate::snapshot::Snapshot;
 use ahash::AHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A pod that has been given a node, to be bound.
@@ -91,8 +91,7 @@ const NO_NODES: &str = "no nodes available to schedule pods";
 
 /// See the module.
 pub struct Scheduler {
-    /// The cluster.
-    pub snapshot: Snapshot,
+    snapshot: Snapshot,
     queue: Queue,
     nominator: Nominator,
     profiles: BTreeMap<Str, Arc<Profile>>,
@@ -102,6 +101,17 @@ pub struct Scheduler {
     start: usize,
     rng: Rng,
     incoming: BTreeMap<(&'static str, &'static str), u64>,
+    verdict: Option<Verdict>,
+}
+
+/// What was found out about the last pod that no node would take. It holds for every pod of its template until something changes: a decision is a
+/// function of the template, the snapshot and the nominations alone, for pods without a nomination and without volumes of their own.
+#[derive(Clone)]
+struct Verdict {
+    template: u64,
+    message: String,
+    plugins: BTreeSet<&'static str>,
+    nominate: Option<Option<Str>>,
 }
 
 impl Scheduler {
@@ -126,7 +136,19 @@ impl Scheduler {
             start: 0,
             rng: Rng::new(seed),
             incoming: BTreeMap::new(),
+            verdict: None,
         }
+    }
+
+    /// The cluster.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The cluster, to change what [`Scheduler::node_changed`] and [`Scheduler::pod_changed`] don't.
+    pub fn snapshot_mut(&mut self) -> &mut Snapshot {
+        self.verdict = None;
+        &mut self.snapshot
     }
 
     /// The waiting pods.
@@ -150,6 +172,7 @@ impl Scheduler {
 
     /// Takes in a node's change.
     pub fn node_changed(&mut self, old: Option<Arc<Node>>, new: Option<Arc<Node>>, now: Millis) {
+        self.verdict = None;
         match (old, new) {
             (None, Some(new)) => {
                 self.snapshot.set_node(new.clone());
@@ -185,6 +208,7 @@ impl Scheduler {
     fn pod_deleted(&mut self, last: &Arc<Pod>, now: Millis) {
         self.queue.take(&last.uid);
         self.nominator.set(last, None);
+        self.verdict = None;
         let assumed = self.assumed.remove(&last.uid);
         if let Some(assumed) = &assumed
             && let Some(profile) = self.profile(last)
@@ -201,6 +225,7 @@ impl Scheduler {
     fn pod_assigned(&mut self, new: Arc<Pod>, now: Millis) {
         self.queue.take(&new.uid);
         self.nominator.set(&new, None);
+        self.verdict = None;
         let assumed = self.assumed.remove(&new.uid).is_some();
         let old = self.snapshot.pod(&new.uid).cloned();
         self.snapshot.add_pod(new.clone());
@@ -217,12 +242,18 @@ impl Scheduler {
         }
         if new.terminating {
             self.queue.take(&new.uid);
+            self.verdict = None;
             self.nominator.set(&new, None);
             return;
         }
         // What is decided about a nomination here is newer than what the server shows.
-        let nominated = self.nominator.of(&new.uid).cloned().or_else(|| new.nominated.clone());
+        let nominated = self
+            .nominator
+            .of(&new.uid)
+            .cloned()
+            .or_else(|| new.nominated.clone());
         if nominated.is_some() {
+            self.verdict = None;
             self.nominator.set(&new, nominated.as_ref());
         }
         let Some(waiting) = self.queue.get(&new.uid) else {
@@ -301,7 +332,9 @@ impl Scheduler {
             },
         );
         for uid in helped {
-            let Some(waiting) = self.queue.take(&uid) else { continue };
+            let Some(waiting) = self.queue.take(&uid) else {
+                continue;
+            };
             if let Some(profile) = self.profile(&waiting.pod) {
                 self.admit(&profile, waiting, now, event.label(), false);
             }
@@ -313,6 +346,19 @@ impl Scheduler {
         let waiting = self.queue.pop(now)?;
         let pod = waiting.pod.clone();
         let profile = self.profile(&pod)?;
+        let plain = pod.nominated.is_none() && pod.template.wishes().volumes.is_empty();
+        if let Some(verdict) = self
+            .verdict
+            .as_ref()
+            .filter(|v| plain && v.template == pod.template.id)
+        {
+            let verdict = verdict.clone();
+            let waiting = Waiting {
+                plugins: verdict.plugins,
+                ..waiting
+            };
+            return Some(self.aside(waiting, verdict.message, verdict.nominate, Vec::new(), true, now));
+        }
         self.snapshot.refresh(&pod.template);
         let cx = Context {
             snapshot: &self.snapshot,
@@ -352,6 +398,7 @@ impl Scheduler {
             condition: None,
             ..waiting.pod.as_ref().clone()
         });
+        self.verdict = None;
         self.nominator.set(&pod, None);
         self.snapshot.add_pod(pod.clone());
         let binding = Binding {
@@ -407,7 +454,16 @@ impl Scheduler {
                 diagnosis.post_filter = found.message;
                 let message = diagnosis.message(self.snapshot.len());
                 waiting.plugins = std::mem::take(&mut diagnosis.plugins);
-                self.aside(waiting, message, found.nominate, found.victims, true, now)
+                let clear = !matches!(found.nominate, Some(Some(_))) && pod.nominated.is_none();
+                let verdict = Verdict {
+                    template: pod.template.id,
+                    message: message.clone(),
+                    plugins: waiting.plugins.clone(),
+                    nominate: found.nominate.clone(),
+                };
+                let decision = self.aside(waiting, message, found.nominate, found.victims, true, now);
+                self.verdict = (clear && pod.template.wishes().volumes.is_empty()).then_some(verdict);
+                decision
             }
         }
     }
@@ -423,6 +479,9 @@ impl Scheduler {
         now: Millis,
     ) -> Decision {
         let before = waiting.pod.clone();
+        if before.nominated.is_some() || matches!(nominate, Some(Some(_))) {
+            self.verdict = None;
+        }
         let mut displaced = Vec::new();
         if let Some(node) = &nominate {
             let pod = Arc::new(Pod {
@@ -495,6 +554,7 @@ impl Scheduler {
             }
             return None;
         }
+        self.verdict = None;
         let assumed = self.assumed.remove(uid)?;
         if let Some(profile) = self.profile(&assumed.waiting.pod) {
             profile.unreserve(&mut self.snapshot, &assumed.actions);
@@ -517,6 +577,7 @@ impl Scheduler {
             .map(|(uid, _)| uid.clone())
             .collect();
         for uid in expired {
+            self.verdict = None;
             self.assumed.remove(&uid);
             if let Some(gone) = self.snapshot.remove_pod(&uid) {
                 self.event(&ClusterEvent::PodDeleted(&gone), now);

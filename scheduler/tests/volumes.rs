@@ -25,7 +25,10 @@ fn claim(name: &str, rest: Value) -> Value {
 
 fn bound(name: &str, volume: &str) -> Value {
     let annotations = json!({"annotations": {"pv.kubernetes.io/bind-completed": "yes"}});
-    claim(name, json!({"metadata": annotations, "spec": {"volumeName": volume}}))
+    claim(
+        name,
+        json!({"metadata": annotations, "spec": {"volumeName": volume}}),
+    )
 }
 
 fn volume(name: &str, host: &str, size: &str) -> Value {
@@ -54,7 +57,9 @@ const STATIC: &str = "kubernetes.io/no-provisioner";
 
 #[test]
 fn a_pod_follows_its_bound_volume() {
-    let mut cluster = late(STATIC).claim(bound("data", "v")).volume(volume("v", "b", "1Gi"));
+    let mut cluster = late(STATIC)
+        .claim(bound("data", "v"))
+        .volume(volume("v", "b", "1Gi"));
     assert_eq!(cluster.place("p", claims(&["data"])), Ok("b".to_owned()));
 }
 
@@ -62,12 +67,24 @@ fn a_pod_follows_its_bound_volume() {
 fn claims_that_bar_a_pod_from_every_node_are_named() {
     let cluster = || Cluster::new().nodes(&["a"]).class(class("now", "x", "Immediate"));
     let immediate = claim("data", json!({"spec": {"storageClassName": "now"}}));
-    let leaving = claim("data", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
-    let lost = claim("data", json!({"spec": {"volumeName": "v"}, "status": {"phase": "Lost"}}));
+    let leaving = claim(
+        "data",
+        json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+    );
+    let lost = claim(
+        "data",
+        json!({"spec": {"volumeName": "v"}, "status": {"phase": "Lost"}}),
+    );
     for (cluster, want) in [
         (cluster(), "persistentvolumeclaim \"data\" not found"),
-        (cluster().claim(immediate), "pod has unbound immediate PersistentVolumeClaims"),
-        (cluster().claim(leaving), "persistentvolumeclaim \"data\" is being deleted"),
+        (
+            cluster().claim(immediate),
+            "pod has unbound immediate PersistentVolumeClaims",
+        ),
+        (
+            cluster().claim(leaving),
+            "persistentvolumeclaim \"data\" is being deleted",
+        ),
         (
             cluster().claim(lost),
             "persistentvolumeclaim \"data\" bound to non-existent persistentvolume \"v\"",
@@ -91,7 +108,10 @@ fn a_late_claim_takes_the_smallest_volume_that_will_do_and_nobody_else_gets_it()
         panic!("it is placed");
     };
     assert_eq!(binding.node, "b");
-    let [PreBindAction::BindVolume { volume, claim }, PreBindAction::AwaitBound { .. }] = binding.actions.as_slice()
+    let [
+        PreBindAction::BindVolume { volume, claim },
+        PreBindAction::AwaitBound { .. },
+    ] = binding.actions.as_slice()
     else {
         panic!("{:?}", binding.actions);
     };
@@ -102,7 +122,14 @@ fn a_late_claim_takes_the_smallest_volume_that_will_do_and_nobody_else_gets_it()
     assert!(matches!(&second.actions[0], PreBindAction::BindVolume { volume, .. } if volume.name == "large"));
     // What was set aside is given back when binding fails.
     cluster.0.bound(&binding.pod.uid, Bound::Moot, 0);
-    assert!(cluster.0.snapshot.storage.volume(&"small".into()).is_some_and(|v| v.claim.is_none()));
+    assert!(
+        cluster
+            .0
+            .snapshot()
+            .storage
+            .volume(&"small".into())
+            .is_some_and(|v| v.claim.is_none())
+    );
 }
 
 #[test]
@@ -125,13 +152,19 @@ fn what_keeps_late_claims_from_nodes_is_told() {
     );
     let plain = || claim("data", json!({}));
     for (cluster, want) in [
-        (late(STATIC).claim(plain()), "node(s) didn't find available persistent volumes to bind"),
+        (
+            late(STATIC).claim(plain()),
+            "node(s) didn't find available persistent volumes to bind",
+        ),
         (
             late("csi.example.com").claim(elsewhere),
             "node(s) didn't find available persistent volumes to bind",
         ),
         (
-            late("csi.example.com").claim(plain()).csi_driver(driver).capacity(room),
+            late("csi.example.com")
+                .claim(plain())
+                .csi_driver(driver)
+                .capacity(room),
             "node(s) did not have enough free storage",
         ),
         (
@@ -139,7 +172,9 @@ fn what_keeps_late_claims_from_nodes_is_told() {
             "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
         ),
         (
-            late(STATIC).claim(bound("data", "v")).volume(volume("v", "c", "1Gi")),
+            late(STATIC)
+                .claim(bound("data", "v"))
+                .volume(volume("v", "c", "1Gi")),
             "node(s) didn't match PersistentVolume's node affinity",
         ),
     ] {
@@ -164,14 +199,20 @@ fn a_volume_of_a_zone_keeps_its_pod_there() {
         .claim(bound("data", "v"))
         .volume(v.clone());
     assert_eq!(cluster.place("p", claims(&["data"])), Ok("b".to_owned()));
-    let mut cluster = Cluster::new().node("a", node("z1")).claim(bound("data", "v")).volume(v);
+    let mut cluster = Cluster::new()
+        .node("a", node("z1"))
+        .claim(bound("data", "v"))
+        .volume(v);
     let want = format!("0/1 nodes are available: 1 node(s) had no available volume zone. {UNHELPFUL}");
     assert_eq!(cluster.place("p", claims(&["data"])), Err(want));
 }
 
 #[test]
 fn a_claim_for_one_pod_is_used_by_one_pod() {
-    let exclusive = both(bound("data", "v"), json!({"spec": {"accessModes": ["ReadWriteOncePod"]}}));
+    let exclusive = both(
+        bound("data", "v"),
+        json!({"spec": {"accessModes": ["ReadWriteOncePod"]}}),
+    );
     let mut cluster = late(STATIC)
         .claim(exclusive)
         .volume(volume("v", "b", "1Gi"))
@@ -183,10 +224,12 @@ fn a_claim_for_one_pod_is_used_by_one_pod() {
 
 #[test]
 fn a_disk_is_attached_to_a_node_once() {
-    let disk = |read_only: bool| {
-        json!({"spec": {"volumes": [{"name": "d", "gcePersistentDisk": {"pdName": "x", "readOnly": read_only}}]}})
+    let disk = |read_only: bool| json!({"spec": {"volumes": [{"name": "d", "gcePersistentDisk": {"pdName": "x", "readOnly": read_only}}]}});
+    let cluster = |read_only| {
+        Cluster::new()
+            .nodes(&["a"])
+            .pod("there", both(disk(read_only), on("a")))
     };
-    let cluster = |read_only| Cluster::new().nodes(&["a"]).pod("there", both(disk(read_only), on("a")));
     assert!(cluster(true).place("p", disk(true)).is_ok());
     let message = cluster(true).place("p", disk(false)).unwrap_err();
     assert!(message.contains("1 node(s) had no available disk."), "{message}");
@@ -211,5 +254,8 @@ fn a_node_takes_as_many_volumes_as_its_driver_says() {
         .pod("there", both(claims(&["one"]), on("a")));
     assert_eq!(cluster.place("same", claims(&["one"])), Ok("a".to_owned()));
     let message = cluster.place("p", claims(&["two"])).unwrap_err();
-    assert!(message.contains("1 node(s) exceed max volume count."), "{message}");
+    assert!(
+        message.contains("1 node(s) exceed max volume count."),
+        "{message}"
+    );
 }

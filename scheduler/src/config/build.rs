@@ -4,8 +4,8 @@ use super::{ConfigError, Configuration, PluginRef, PluginSet, ProfileConfigurati
 use crate::framework::{POINTS, Plugin, Point, Profile};
 use crate::model::Str;
 use crate::plugins::args::{
-    BalancedAllocationArgs, Defaulting, InterPodAffinityArgs, NodeAffinityArgs, PreemptionArgs, ResourcesFitArgs,
-    ScoringStrategy, StrategyType, TopologySpreadArgs, VolumeBindingArgs,
+    BalancedAllocationArgs, Defaulting, InterPodAffinityArgs, NodeAffinityArgs, PreemptionArgs,
+    ResourcesFitArgs, ScoringStrategy, StrategyType, TopologySpreadArgs, VolumeBindingArgs,
 };
 use crate::plugins::balanced_allocation::BalancedAllocation;
 use crate::plugins::default_binder::DefaultBinder;
@@ -16,11 +16,11 @@ use crate::plugins::node_affinity::NodeAffinity;
 use crate::plugins::node_name::NodeName;
 use crate::plugins::node_ports::NodePorts;
 use crate::plugins::node_unschedulable::NodeUnschedulable;
+use crate::plugins::node_volume_limits::NodeVolumeLimits;
 use crate::plugins::pod_topology_spread::PodTopologySpread;
 use crate::plugins::priority_sort::PrioritySort;
 use crate::plugins::resources_fit::ResourcesFit;
 use crate::plugins::scheduling_gates::SchedulingGates;
-use crate::plugins::node_volume_limits::NodeVolumeLimits;
 use crate::plugins::taint_toleration::TaintToleration;
 use crate::plugins::volume_binding::VolumeBinding;
 use crate::plugins::volume_restrictions::VolumeRestrictions;
@@ -97,7 +97,10 @@ fn check_strategy(path: &str, strategy: &ScoringStrategy) -> Result<(), ConfigEr
         return Err(invalid(path, "utilization is 0 to 100 and score 0 to 10"));
     }
     if shape.windows(2).any(|w| w[0].utilization >= w[1].utilization) {
-        return Err(invalid(path, "utilization values must be sorted in increasing order"));
+        return Err(invalid(
+            path,
+            "utilization values must be sorted in increasing order",
+        ));
     }
     Ok(())
 }
@@ -136,7 +139,11 @@ fn plugin(name: &str, path: &str, given: Option<&Value>) -> Result<Arc<dyn Plugi
         }
         "NodeResourcesBalancedAllocation" => {
             let args: BalancedAllocationArgs = args(path, given)?;
-            if args.resources.iter().any(|r| r.name.is_empty() || !(0..=1).contains(&r.weight)) {
+            if args
+                .resources
+                .iter()
+                .any(|r| r.name.is_empty() || !(0..=1).contains(&r.weight))
+            {
                 return Err(invalid(
                     format!("{path}.resources"),
                     "each needs a name and a weight of 1",
@@ -169,7 +176,10 @@ fn plugin(name: &str, path: &str, given: Option<&Value>) -> Result<Arc<dyn Plugi
                     ));
                 }
                 if c.label_selector.is_some() {
-                    return Err(invalid(path, "constraint must not define a selector, as they deduced for each pod"));
+                    return Err(invalid(
+                        path,
+                        "constraint must not define a selector, as they deduced for each pod",
+                    ));
                 }
             }
             Ok(Arc::new(PodTopologySpread::new(&args)))
@@ -210,7 +220,12 @@ fn merged(defaults: Vec<PluginRef>, set: Option<&PluginSet>) -> Vec<PluginRef> {
             None => d,
         })
         .collect();
-    all.extend(set.enabled.iter().filter(|e| !replaced.contains(&e.name)).cloned());
+    all.extend(
+        set.enabled
+            .iter()
+            .filter(|e| !replaced.contains(&e.name))
+            .cloned(),
+    );
     all
 }
 

@@ -16,7 +16,7 @@ pub use rng::Rng;
 pub use status::{Code, Rejection};
 
 use crate::model::volume::{Claim, Volume};
-use crate::model::{Pod, Str, Template};
+use crate::model::{Pod, Str};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::any::Any;
 use std::sync::Arc;
@@ -144,7 +144,11 @@ impl CycleState {
     /// A copy of what filters need.
     pub fn copy_for_filter(&self) -> Self {
         Self {
-            filter: self.filter.iter().map(|s| s.as_ref().map(|s| s.as_ref().copy())).collect(),
+            filter: self
+                .filter
+                .iter()
+                .map(|s| s.as_ref().map(|s| s.as_ref().copy()))
+                .collect(),
             skip_filter: self.skip_filter.clone(),
             score: Vec::new(),
             skip_score: Vec::new(),
@@ -254,16 +258,19 @@ pub trait Plugin: Send + Sync {
         PreFilter::Run(None)
     }
 
-    /// Whether its pre-filter says the same for every pod of this template. Never asked before a pod has that template.
-    fn same_for_template(&self, _template: &Template) -> bool {
-        true
-    }
-
     /// Changes what it remembers as if a pod were added to a node.
     fn add_pod(&self, _cx: Context<'_>, _state: &mut dyn State, _pod: &Pod, _added: &Pod, _node: &NodeInfo) {}
 
     /// Changes what it remembers as if a pod were removed from a node.
-    fn remove_pod(&self, _cx: Context<'_>, _state: &mut dyn State, _pod: &Pod, _removed: &Pod, _node: &NodeInfo) {}
+    fn remove_pod(
+        &self,
+        _cx: Context<'_>,
+        _state: &mut dyn State,
+        _pod: &Pod,
+        _removed: &Pod,
+        _node: &NodeInfo,
+    ) {
+    }
 
     /// Whether a node will do.
     fn filter(

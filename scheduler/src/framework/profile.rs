@@ -1,8 +1,8 @@
 //! A profile: plugins in their order at each point, and how the points are run.
 
 use super::{
-    Code, Context, CycleState, Diagnosis, MAX_SCORE, POINTS, Plugin, Point, PostFilter, PreBindAction, PreFilter,
-    PreScore, Rejection, Rng,
+    Code, Context, CycleState, Diagnosis, MAX_SCORE, POINTS, Plugin, Point, PostFilter, PreBindAction,
+    PreFilter, PreScore, Rejection, Rng,
 };
 use crate::model::{Pod, Str};
 use crate::snapshot::{NodeInfo, Snapshot};
@@ -195,7 +195,14 @@ impl Profile {
     }
 
     /// Adds a pod to a node in what-if state.
-    pub fn add_pod(&self, cx: Context<'_>, state: &mut CycleState, pod: &Pod, added: &Arc<Pod>, node: &mut NodeInfo) {
+    pub fn add_pod(
+        &self,
+        cx: Context<'_>,
+        state: &mut CycleState,
+        pod: &Pod,
+        added: &Arc<Pod>,
+        node: &mut NodeInfo,
+    ) {
         node.add(added.clone());
         for (i, plugin) in self.at(Point::PreFilter) {
             if let Some(own) = state.filter[i].as_deref_mut() {
@@ -205,7 +212,14 @@ impl Profile {
     }
 
     /// Removes a pod from a node in what-if state.
-    pub fn remove_pod(&self, cx: Context<'_>, state: &mut CycleState, pod: &Pod, removed: &Pod, node: &mut NodeInfo) {
+    pub fn remove_pod(
+        &self,
+        cx: Context<'_>,
+        state: &mut CycleState,
+        pod: &Pod,
+        removed: &Pod,
+        node: &mut NodeInfo,
+    ) {
         node.remove(&removed.uid);
         for (i, plugin) in self.at(Point::PreFilter) {
             if let Some(own) = state.filter[i].as_deref_mut() {
@@ -231,7 +245,9 @@ impl Profile {
         let mut diagnosis = Diagnosis::default();
         let (mut state, only) = match self.pre_filter(cx, pod, &mut diagnosis) {
             Ok(done) => done,
-            Err(rejection) if rejection.code == Code::Error => return Err((Unplaced::Error(rejection), None)),
+            Err(rejection) if rejection.code == Code::Error => {
+                return Err((Unplaced::Error(rejection), None));
+            }
             Err(rejection) => {
                 diagnosis.pre_filter = Some(rejection.message());
                 diagnosis.absent = Some(rejection);
@@ -252,7 +268,11 @@ impl Profile {
             only.map(|names| names.iter().filter_map(|n| cx.snapshot.node(n)).collect());
         let among = limited.as_ref().map_or(total, Vec::len);
         let percentage = self.percentage_of_nodes_to_score.unwrap_or(percentage);
-        let wanted = if self.has(Point::Score) { enough(percentage, among) } else { among.min(1) };
+        let wanted = if self.has(Point::Score) {
+            enough(percentage, among)
+        } else {
+            among.min(1)
+        };
         let mut feasible = Vec::with_capacity(wanted);
         for i in 0..among {
             let at = (*start + i) % among;

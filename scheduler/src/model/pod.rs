@@ -38,7 +38,11 @@ impl Uid {
                 digits += 1;
                 true
             });
-        if usual { Self::Uuid(out) } else { Self::Text(text.into()) }
+        if usual {
+            Self::Uuid(out)
+        } else {
+            Self::Text(text.into())
+        }
     }
 }
 

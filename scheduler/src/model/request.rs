@@ -27,7 +27,9 @@ pub fn requests(spec: &PodSpec, status: Option<&PodStatus>) -> Requests {
 }
 
 fn pod_requests(spec: &PodSpec, status: Option<&PodStatus>, fill: bool) -> Resources {
-    let statuses = status.and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
+    let statuses = status
+        .and_then(|s| s.container_statuses.as_deref())
+        .unwrap_or_default();
     let init_statuses = status
         .and_then(|s| s.init_container_statuses.as_deref())
         .unwrap_or_default();

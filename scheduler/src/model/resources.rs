@@ -64,7 +64,10 @@ impl Resources {
 
     /// The amount of a scalar resource.
     pub fn scalar(&self, name: &Str) -> i64 {
-        self.scalars.iter().find(|(n, _)| n == name).map_or(0, |(_, v)| *v)
+        self.scalars
+            .iter()
+            .find(|(n, _)| n == name)
+            .map_or(0, |(_, v)| *v)
     }
 
     /// The amount of any resource.

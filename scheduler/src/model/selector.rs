@@ -153,7 +153,10 @@ impl NodeTerm {
             labels: compile(term.match_expressions.as_ref())?,
             names: compile(term.match_fields.as_ref())?,
         };
-        term.names.iter().all(|r| r.key == "metadata.name").then_some(term)
+        term.names
+            .iter()
+            .all(|r| r.key == "metadata.name")
+            .then_some(term)
     }
 
     /// Whether a node matches.
@@ -188,7 +191,13 @@ pub struct NodeSelector(Vec<NodeTerm>);
 impl NodeSelector {
     /// From the API's form.
     pub fn new(selector: &core::NodeSelector) -> Self {
-        Self(selector.node_selector_terms.iter().filter_map(NodeTerm::new).collect())
+        Self(
+            selector
+                .node_selector_terms
+                .iter()
+                .filter_map(NodeTerm::new)
+                .collect(),
+        )
     }
 
     /// Whether a node matches.

@@ -212,7 +212,10 @@ impl TemplateSpec {
         let labels = Labels::new(meta.labels.as_ref());
         let wishes = wishes(&namespace, &labels, spec);
         let init = spec.init_containers.iter().flatten();
-        let images = init.clone().chain(&spec.containers).filter_map(|c| c.image.as_deref());
+        let images = init
+            .clone()
+            .chain(&spec.containers)
+            .filter_map(|c| c.image.as_deref());
         let volumes = spec.volumes.iter().flatten();
         let volume_images = volumes.filter_map(|v| v.image.as_ref().and_then(|i| i.reference.as_deref()));
         Self {
@@ -348,11 +351,18 @@ fn host_ports(spec: &core::PodSpec) -> Vec<HostPort> {
         .iter()
         .flatten()
         .filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let ports = sidecars.chain(&spec.containers).flat_map(|c| c.ports.iter().flatten());
+    let ports = sidecars
+        .chain(&spec.containers)
+        .flat_map(|c| c.ports.iter().flatten());
     ports
         .filter(|p| p.host_port.unwrap_or(0) > 0)
         .map(|p| HostPort {
-            ip: Str::new(p.host_ip.as_deref().filter(|ip| !ip.is_empty()).unwrap_or("0.0.0.0")),
+            ip: Str::new(
+                p.host_ip
+                    .as_deref()
+                    .filter(|ip| !ip.is_empty())
+                    .unwrap_or("0.0.0.0"),
+            ),
             protocol: Str::new(p.protocol.as_deref().unwrap_or("TCP")),
             port: p.host_port.unwrap_or(0),
         })
@@ -389,7 +399,10 @@ fn volume(volume: &core::Volume) -> Option<PodVolume> {
             read_only: rbd.read_only.unwrap_or(false),
         });
     }
-    volume.csi.as_ref().map(|csi| PodVolume::Csi(Str::new(&csi.driver)))
+    volume
+        .csi
+        .as_ref()
+        .map(|csi| PodVolume::Csi(Str::new(&csi.driver)))
 }
 
 struct Entry(Arc<Template>);

@@ -141,7 +141,8 @@ impl Volume {
         let meta = &volume.metadata;
         let spec = volume.spec.clone().unwrap_or_default();
         let annotation = |key: &str| meta.annotations.as_ref().and_then(|a| a.get(key));
-        let class = annotation("volume.beta.kubernetes.io/storage-class").or(spec.storage_class_name.as_ref());
+        let class =
+            annotation("volume.beta.kubernetes.io/storage-class").or(spec.storage_class_name.as_ref());
         let phase = volume.status.as_ref().and_then(|s| s.phase.as_deref());
         Self {
             name: Str::new(meta.name.as_deref().unwrap_or_default()),
@@ -270,7 +271,10 @@ impl Capacity {
     /// From the API's object.
     pub fn new(capacity: &storage::CSIStorageCapacity) -> Self {
         let meta = &capacity.metadata;
-        let size = capacity.maximum_volume_size.as_ref().or(capacity.capacity.as_ref());
+        let size = capacity
+            .maximum_volume_size
+            .as_ref()
+            .or(capacity.capacity.as_ref());
         Self {
             key: Str::new(&format!(
                 "{}/{}",

@@ -44,7 +44,10 @@ fn ineligible(cx: Context<'_>, pod: &Pod, diagnosis: &Diagnosis) -> Option<&'sta
         return Some("not eligible due to preemptionPolicy=Never.");
     }
     let info = cx.snapshot.node(pod.nominated.as_ref()?)?;
-    if diagnosis.of(info.slot).is_some_and(|r| r.code == Code::Unresolvable) {
+    if diagnosis
+        .of(info.slot)
+        .is_some_and(|r| r.code == Code::Unresolvable)
+    {
         return None;
     }
     info.pods
@@ -181,12 +184,17 @@ impl Plugin for DefaultPreemption {
         let (mut clean, mut violating) = (Vec::new(), Vec::new());
         for i in 0..hopeful.len() {
             let slot = hopeful[(offset + i) % hopeful.len()];
-            let Some(info) = cx.snapshot.by_slot(slot) else { continue };
+            let Some(info) = cx.snapshot.by_slot(slot) else {
+                continue;
+            };
             match victims_on(cx, profile, state, pod, info) {
                 Ok(candidate) if candidate.victims.is_empty() => {
                     refused.nodes.push((
                         slot,
-                        Rejection::error(format!("expected at least one victim pod on node {:?}", info.name())),
+                        Rejection::error(format!(
+                            "expected at least one victim pod on node {:?}",
+                            info.name()
+                        )),
                     ));
                 }
                 Ok(candidate) if candidate.violations == 0 => clean.push(candidate),
@@ -205,7 +213,9 @@ impl Plugin for DefaultPreemption {
                 message: String::new(),
             },
             None => {
-                refused.absent = Some(Rejection::unresolvable("Preemption is not helpful for scheduling"));
+                refused.absent = Some(Rejection::unresolvable(
+                    "Preemption is not helpful for scheduling",
+                ));
                 PostFilter {
                     nominate: Some(None),
                     victims: Vec::new(),

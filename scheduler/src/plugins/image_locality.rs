@@ -32,7 +32,11 @@ impl Plugin for ImageLocality {
             .map(|image| (image.clone(), f64::from(cx.snapshot.image_nodes(image)) / all))
             .filter(|(_, share)| *share > 0.0)
             .collect();
-        if spread.is_empty() { PreScore::Skip } else { PreScore::Run(Some(Box::new(Spread(spread)))) }
+        if spread.is_empty() {
+            PreScore::Skip
+        } else {
+            PreScore::Run(Some(Box::new(Spread(spread))))
+        }
     }
 
     fn score(&self, _: Context<'_>, state: Option<&dyn State>, pod: &Pod, node: &NodeInfo) -> i64 {

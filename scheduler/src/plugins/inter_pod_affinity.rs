@@ -4,7 +4,8 @@
 
 use super::args::InterPodAffinityArgs;
 use crate::framework::{
-    ClusterEvent, Context, Interest, MAX_SCORE, Plugin, Point, Points, PreFilter, PreScore, Rejection, State, own,
+    ClusterEvent, Context, Interest, MAX_SCORE, Plugin, Point, Points, PreFilter, PreScore, Rejection, State,
+    own,
 };
 use crate::model::{AffinityTerm, Labels, Node, Pod, Str, Template};
 use crate::snapshot::{FastMap, NO_PLACE, NodeInfo, Snapshot, TemplateUse};
@@ -71,7 +72,10 @@ fn matches_all(terms: &[AffinityTerm], snapshot: &Snapshot, template: &Template)
 }
 
 /// The templates that terms may mean: those of the namespaces named, or all when a term chooses namespaces by labels.
-fn candidates<'a>(snapshot: &'a Snapshot, terms: impl Iterator<Item = &'a AffinityTerm>) -> Vec<&'a TemplateUse> {
+fn candidates<'a>(
+    snapshot: &'a Snapshot,
+    terms: impl Iterator<Item = &'a AffinityTerm>,
+) -> Vec<&'a TemplateUse> {
     let nothing = crate::model::Selector::nothing();
     let mut namespaces: Vec<&Str> = Vec::new();
     for term in terms {
@@ -84,7 +88,10 @@ fn candidates<'a>(snapshot: &'a Snapshot, terms: impl Iterator<Item = &'a Affini
             }
         }
     }
-    namespaces.into_iter().flat_map(|n| snapshot.templates_in(n)).collect()
+    namespaces
+        .into_iter()
+        .flat_map(|n| snapshot.templates_in(n))
+        .collect()
 }
 
 fn required(snapshot: &Snapshot, pod: &Pod) -> Required {
@@ -92,7 +99,10 @@ fn required(snapshot: &Snapshot, pod: &Pod) -> Required {
     let wishes = template.wishes();
     let own_labels = snapshot.namespace_labels(&template.namespace);
     let places = |terms: &[AffinityTerm]| -> Vec<Places> {
-        terms.iter().map(|t| Places::new(snapshot, &t.topology_key)).collect()
+        terms
+            .iter()
+            .map(|t| Places::new(snapshot, &t.topology_key))
+            .collect()
     };
     let mut state = Required {
         affinity: places(&wishes.affinity),
@@ -194,7 +204,10 @@ impl InterPodAffinity {
         for other in snapshot.affine_templates() {
             let theirs = other.template.wishes();
             let required = theirs.affinity.iter().map(|t| (t, hard)).filter(|_| hard > 0);
-            let preferred = theirs.preferred_affinity.iter().map(|w| (&w.term, i64::from(w.weight)));
+            let preferred = theirs
+                .preferred_affinity
+                .iter()
+                .map(|w| (&w.term, i64::from(w.weight)));
             let avoided = theirs
                 .preferred_anti_affinity
                 .iter()
@@ -238,11 +251,7 @@ impl Plugin for InterPodAffinity {
             }
             ClusterEvent::PodDeleted(gone) => {
                 all(apart, gone)
-                    || matches_all(
-                        &gone.template.wishes().anti_affinity,
-                        cx.snapshot,
-                        &pod.template,
-                    )
+                    || matches_all(&gone.template.wishes().anti_affinity, cx.snapshot, &pod.template)
             }
             ClusterEvent::NodeAdded(node) => {
                 !apart.is_empty() || near.iter().any(|t| label(node, t).is_some())
@@ -254,10 +263,6 @@ impl Plugin for InterPodAffinity {
             }
             _ => true,
         }
-    }
-
-    fn same_for_template(&self, _: &Template) -> bool {
-        false
     }
 
     fn pre_filter(&self, cx: Context<'_>, pod: &Pod) -> PreFilter {
@@ -276,7 +281,13 @@ impl Plugin for InterPodAffinity {
         shift(cx, state, pod, removed, node.slot, -1);
     }
 
-    fn filter(&self, cx: Context<'_>, state: Option<&dyn State>, _: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        cx: Context<'_>,
+        state: Option<&dyn State>,
+        _: &Pod,
+        info: &NodeInfo,
+    ) -> Result<(), Rejection> {
         let Some(state) = own::<Required>(state) else {
             return Ok(());
         };
@@ -291,7 +302,9 @@ impl Plugin for InterPodAffinity {
             return Err(Rejection::unresolvable("node(s) didn't match pod affinity rules"));
         }
         if state.anti_affinity.iter().any(|p| p.get(snapshot, slot) > 0) {
-            return Err(Rejection::unschedulable("node(s) didn't match pod anti-affinity rules"));
+            return Err(Rejection::unschedulable(
+                "node(s) didn't match pod anti-affinity rules",
+            ));
         }
         if state.existing.values().any(|p| p.get(snapshot, slot) > 0) {
             return Err(Rejection::unschedulable(
@@ -310,7 +323,9 @@ impl Plugin for InterPodAffinity {
     }
 
     fn score(&self, cx: Context<'_>, state: Option<&dyn State>, _: &Pod, info: &NodeInfo) -> i64 {
-        let Some(Preferred(worth)) = own(state) else { return 0 };
+        let Some(Preferred(worth)) = own(state) else {
+            return 0;
+        };
         worth.iter().map(|p| p.get(cx.snapshot, info.slot)).sum()
     }
 

@@ -26,7 +26,11 @@ use crate::framework::MAX_SCORE;
 pub fn normalize(reverse: bool, scores: &mut [i64]) {
     let highest = scores.iter().copied().max().unwrap_or(0);
     for score in scores {
-        let scaled = if highest == 0 { 0 } else { MAX_SCORE * *score / highest };
+        let scaled = if highest == 0 {
+            0
+        } else {
+            MAX_SCORE * *score / highest
+        };
         *score = if reverse { MAX_SCORE - scaled } else { scaled };
     }
 }

@@ -64,7 +64,10 @@ impl Plugin for NodeAffinity {
 
     fn pre_filter(&self, _: Context<'_>, pod: &Pod) -> PreFilter {
         let wishes = pod.template.wishes();
-        if self.added_required.is_none() && wishes.node_affinity.is_none() && wishes.node_labels.is_everything() {
+        if self.added_required.is_none()
+            && wishes.node_affinity.is_none()
+            && wishes.node_labels.is_everything()
+        {
             return PreFilter::Skip;
         }
         let Some(names) = wishes.node_affinity.as_ref().and_then(NodeSelector::names) else {
@@ -79,8 +82,16 @@ impl Plugin for NodeAffinity {
         PreFilter::Only(names, None)
     }
 
-    fn filter(&self, _: Context<'_>, _: Option<&dyn State>, pod: &Pod, node: &NodeInfo) -> Result<(), Rejection> {
-        let Some(node) = &node.node else { return Err(Rejection::unresolvable(REASON)) };
+    fn filter(
+        &self,
+        _: Context<'_>,
+        _: Option<&dyn State>,
+        pod: &Pod,
+        node: &NodeInfo,
+    ) -> Result<(), Rejection> {
+        let Some(node) = &node.node else {
+            return Err(Rejection::unresolvable(REASON));
+        };
         if let Some(added) = &self.added_required
             && !added.matches(&node.name, &node.labels)
         {

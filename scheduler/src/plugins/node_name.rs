@@ -20,11 +20,17 @@ impl Plugin for NodeName {
         Interest::NODE_ADD
     }
 
-    fn filter(&self, _: Context<'_>, _: Option<&dyn State>, pod: &Pod, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: Context<'_>,
+        _: Option<&dyn State>,
+        pod: &Pod,
+        node: &NodeInfo,
+    ) -> Result<(), Rejection> {
         match &pod.node {
-            Some(name) if node.node.as_ref().is_none_or(|n| n.name != *name) => {
-                Err(Rejection::unresolvable("node(s) didn't match the requested node name"))
-            }
+            Some(name) if node.node.as_ref().is_none_or(|n| n.name != *name) => Err(Rejection::unresolvable(
+                "node(s) didn't match the requested node name",
+            )),
             _ => Ok(()),
         }
     }

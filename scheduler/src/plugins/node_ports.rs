@@ -38,9 +38,18 @@ impl Plugin for NodePorts {
         PreFilter::Run(None)
     }
 
-    fn filter(&self, _: Context<'_>, _: Option<&dyn State>, pod: &Pod, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: Context<'_>,
+        _: Option<&dyn State>,
+        pod: &Pod,
+        node: &NodeInfo,
+    ) -> Result<(), Rejection> {
         let wanted = &pod.template.wishes().ports;
-        if wanted.iter().any(|port| node.ports.iter().any(|p| p.conflicts(port))) {
+        if wanted
+            .iter()
+            .any(|port| node.ports.iter().any(|p| p.conflicts(port)))
+        {
             return Err(Rejection::unschedulable(
                 "node(s) didn't have free ports for the requested pod ports",
             ));

@@ -42,7 +42,13 @@ impl Plugin for NodeUnschedulable {
         }
     }
 
-    fn filter(&self, _: Context<'_>, _: Option<&dyn State>, pod: &Pod, node: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: Context<'_>,
+        _: Option<&dyn State>,
+        pod: &Pod,
+        node: &NodeInfo,
+    ) -> Result<(), Rejection> {
         match &node.node {
             Some(node) if allows(node, pod) => Ok(()),
             Some(_) => Err(Rejection::unresolvable("node(s) were unschedulable")),

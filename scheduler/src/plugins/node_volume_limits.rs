@@ -53,7 +53,10 @@ impl Plugin for NodeVolumeLimits {
             }
             ClusterEvent::CsiNode(old, new) => {
                 let limit = |node: &crate::model::volume::CsiNode, driver: &Str| {
-                    node.drivers.iter().find(|(d, _)| d == driver).and_then(|(_, n)| *n)
+                    node.drivers
+                        .iter()
+                        .find(|(d, _)| d == driver)
+                        .and_then(|(_, n)| *n)
                 };
                 old.is_none_or(|old| {
                     new.drivers
@@ -66,10 +69,20 @@ impl Plugin for NodeVolumeLimits {
     }
 
     fn pre_filter(&self, _: Context<'_>, pod: &Pod) -> PreFilter {
-        if pod.claims().next().is_none() { PreFilter::Skip } else { PreFilter::Run(None) }
+        if pod.claims().next().is_none() {
+            PreFilter::Skip
+        } else {
+            PreFilter::Run(None)
+        }
     }
 
-    fn filter(&self, cx: Context<'_>, _: Option<&dyn State>, pod: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        cx: Context<'_>,
+        _: Option<&dyn State>,
+        pod: &Pod,
+        info: &NodeInfo,
+    ) -> Result<(), Rejection> {
         let storage = &cx.snapshot.storage;
         let Some(node) = &info.node else { return Ok(()) };
         let mut new = Attached::new();
@@ -79,7 +92,10 @@ impl Plugin for NodeVolumeLimits {
                 pod.namespace()
             )));
         }
-        let limits = storage.csi_node(&node.name).map(|n| n.drivers.as_slice()).unwrap_or_default();
+        let limits = storage
+            .csi_node(&node.name)
+            .map(|n| n.drivers.as_slice())
+            .unwrap_or_default();
         if new.is_empty() || limits.iter().all(|(_, count)| count.is_none()) {
             return Ok(());
         }
@@ -96,7 +112,10 @@ impl Plugin for NodeVolumeLimits {
             *counts.entry(driver).or_default() += 1;
         }
         let exceeds = new.difference(&attached).any(|(driver, _)| {
-            let limit = limits.iter().find(|(d, _)| d == driver).and_then(|(_, count)| *count);
+            let limit = limits
+                .iter()
+                .find(|(d, _)| d == driver)
+                .and_then(|(_, count)| *count);
             limit.is_some_and(|limit| counts.get(driver).is_some_and(|count| *count > limit))
         });
         if exceeds {

@@ -5,7 +5,8 @@
 
 use super::args::{Defaulting, TopologySpreadArgs};
 use crate::framework::{
-    ClusterEvent, Context, Interest, MAX_SCORE, Plugin, Point, Points, PreFilter, PreScore, Rejection, State, own,
+    ClusterEvent, Context, Interest, MAX_SCORE, Plugin, Point, Points, PreFilter, PreScore, Rejection, State,
+    own,
 };
 use crate::model::node::untolerated;
 use crate::model::template::{Spread, spread};
@@ -46,7 +47,10 @@ impl PodTopologySpread {
             vec![wish(HOSTNAME, 3), wish(ZONE, 5)]
         } else {
             let none = Labels::default();
-            args.default_constraints.iter().map(|c| spread(c, &none)).collect()
+            args.default_constraints
+                .iter()
+                .map(|c| spread(c, &none))
+                .collect()
         };
         Self {
             defaults,
@@ -63,7 +67,11 @@ impl PodTopologySpread {
     fn constraints<'a>(&self, snapshot: &Snapshot, pod: &'a Pod, hard: bool) -> Vec<Cow<'a, Spread>> {
         let given = &pod.template.wishes().spread;
         if !given.is_empty() {
-            return given.iter().filter(|c| c.hard == hard).map(Cow::Borrowed).collect();
+            return given
+                .iter()
+                .filter(|c| c.hard == hard)
+                .map(Cow::Borrowed)
+                .collect();
         }
         if !self.defaults.iter().any(|c| c.hard == hard) {
             return Vec::new();
@@ -163,7 +171,9 @@ impl PodTopologySpread {
             }
             for (slot, count) in matching(snapshot, &constraint, pod.namespace()) {
                 if let Some(Some(sum)) = entry.at.get_mut(topology.of(slot) as usize)
-                    && snapshot.by_slot(slot).is_some_and(|info| allowed(info, &constraint))
+                    && snapshot
+                        .by_slot(slot)
+                        .is_some_and(|info| allowed(info, &constraint))
                 {
                     *sum += count;
                 }
@@ -173,7 +183,15 @@ impl PodTopologySpread {
         Hard { counted, least }
     }
 
-    fn shift(&self, cx: Context<'_>, state: &mut dyn State, pod: &Pod, other: &Pod, info: &NodeInfo, by: i64) {
+    fn shift(
+        &self,
+        cx: Context<'_>,
+        state: &mut dyn State,
+        pod: &Pod,
+        other: &Pod,
+        info: &NodeInfo,
+        by: i64,
+    ) {
         let Some(hard) = state.as_any_mut().downcast_mut::<Hard>() else {
             return;
         };
@@ -217,10 +235,20 @@ struct SoftCounted {
 }
 
 impl PodTopologySpread {
-    fn soft(&self, snapshot: &Snapshot, pod: &Pod, constraints: &[Cow<'_, Spread>], nodes: &[&NodeInfo]) -> Soft {
+    fn soft(
+        &self,
+        snapshot: &Snapshot,
+        pod: &Pod,
+        constraints: &[Cow<'_, Spread>],
+        nodes: &[&NodeInfo],
+    ) -> Soft {
         let require_all = !pod.template.wishes().spread.is_empty() || !self.system;
         let eligible = |info: &NodeInfo| {
-            !require_all || info.node.as_ref().is_some_and(|n| has_all(&n.labels, constraints))
+            !require_all
+                || info
+                    .node
+                    .as_ref()
+                    .is_some_and(|n| has_all(&n.labels, constraints))
         };
         let ignored: AHashSet<u32> = nodes.iter().filter(|n| !eligible(n)).map(|n| n.slot).collect();
         let prepared = constraints.iter().map(|c| {
@@ -297,7 +325,11 @@ impl Plugin for PodTopologySpread {
 
     fn hint(&self, cx: Context<'_>, pod: &Pod, event: &ClusterEvent<'_>) -> bool {
         let constraints = self.constraints(cx.snapshot, pod, true);
-        let selects = |other: &Pod| constraints.iter().any(|c| c.selector.matches(&other.template.labels));
+        let selects = |other: &Pod| {
+            constraints
+                .iter()
+                .any(|c| c.selector.matches(&other.template.labels))
+        };
         let near = |other: &Pod| {
             other.namespace() == pod.namespace() && (other.node.is_some() || other.nominated.is_some())
         };
@@ -323,10 +355,6 @@ impl Plugin for PodTopologySpread {
         }
     }
 
-    fn same_for_template(&self, _: &crate::model::Template) -> bool {
-        false
-    }
-
     fn pre_filter(&self, cx: Context<'_>, pod: &Pod) -> PreFilter {
         let constraints = self.constraints(cx.snapshot, pod, true);
         if constraints.is_empty() {
@@ -343,8 +371,16 @@ impl Plugin for PodTopologySpread {
         self.shift(cx, state, pod, removed, node, -1);
     }
 
-    fn filter(&self, cx: Context<'_>, state: Option<&dyn State>, _: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
-        let Some(hard) = own::<Hard>(state) else { return Ok(()) };
+    fn filter(
+        &self,
+        cx: Context<'_>,
+        state: Option<&dyn State>,
+        _: &Pod,
+        info: &NodeInfo,
+    ) -> Result<(), Rejection> {
+        let Some(hard) = own::<Hard>(state) else {
+            return Ok(());
+        };
         for (entry, least) in hard.counted.iter().zip(&hard.least) {
             let place = cx.snapshot.topology(&entry.constraint.topology_key).of(info.slot);
             if place == NO_PLACE {

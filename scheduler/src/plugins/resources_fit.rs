@@ -21,7 +21,11 @@ pub struct ResourcesFit {
 
 /// Names and weights, with 1 for those that have none.
 pub(super) fn weighted(specs: Vec<ResourceSpec>) -> Vec<(Str, i64)> {
-    let specs = if specs.is_empty() { default_resources() } else { specs };
+    let specs = if specs.is_empty() {
+        default_resources()
+    } else {
+        specs
+    };
     specs
         .iter()
         .map(|s| (Str::new(&s.name), if s.weight == 0 { 1 } else { s.weight }))
@@ -55,7 +59,13 @@ impl ResourcesFit {
                     .any(|g| name.split('/').next() == Some(g.as_str())))
     }
 
-    fn shortages(&self, template: &Template, node: &Node, used: &Resources, pods: usize) -> Option<Rejection> {
+    fn shortages(
+        &self,
+        template: &Template,
+        node: &Node,
+        used: &Resources,
+        pods: usize,
+    ) -> Option<Rejection> {
         let mut reasons: SmallVec<[Cow<'static, str>; 1]> = SmallVec::new();
         let mut code = Code::Unschedulable;
         if i64::try_from(pods).unwrap_or(i64::MAX) >= node.max_pods {
@@ -72,7 +82,9 @@ impl ResourcesFit {
             }
         };
         check(wanted.cpu, have.cpu, used.cpu, &|| "Insufficient cpu".into());
-        check(wanted.memory, have.memory, used.memory, &|| "Insufficient memory".into());
+        check(wanted.memory, have.memory, used.memory, &|| {
+            "Insufficient memory".into()
+        });
         check(wanted.ephemeral, have.ephemeral, used.ephemeral, &|| {
             "Insufficient ephemeral-storage".into()
         });
@@ -158,8 +170,10 @@ impl Plugin for ResourcesFit {
 
     fn hint(&self, _: Context<'_>, pod: &Pod, event: &ClusterEvent<'_>) -> bool {
         let wanted = &pod.template.requests.total;
-        let fits =
-            |node: &Node| self.shortages(&pod.template, node, &Resources::default(), 0).is_none();
+        let fits = |node: &Node| {
+            self.shortages(&pod.template, node, &Resources::default(), 0)
+                .is_none()
+        };
         let any = |before: &Resources, after: &Resources| {
             (wanted.cpu > 0 && after.cpu > before.cpu)
                 || (wanted.memory > 0 && after.memory > before.memory)
@@ -186,7 +200,13 @@ impl Plugin for ResourcesFit {
         PreFilter::Run(None)
     }
 
-    fn filter(&self, _: Context<'_>, _: Option<&dyn State>, pod: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: Context<'_>,
+        _: Option<&dyn State>,
+        pod: &Pod,
+        info: &NodeInfo,
+    ) -> Result<(), Rejection> {
         let Some(node) = &info.node else { return Ok(()) };
         match self.shortages(&pod.template, node, &info.requested, info.pods.len()) {
             None => Ok(()),

@@ -35,8 +35,18 @@ impl Plugin for TaintToleration {
         }
     }
 
-    fn filter(&self, _: Context<'_>, _: Option<&dyn State>, pod: &Pod, node: &NodeInfo) -> Result<(), Rejection> {
-        let taints = node.node.as_ref().map(|n| n.taints.as_slice()).unwrap_or_default();
+    fn filter(
+        &self,
+        _: Context<'_>,
+        _: Option<&dyn State>,
+        pod: &Pod,
+        node: &NodeInfo,
+    ) -> Result<(), Rejection> {
+        let taints = node
+            .node
+            .as_ref()
+            .map(|n| n.taints.as_slice())
+            .unwrap_or_default();
         match untolerated(taints, &pod.template.tolerations) {
             None => Ok(()),
             Some(_) => Err(Rejection::unresolvable("node(s) had untolerated taint(s)")),
@@ -45,15 +55,27 @@ impl Plugin for TaintToleration {
 
     fn pre_score(&self, _: Context<'_>, _: &Pod, nodes: &[&NodeInfo]) -> PreScore {
         let prefers = |node: &&NodeInfo| {
-            let taints = node.node.as_ref().map(|n| n.taints.as_slice()).unwrap_or_default();
+            let taints = node
+                .node
+                .as_ref()
+                .map(|n| n.taints.as_slice())
+                .unwrap_or_default();
             taints.iter().any(|t| t.effect == Effect::PreferNoSchedule)
         };
         // Without such taints all nodes score alike.
-        if nodes.iter().any(prefers) { PreScore::Run(None) } else { PreScore::Skip }
+        if nodes.iter().any(prefers) {
+            PreScore::Run(None)
+        } else {
+            PreScore::Skip
+        }
     }
 
     fn score(&self, _: Context<'_>, _: Option<&dyn State>, pod: &Pod, node: &NodeInfo) -> i64 {
-        let taints = node.node.as_ref().map(|n| n.taints.as_slice()).unwrap_or_default();
+        let taints = node
+            .node
+            .as_ref()
+            .map(|n| n.taints.as_slice())
+            .unwrap_or_default();
         let bad = taints
             .iter()
             .filter(|t| t.effect == Effect::PreferNoSchedule)

@@ -69,7 +69,12 @@ fn claims(storage: &Storage, pod: &Pod) -> Result<Claims, Rejection> {
                 "persistentvolumeclaim \"{name}\" is being deleted"
             )));
         }
-        if ephemeral && claim.owner_pod.as_ref().is_none_or(|uid| **uid != pod.uid.to_string()) {
+        if ephemeral
+            && claim
+                .owner_pod
+                .as_ref()
+                .is_none_or(|uid| **uid != pod.uid.to_string())
+        {
             return Err(Rejection::unresolvable(format!(
                 "PVC {}/{name} was not created for pod {pod} (pod is not owner)",
                 pod.namespace()
@@ -147,7 +152,9 @@ fn provisions(storage: &Storage, claim: &Claim, node: &Node) -> Result<(), &'sta
     if class.provisioner.is_empty() || class.provisioner == "kubernetes.io/no-provisioner" || !here {
         return Err(NOT_BINDABLE);
     }
-    let tells = storage.driver(&class.provisioner).is_some_and(|d| d.storage_capacity);
+    let tells = storage
+        .driver(&class.provisioner)
+        .is_some_and(|d| d.storage_capacity);
     let room = || {
         storage
             .capacities(&class.name)
@@ -237,10 +244,6 @@ impl Plugin for VolumeBinding {
         }
     }
 
-    fn same_for_template(&self, _: &crate::model::Template) -> bool {
-        false
-    }
-
     fn pre_filter(&self, cx: Context<'_>, pod: &Pod) -> PreFilter {
         if pod.claims().next().is_none() {
             return PreFilter::Skip;
@@ -251,7 +254,13 @@ impl Plugin for VolumeBinding {
         }
     }
 
-    fn filter(&self, cx: Context<'_>, state: Option<&dyn State>, _: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        cx: Context<'_>,
+        state: Option<&dyn State>,
+        _: &Pod,
+        info: &NodeInfo,
+    ) -> Result<(), Rejection> {
         match (own::<Claims>(state), &info.node) {
             (Some(claims), Some(node)) => plan(&cx.snapshot.storage, claims, node).map(drop),
             _ => Ok(()),

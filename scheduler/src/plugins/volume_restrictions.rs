@@ -79,9 +79,7 @@ impl Plugin for VolumeRestrictions {
     }
 
     fn interests(&self) -> Interest {
-        Interest::POD_DELETE
-            .and(Interest::NODE_ADD)
-            .and(Interest::CLAIM)
+        Interest::POD_DELETE.and(Interest::NODE_ADD).and(Interest::CLAIM)
     }
 
     fn hint(&self, _: Context<'_>, pod: &Pod, event: &ClusterEvent<'_>) -> bool {
@@ -89,7 +87,9 @@ impl Plugin for VolumeRestrictions {
             ClusterEvent::PodDeleted(gone) => {
                 gone.namespace() == pod.namespace()
                     && (conflicts(&pod.template, &gone.template)
-                        || pod.claims().any(|(name, _)| gone.claims().any(|(other, _)| other == name)))
+                        || pod
+                            .claims()
+                            .any(|(name, _)| gone.claims().any(|(other, _)| other == name)))
             }
             ClusterEvent::Claim(_, claim) => {
                 claim.namespace == *pod.namespace() && pod.claims().any(|(name, _)| name == claim.name)
@@ -139,7 +139,13 @@ impl Plugin for VolumeRestrictions {
         }
     }
 
-    fn filter(&self, _: Context<'_>, state: Option<&dyn State>, pod: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: Context<'_>,
+        state: Option<&dyn State>,
+        pod: &Pod,
+        info: &NodeInfo,
+    ) -> Result<(), Rejection> {
         if info.pods.iter().any(|p| conflicts(&pod.template, &p.template)) {
             return Err(Rejection::unschedulable("node(s) had no available disk"));
         }

@@ -34,7 +34,10 @@ fn zones(volume: &Volume) -> Vec<(Str, Str, Vec<Str>)> {
             let value = volume.labels.get(&key)?;
             // Several zones are joined by two underscores.
             let values: Vec<Str> = value.split("__").map(|v| Str::new(v.trim())).collect();
-            values.iter().all(|v| !v.is_empty()).then_some((key, today, values))
+            values
+                .iter()
+                .all(|v| !v.is_empty())
+                .then_some((key, today, values))
         })
         .collect()
 }
@@ -114,7 +117,13 @@ impl Plugin for VolumeZone {
         }
     }
 
-    fn filter(&self, _: Context<'_>, state: Option<&dyn State>, _: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
+    fn filter(
+        &self,
+        _: Context<'_>,
+        state: Option<&dyn State>,
+        _: &Pod,
+        info: &NodeInfo,
+    ) -> Result<(), Rejection> {
         let (Some(Zones(zones)), Some(node)) = (own(state), &info.node) else {
             return Ok(());
         };

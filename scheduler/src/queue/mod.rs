@@ -4,7 +4,6 @@
 //! earlier when nothing is active), *unschedulable* (until an event may help it, or five minutes have passed), *gated* (a plugin holds it back).
 //! No clock of its own: every method takes `now`, in milliseconds since some start.
 
-
 use crate::framework::Interest;
 use crate::model::{Pod, Str, Uid};
 use ahash::AHashMap;
@@ -171,7 +170,11 @@ impl Queue {
 
     /// How long a pod pauses.
     fn pause(&self, waiting: &Waiting) -> Millis {
-        let times = if waiting.errors > 0 { waiting.errors } else { waiting.unschedulable };
+        let times = if waiting.errors > 0 {
+            waiting.errors
+        } else {
+            waiting.unschedulable
+        };
         if times == 0 {
             return 0;
         }
@@ -213,8 +216,7 @@ impl Queue {
     pub fn gate(&mut self, waiting: Waiting) {
         self.take(&waiting.pod.uid);
         self.depths.gated += 1;
-        self.pods
-            .insert(waiting.pod.uid.clone(), (waiting, Place::Gated));
+        self.pods.insert(waiting.pod.uid.clone(), (waiting, Place::Gated));
     }
 
     /// Puts a pod aside for which no node would do.
@@ -288,7 +290,8 @@ impl Queue {
     pub fn pop(&mut self, now: Millis) -> Option<Waiting> {
         self.wake(now);
         while let Some(turn) = self.active.pop() {
-            let current = matches!(self.pods.get(&turn.uid), Some((_, Place::Active(order))) if *order == turn.order);
+            let current =
+                matches!(self.pods.get(&turn.uid), Some((_, Place::Active(order))) if *order == turn.order);
             if current {
                 return self.popped(&turn.uid, now);
             }
@@ -310,7 +313,11 @@ impl Queue {
 
     /// Activates pods whose pause is over, and lets out those that have been aside for too long.
     pub fn wake(&mut self, now: Millis) {
-        while let Some((_, uid)) = self.backoff.first_key_value().filter(|((until, _), _)| *until <= now) {
+        while let Some((_, uid)) = self
+            .backoff
+            .first_key_value()
+            .filter(|((until, _), _)| *until <= now)
+        {
             let uid = uid.clone();
             if let Some(waiting) = self.take(&uid) {
                 self.activate(waiting, now);

@@ -6,15 +6,15 @@ use crate::model::volume::Claim;
 use crate::model::{Pod, Str};
 use crate::scheduler::{Binding, Bound, Failure};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, Time};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use rutter_client::events::{EventType, Recorder};
 use serde_json::json;
-use std::time::Duration;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::time::Duration;
 
 /// Writes what was decided.
 #[derive(Clone)]

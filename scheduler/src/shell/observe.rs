@@ -32,7 +32,13 @@ pub trait Kept: Debug + Send + Sync + 'static {
     /// Trims.
     fn keep(raw: &Self::Raw) -> Self;
     /// Tells the scheduler.
-    fn observe(scheduler: &mut Scheduler, key: &Key, old: Option<&Arc<Self>>, new: Option<&Arc<Self>>, now: Millis);
+    fn observe(
+        scheduler: &mut Scheduler,
+        key: &Key,
+        old: Option<&Arc<Self>>,
+        new: Option<&Arc<Self>>,
+        now: Millis,
+    );
 }
 
 /// Namespace and name of what changed.
@@ -135,9 +141,7 @@ impl Observer {
             informers: Vec::new(),
         };
         let all = watcher::Config::default().any_semantic();
-        let unfinished = all
-            .clone()
-            .fields("status.phase!=Succeeded,status.phase!=Failed");
+        let unfinished = all.clone().fields("status.phase!=Succeeded,status.phase!=Failed");
         // Pods last: what they refer to is known by then as a rule.
         observer.watch::<Namespace>(client, &all);
         observer.watch::<Node>(client, &all);
@@ -185,7 +189,13 @@ impl Kept for Pod {
         Self::new(raw)
     }
 
-    fn observe(scheduler: &mut Scheduler, _: &Key, old: Option<&Arc<Self>>, new: Option<&Arc<Self>>, now: Millis) {
+    fn observe(
+        scheduler: &mut Scheduler,
+        _: &Key,
+        old: Option<&Arc<Self>>,
+        new: Option<&Arc<Self>>,
+        now: Millis,
+    ) {
         if let Some(last) = old.or(new) {
             scheduler.pod_changed(last, new.cloned(), now);
         }
@@ -199,7 +209,13 @@ impl Kept for Node {
         Self::new(raw)
     }
 
-    fn observe(scheduler: &mut Scheduler, _: &Key, old: Option<&Arc<Self>>, new: Option<&Arc<Self>>, now: Millis) {
+    fn observe(
+        scheduler: &mut Scheduler,
+        _: &Key,
+        old: Option<&Arc<Self>>,
+        new: Option<&Arc<Self>>,
+        now: Millis,
+    ) {
         scheduler.node_changed(old.cloned(), new.cloned(), now);
     }
 }
@@ -215,9 +231,15 @@ impl Kept for Namespace {
         Self(Labels::new(raw.metadata.labels.as_ref()))
     }
 
-    fn observe(scheduler: &mut Scheduler, key: &Key, _: Option<&Arc<Self>>, new: Option<&Arc<Self>>, _: Millis) {
+    fn observe(
+        scheduler: &mut Scheduler,
+        key: &Key,
+        _: Option<&Arc<Self>>,
+        new: Option<&Arc<Self>>,
+        _: Millis,
+    ) {
         let labels = new.map(|n| n.0.clone());
-        scheduler.snapshot.set_namespace(key.name.clone(), labels);
+        scheduler.snapshot_mut().set_namespace(key.name.clone(), labels);
     }
 }
 
@@ -232,9 +254,15 @@ impl Kept for Service {
         Self(Labels::new(raw.spec.as_ref().and_then(|s| s.selector.as_ref())))
     }
 
-    fn observe(scheduler: &mut Scheduler, key: &Key, _: Option<&Arc<Self>>, new: Option<&Arc<Self>>, _: Millis) {
+    fn observe(
+        scheduler: &mut Scheduler,
+        key: &Key,
+        _: Option<&Arc<Self>>,
+        new: Option<&Arc<Self>>,
+        _: Millis,
+    ) {
         let selector = new.map(|s| s.0.clone());
-        let owners = &mut scheduler.snapshot.owners;
+        let owners = &mut scheduler.snapshot_mut().owners;
         owners.set_service(key.namespace.clone(), key.name.clone(), selector);
     }
 }
@@ -261,16 +289,19 @@ macro_rules! controller {
             ) {
                 let selectors = new.map(|c| c.0.clone());
                 let (namespace, name) = (key.namespace.clone(), key.name.clone());
-                let owners = &mut scheduler.snapshot.owners;
+                let owners = &mut scheduler.snapshot_mut().owners;
                 owners.set_controller(OwnerKind::$kind, namespace, name, selectors);
             }
         }
     };
 }
 
-controller!(Replication, core::ReplicationController, ReplicationController, |raw| {
-    OwnerSelectors::Map(Labels::new(raw.spec.as_ref().and_then(|s| s.selector.as_ref())))
-});
+controller!(
+    Replication,
+    core::ReplicationController,
+    ReplicationController,
+    |raw| { OwnerSelectors::Map(Labels::new(raw.spec.as_ref().and_then(|s| s.selector.as_ref()))) }
+);
 controller!(ReplicaSet, apps::ReplicaSet, ReplicaSet, |raw| {
     OwnerSelectors::Selector(Selector::new(raw.spec.as_ref().map(|s| &s.selector)))
 });
@@ -288,18 +319,31 @@ impl Kept for Budget {
             raw.metadata.namespace.as_deref().unwrap_or_default(),
             raw.spec.as_ref().and_then(|s| s.selector.as_ref()),
             status.map_or(0, |s| s.disruptions_allowed.unwrap_or(0)),
-            disrupted.into_iter().flat_map(|d| d.keys()).map(Str::from).collect(),
+            disrupted
+                .into_iter()
+                .flat_map(|d| d.keys())
+                .map(Str::from)
+                .collect(),
         )
     }
 
-    fn observe(scheduler: &mut Scheduler, key: &Key, _: Option<&Arc<Self>>, new: Option<&Arc<Self>>, _: Millis) {
+    fn observe(
+        scheduler: &mut Scheduler,
+        key: &Key,
+        _: Option<&Arc<Self>>,
+        new: Option<&Arc<Self>>,
+        _: Millis,
+    ) {
         let key = (key.namespace.clone(), key.name.clone());
         match new {
             Some(budget) => {
-                scheduler.snapshot.budgets.insert(key, budget.as_ref().clone());
+                scheduler
+                    .snapshot_mut()
+                    .budgets
+                    .insert(key, budget.as_ref().clone());
             }
             None => {
-                scheduler.snapshot.budgets.swap_remove(&key);
+                scheduler.snapshot_mut().budgets.swap_remove(&key);
             }
         }
     }
@@ -323,7 +367,7 @@ macro_rules! stored {
             ) {
                 let set: fn(&mut crate::snapshot::Storage, &Key, Option<$name>) = $set;
                 let value = new.map(|v| v.as_ref().clone());
-                set(&mut scheduler.snapshot.storage, key, value);
+                set(&mut scheduler.snapshot_mut().storage, key, value);
                 if let Some(new) = new
                     && old != Some(new)
                 {
@@ -338,10 +382,14 @@ macro_rules! stored {
 stored!(Claim, core::PersistentVolumeClaim, Claim, |s, key, v| {
     s.set_claim((key.namespace.clone(), key.name.clone()), v);
 });
-stored!(Volume, core::PersistentVolume, Volume, |s, key, v| s.set_volume(key.name.clone(), v));
-stored!(Class, storage::StorageClass, Class, |s, key, v| s.set_class(key.name.clone(), v));
-stored!(CsiNode, storage::CSINode, CsiNode, |s, key, v| s.set_csi_node(key.name.clone(), v));
-stored!(CsiDriver, storage::CSIDriver, CsiDriver, |s, key, v| s.set_driver(key.name.clone(), v));
+stored!(Volume, core::PersistentVolume, Volume, |s, key, v| s
+    .set_volume(key.name.clone(), v));
+stored!(Class, storage::StorageClass, Class, |s, key, v| s
+    .set_class(key.name.clone(), v));
+stored!(CsiNode, storage::CSINode, CsiNode, |s, key, v| s
+    .set_csi_node(key.name.clone(), v));
+stored!(CsiDriver, storage::CSIDriver, CsiDriver, |s, key, v| s
+    .set_driver(key.name.clone(), v));
 stored!(Capacity, storage::CSIStorageCapacity, Capacity, |s, key, v| {
     s.set_capacity(Str::new(&format!("{}/{}", key.namespace, key.name)), v);
 });
@@ -363,9 +411,15 @@ impl Kept for Attachment {
         }
     }
 
-    fn observe(scheduler: &mut Scheduler, key: &Key, old: Option<&Arc<Self>>, new: Option<&Arc<Self>>, now: Millis) {
+    fn observe(
+        scheduler: &mut Scheduler,
+        key: &Key,
+        old: Option<&Arc<Self>>,
+        new: Option<&Arc<Self>>,
+        now: Millis,
+    ) {
         let attached = new.and_then(|a| Some((a.node.clone(), a.volume.clone()?)));
-        let storage = &mut scheduler.snapshot.storage;
+        let storage = &mut scheduler.snapshot_mut().storage;
         storage.set_attachment(key.name.clone(), attached);
         if let (Some(old), None) = (old, new) {
             scheduler.event(&ClusterEvent::Detached(&old.node), now);

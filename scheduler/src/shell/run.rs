@@ -111,7 +111,14 @@ pub async fn run(mut args: Args) -> anyhow::Result<()> {
     let client = args.connection.client("rutter-scheduler").await?;
     let health = Health::new();
     let synced = health.ready_flag("informers-synced");
-    component::serve(&args.serving, args.secure_port, health, Some(client.clone()), stop.clone()).await?;
+    component::serve(
+        &args.serving,
+        args.secure_port,
+        health,
+        Some(client.clone()),
+        stop.clone(),
+    )
+    .await?;
 
     let mut observer = Observer::start(&client);
     tokio::select! {
@@ -119,7 +126,11 @@ pub async fn run(mut args: Args) -> anyhow::Result<()> {
         () = stop.cancelled() => return Ok(()),
     }
     let scheduler = Scheduler::new(profiles, settings, rand::random());
-    let edge = Edge::new(Actor::new(client.clone(), "default-scheduler"), scheduler, observer);
+    let edge = Edge::new(
+        Actor::new(client.clone(), "default-scheduler"),
+        scheduler,
+        observer,
+    );
     if !args.election.leader_elect {
         edge.run(stop, None).await;
         return Ok(());
@@ -201,16 +212,20 @@ impl Edge {
                 return;
             }
             let now = self.now();
-            let busy = leads
-                && !stop.is_cancelled()
-                && self.writes < WRITES_MAX
-                && self.scheduler.is_ready(now);
+            let busy =
+                leads && !stop.is_cancelled() && self.writes < WRITES_MAX && self.scheduler.is_ready(now);
             if busy {
                 tokio::task::yield_now().await;
                 continue;
             }
             let wake = self.epoch
-                + Duration::from_millis(self.scheduler.queue().next_wake().unwrap_or(now + 60_000).max(now + 1));
+                + Duration::from_millis(
+                    self.scheduler
+                        .queue()
+                        .next_wake()
+                        .unwrap_or(now + 60_000)
+                        .max(now + 1),
+                );
             let led = async {
                 match &lead {
                     Some(lead) if !leads => lead.cancelled().await,
@@ -249,7 +264,9 @@ impl Edge {
         let Some(decision) = self.scheduler.decide(self.now()) else {
             return false;
         };
-        metrics().algorithm_duration.observe(began.elapsed().as_secs_f64());
+        metrics()
+            .algorithm_duration
+            .observe(began.elapsed().as_secs_f64());
         self.write(decision, began);
         true
     }
@@ -275,7 +292,11 @@ impl Edge {
                 });
             }
             Decision::Fail(failure) => {
-                let result = if failure.reason == "Unschedulable" { "unschedulable" } else { "error" };
+                let result = if failure.reason == "Unschedulable" {
+                    "unschedulable"
+                } else {
+                    "error"
+                };
                 let profile = failure.pod.template.scheduler_name.as_str();
                 observe_attempt(result, profile, began);
                 if failure.preemption_tried {
@@ -319,8 +340,8 @@ impl Edge {
             metrics.incoming.with_label_values(&[queue, event]).inc_by(count);
         }
         for (kind, size) in [
-            ("nodes", self.scheduler.snapshot.len()),
-            ("pods", self.scheduler.snapshot.pod_count()),
+            ("nodes", self.scheduler.snapshot().len()),
+            ("pods", self.scheduler.snapshot().pod_count()),
             ("assumed_pods", self.scheduler.assumed()),
         ] {
             let size = i64::try_from(size).unwrap_or(i64::MAX);

@@ -113,7 +113,9 @@ impl Snapshot {
 
     /// Takes a node out. Its pods stay known until they are removed, too.
     pub fn remove_node(&mut self, name: &Str) {
-        let Some(&slot) = self.by_name.get(name) else { return };
+        let Some(&slot) = self.by_name.get(name) else {
+            return;
+        };
         let generation = self.tick();
         self.order_stale = true;
         for topology in self.topologies.values_mut() {
@@ -289,7 +291,10 @@ impl Snapshot {
 
     /// The templates in use in a namespace, and where.
     pub fn templates_in(&self, namespace: &Str) -> impl Iterator<Item = &TemplateUse> {
-        self.uses.get(namespace).into_iter().flat_map(|uses| uses.values())
+        self.uses
+            .get(namespace)
+            .into_iter()
+            .flat_map(|uses| uses.values())
     }
 
     /// All templates in use, and where.

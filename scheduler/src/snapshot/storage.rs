@@ -43,9 +43,7 @@ impl Storage {
 
     /// A volume, as assumed or as seen.
     pub fn volume(&self, name: &Str) -> Option<&Arc<Volume>> {
-        self.assumed_volumes
-            .get(name)
-            .or_else(|| self.volumes.get(name))
+        self.assumed_volumes.get(name).or_else(|| self.volumes.get(name))
     }
 
     /// All volumes of a class.

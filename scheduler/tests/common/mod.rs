@@ -71,12 +71,17 @@ pub(crate) struct Cluster(pub(crate) Scheduler);
 impl Cluster {
     /// With the default profile.
     pub(crate) fn new() -> Self {
-        Self(Scheduler::new(vec![default_profile().unwrap()], Settings::default(), 7))
+        Self(Scheduler::new(
+            vec![default_profile().unwrap()],
+            Settings::default(),
+            7,
+        ))
     }
 
     /// With a configuration's profiles, given as the profiles' YAML.
     pub(crate) fn configured(rest: &str) -> Self {
-        let text = format!("apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n{rest}");
+        let text =
+            format!("apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n{rest}");
         let config = Configuration::parse(&text).unwrap();
         Self(Scheduler::new(profiles(&config).unwrap(), config.settings(), 7))
     }
@@ -106,44 +111,59 @@ impl Cluster {
 
     pub(crate) fn namespace(mut self, name: &str, labels: &[(&str, &str)]) -> Self {
         let labels = rutter_scheduler::model::Labels::of(labels);
-        self.0.snapshot.set_namespace(Str::new(name), Some(labels));
+        self.0.snapshot_mut().set_namespace(Str::new(name), Some(labels));
         self
     }
 
     pub(crate) fn claim(mut self, object: Value) -> Self {
         let claim = Claim::new(&serde_json::from_value(with_namespace(object)).unwrap());
         let key = (claim.namespace.clone(), claim.name.clone());
-        self.0.snapshot.storage.set_claim(key, Some(claim));
+        self.0.snapshot_mut().storage.set_claim(key, Some(claim));
         self
     }
 
     pub(crate) fn volume(mut self, object: Value) -> Self {
         let volume = Volume::new(&serde_json::from_value(object).unwrap());
-        self.0.snapshot.storage.set_volume(volume.name.clone(), Some(volume));
+        self.0
+            .snapshot_mut()
+            .storage
+            .set_volume(volume.name.clone(), Some(volume));
         self
     }
 
     pub(crate) fn class(mut self, object: Value) -> Self {
         let class = Class::new(&serde_json::from_value(object).unwrap());
-        self.0.snapshot.storage.set_class(class.name.clone(), Some(class));
+        self.0
+            .snapshot_mut()
+            .storage
+            .set_class(class.name.clone(), Some(class));
         self
     }
 
     pub(crate) fn csi_node(mut self, object: Value) -> Self {
         let node = CsiNode::new(&serde_json::from_value(object).unwrap());
-        self.0.snapshot.storage.set_csi_node(node.name.clone(), Some(node));
+        self.0
+            .snapshot_mut()
+            .storage
+            .set_csi_node(node.name.clone(), Some(node));
         self
     }
 
     pub(crate) fn csi_driver(mut self, object: Value) -> Self {
         let driver = CsiDriver::new(&serde_json::from_value(object).unwrap());
-        self.0.snapshot.storage.set_driver(driver.name.clone(), Some(driver));
+        self.0
+            .snapshot_mut()
+            .storage
+            .set_driver(driver.name.clone(), Some(driver));
         self
     }
 
     pub(crate) fn capacity(mut self, object: Value) -> Self {
         let capacity = Capacity::new(&serde_json::from_value(with_namespace(object)).unwrap());
-        self.0.snapshot.storage.set_capacity(capacity.key.clone(), Some(capacity));
+        self.0
+            .snapshot_mut()
+            .storage
+            .set_capacity(capacity.key.clone(), Some(capacity));
         self
     }
 
@@ -179,4 +199,5 @@ fn with_namespace(mut object: Value) -> Value {
 }
 
 /// What is said when nothing would help.
-pub(crate) const UNHELPFUL: &str = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+pub(crate) const UNHELPFUL: &str =
+    "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
