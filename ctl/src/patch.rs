@@ -216,6 +216,76 @@ pub fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
+/// Applies a strategic merge patch: lists merge by the keys that the schema names.
+pub fn strategic(target: &mut Value, patch: &Value, schema: Option<Schema<'_>>) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if patch.get("$patch").is_some_and(|p| p == "replace") || !target.is_object() {
+        *target = json!({});
+    }
+    let Some(map) = target.as_object_mut() else { return };
+    if let Some(Value::Array(keep)) = patch.get("$retainKeys") {
+        map.retain(|k, _| keep.iter().any(|x| x == k));
+    }
+    for (key, value) in patch {
+        if key.starts_with('$') {
+            if let Some(field) = key.strip_prefix("$deleteFromPrimitiveList/")
+                && let (Some(list), Some(gone)) = (map.get_mut(field).and_then(Value::as_array_mut), value.as_array())
+            {
+                list.retain(|v| !gone.contains(v));
+            }
+            continue;
+        }
+        let field = schema.and_then(|s| s.field(key));
+        match value {
+            Value::Null => {
+                map.remove(key);
+            }
+            Value::Object(_) => strategic(map.entry(key.clone()).or_insert_with(|| json!({})), value, field),
+            Value::Array(wanted) if field.is_some_and(|f| f.strategy("merge")) => {
+                let list = map.entry(key.clone()).or_insert_with(|| json!([]));
+                if let Some(list) = list.as_array_mut() {
+                    merge_list(list, wanted, field);
+                }
+            }
+            other => {
+                map.insert(key.clone(), other.clone());
+            }
+        }
+    }
+}
+
+fn merge_list(list: &mut Vec<Value>, wanted: &[Value], field: Option<Schema<'_>>) {
+    if wanted.iter().any(|i| i["$patch"] == "replace") {
+        *list = wanted.iter().filter(|i| i["$patch"] != "replace").cloned().collect();
+        return;
+    }
+    let Some(key) = field.and_then(Schema::merge_key) else {
+        for item in wanted {
+            if !list.contains(item) {
+                list.push(item.clone());
+            }
+        }
+        return;
+    };
+    let items = field.and_then(Schema::items);
+    for item in wanted {
+        let at = list.iter().position(|i| i[key] == item[key]);
+        if item["$patch"] == "delete" {
+            if let Some(at) = at {
+                list.remove(at);
+            }
+            continue;
+        }
+        match at.and_then(|at| list.get_mut(at)) {
+            Some(live) => strategic(live, item, items),
+            None => list.push(item.clone()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,6 +354,16 @@ mod tests {
             patch(json!(null), json!({"strategy": {"type": "R"}}), json!({"strategy": {"type": "U", "rolling": {"x": 1}}})),
             json!({"strategy": {"type": "R", "$retainKeys": ["type"]}})
         );
+    }
+
+    #[test]
+    fn strategic_patches_apply() {
+        let document = document();
+        let node = json!({"$ref": "#/components/schemas/Pod"});
+        let mut target = json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}], "finalizers": ["x"]});
+        let body = json!({"containers": [{"name": "a", "image": "2"}, {"name": "b", "$patch": "delete"}, {"name": "c"}], "finalizers": ["y"]});
+        strategic(&mut target, &body, Some(Schema::new(&document, &node)));
+        assert_eq!(target, json!({"containers": [{"name": "a", "image": "2"}, {"name": "c"}], "finalizers": ["x", "y"]}));
     }
 
     #[test]

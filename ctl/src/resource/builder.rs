@@ -99,6 +99,12 @@ impl Query {
         }
     }
 
+    /// With these arguments.
+    pub fn args_of(mut self, args: &[&str]) -> Self {
+        self.args = args.iter().map(|a| (*a).to_owned()).collect();
+        self
+    }
+
     /// Whether manifests are named.
     pub fn has_files(&self) -> bool {
         !self.filenames.is_empty() || !self.kustomize.is_empty()

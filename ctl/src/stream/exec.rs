@@ -1,0 +1,230 @@
+//! Running in a container: standard streams, the terminal's size and the exit code over one WebSocket.
+
+use super::terminal::{self, Raw};
+use super::{Socket, V4, V5, broken, connect};
+use crate::error::{Error, Result};
+use crate::rest::Rest;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream::SplitSink;
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+const CLOSE: u8 = 255;
+
+/// Where bytes for the container's standard input come from.
+pub enum Input {
+    /// Nowhere.
+    None,
+    /// This process's standard input.
+    Stdin,
+    /// From a channel; its end is the input's end.
+    Channel(mpsc::Receiver<Bytes>),
+}
+
+/// Where the container's standard output goes.
+pub enum Output {
+    /// This process's.
+    Stdout,
+    /// Into a channel.
+    Channel(mpsc::Sender<Bytes>),
+}
+
+/// One session.
+pub struct Session {
+    /// Input.
+    pub input: Input,
+    /// Output.
+    pub output: Output,
+    /// A terminal on the other side.
+    pub tty: bool,
+}
+
+impl Session {
+    /// With this process's streams.
+    pub fn local(stdin: bool, tty: bool) -> Self {
+        Self {
+            input: if stdin { Input::Stdin } else { Input::None },
+            output: Output::Stdout,
+            tty,
+        }
+    }
+
+    /// Runs to the end; a command's failure is an error with its exit code.
+    pub async fn run(self, rest: &Rest, path: &str) -> Result<()> {
+        let (socket, protocol) = connect(rest, path, &format!("{V5},{V4}")).await?;
+        let raw = if self.tty && matches!(self.input, Input::Stdin) { Raw::enter() } else { None };
+        let outcome = self.streams(socket, protocol == V5).await;
+        drop(raw);
+        outcome
+    }
+
+    async fn streams(self, socket: Socket, can_close: bool) -> Result<()> {
+        let (sink, mut stream) = socket.split();
+        let (to_sink, queue) = mpsc::channel::<Message>(8);
+        let writer = tokio::task::spawn_local(write(sink, queue));
+        let mut helpers = Vec::new();
+        match self.input {
+            Input::None => {}
+            Input::Stdin => helpers.push(tokio::task::spawn_local(pump(stdin(), to_sink.clone(), can_close))),
+            Input::Channel(from) => helpers.push(tokio::task::spawn_local(pump(from, to_sink.clone(), can_close))),
+        }
+        if self.tty {
+            helpers.push(tokio::task::spawn_local(sizes(to_sink.clone())));
+        }
+        let mut status: Option<Value> = None;
+        let outcome = loop {
+            match stream.next().await {
+                Some(Ok(Message::Binary(data))) => match (data.first().copied(), data.slice(data.len().min(1)..)) {
+                    (Some(STDOUT), rest) if !rest.is_empty() => match &self.output {
+                        Output::Stdout => crate::out::bytes(&rest),
+                        Output::Channel(to) => {
+                            if to.send(rest).await.is_err() {
+                                break Ok(());
+                            }
+                        }
+                    },
+                    (Some(STDERR), rest) => {
+                        let mut err = std::io::stderr().lock();
+                        // There is nobody left to tell about it.
+                        let _ = err.write_all(&rest).and_then(|()| err.flush());
+                    }
+                    (Some(ERROR), rest) if !rest.is_empty() => {
+                        status = Some(
+                            serde_json::from_slice(&rest)
+                                .unwrap_or_else(|_| json!({"status": "Failure", "message": String::from_utf8_lossy(&rest)})),
+                        );
+                    }
+                    _ => {}
+                },
+                Some(Ok(Message::Ping(data))) => {
+                    // The writer being gone ends the loop by itself.
+                    let _ = to_sink.send(Message::Pong(data)).await;
+                }
+                Some(Ok(Message::Close(_))) | None => break Ok(()),
+                Some(Ok(_)) => {}
+                Some(Err(e)) if status.is_some() => {
+                    let _ = e;
+                    break Ok(());
+                }
+                Some(Err(e)) => break Err(broken(&e)),
+            }
+        };
+        for helper in helpers {
+            helper.abort();
+        }
+        writer.abort();
+        outcome?;
+        status.map_or(Ok(()), |s| result(&s))
+    }
+}
+
+/// What the final status means.
+fn result(status: &Value) -> Result<()> {
+    if status["status"] == "Success" {
+        return Ok(());
+    }
+    let message = status["message"].as_str().unwrap_or("").to_owned();
+    if status["reason"] == "NonZeroExitCode" {
+        for cause in status["details"]["causes"].as_array().into_iter().flatten() {
+            if cause["reason"] == "ExitCode"
+                && let Some(code) = cause["message"].as_str().and_then(|m| m.parse::<i32>().ok())
+            {
+                return Err(Error::Code(code, format!("command terminated with exit code {code}")));
+            }
+        }
+    }
+    Err(Error::new(message))
+}
+
+async fn write(mut sink: SplitSink<Socket, Message>, mut queue: mpsc::Receiver<Message>) {
+    while let Some(message) = queue.recv().await {
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn frame(channel: u8, data: &[u8]) -> Message {
+    let mut out = BytesMut::with_capacity(data.len() + 1);
+    out.put_u8(channel);
+    out.put_slice(data);
+    Message::Binary(out.freeze())
+}
+
+/// Passes input on; its end closes the channel where the protocol can.
+async fn pump(mut from: mpsc::Receiver<Bytes>, to: mpsc::Sender<Message>, can_close: bool) {
+    while let Some(data) = from.recv().await {
+        if to.send(frame(STDIN, &data)).await.is_err() {
+            return;
+        }
+    }
+    if can_close {
+        // If the other side is gone already, there is nothing to close.
+        let _ = to.send(frame(CLOSE, &[STDIN])).await;
+    }
+}
+
+/// Standard input, read by a thread of its own as it can't be awaited.
+fn stdin() -> mpsc::Receiver<Bytes> {
+    let (to, from) = mpsc::channel(8);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0u8; 32 * 1024];
+        let mut input = std::io::stdin().lock();
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(n) => {
+                    let data = Bytes::copy_from_slice(buffer.get(..n).unwrap_or(&[]));
+                    if to.blocking_send(data).is_err() {
+                        return;
+                    }
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    });
+    from
+}
+
+/// Tells the terminal's size now and whenever it changes.
+async fn sizes(to: mpsc::Sender<Message>) {
+    let Ok(mut changes) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change()) else {
+        return;
+    };
+    loop {
+        if let Some((width, height)) = terminal::size() {
+            let text = json!({"Width": width, "Height": height}).to_string();
+            if to.send(frame(RESIZE, text.as_bytes())).await.is_err() {
+                return;
+            }
+        }
+        if changes.recv().await.is_none() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_comes_from_the_status() {
+        assert!(result(&json!({"status": "Success"})).is_ok());
+        let failed = json!({"status": "Failure", "reason": "NonZeroExitCode", "message": "command terminated with non-zero exit code",
+            "details": {"causes": [{"reason": "ExitCode", "message": "3"}]}});
+        let e = result(&failed).unwrap_err();
+        assert_eq!((e.code(), e.report()), (3, "command terminated with exit code 3".to_owned()));
+        let e = result(&json!({"status": "Failure", "message": "boom"})).unwrap_err();
+        assert_eq!((e.code(), e.report()), (1, "error: boom".to_owned()));
+    }
+}
