@@ -25,7 +25,9 @@ const COMPRESS_FROM: usize = 128 * 1024;
 
 /// A body of bytes at hand.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// A body that comes bit by bit.
@@ -88,7 +90,12 @@ pub fn object(
     types: &Types,
     type_name: &str,
 ) -> Response<Body> {
-    parts_of(status, accept.format.media_type(), vec![encode(value, accept, types, type_name)], accept.gzip)
+    parts_of(
+        status,
+        accept.format.media_type(),
+        vec![encode(value, accept, types, type_name)],
+        accept.gzip,
+    )
 }
 
 /// An object's bytes in a format.

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use rutter_api::object::ObjectExt;
 use rutter_api::{GroupResource, ObjectReader, Resource, Scheme, StatusError, Value};
-use rutter_storage::cache::{DecodeError, Decoder, Entry, Index, Interner, WatchCache, splice_resource_version};
+use rutter_storage::cache::{
+    DecodeError, Decoder, Entry, Index, Interner, WatchCache, splice_resource_version,
+};
 use rutter_storage::{Engine, Revision};
 use std::sync::Arc;
 
@@ -19,7 +21,9 @@ impl Folders {
     pub fn of(scheme: &Scheme) -> Self {
         let mut folders: HashMap<String, Arc<Resource>> = HashMap::default();
         for resource in scheme.iter() {
-            let Some(prefix) = &resource.storage_prefix else { continue };
+            let Some(prefix) = &resource.storage_prefix else {
+                continue;
+            };
             let stored = resource.group_version == resource.storage_version;
             if stored || !folders.contains_key(&**prefix) {
                 folders.insert(prefix.clone().into_owned(), resource.clone());
@@ -71,8 +75,12 @@ impl Decoder for ObjectDecoder {
         let atom = |text: &str| self.interner.atom(text);
         let labels = object.map_at("metadata.labels").into_iter().flatten();
         let labels = labels.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
-        let values = resource.map(|r| r.strategy.field_values(&object)).unwrap_or_default();
-        let names = resource.map(|r| r.strategy.selectable_fields()).unwrap_or_default();
+        let values = resource
+            .map(|r| r.strategy.field_values(&object))
+            .unwrap_or_default();
+        let names = resource
+            .map(|r| r.strategy.selectable_fields())
+            .unwrap_or_default();
         let fields = names.iter().copied().zip(values.iter().map(String::as_str));
         let owners = object.list_at("metadata.ownerReferences");
         let index = Index {
@@ -121,7 +129,9 @@ impl CacheReader {
     /// Takes over a change of the folders.
     pub fn refresh(&self) {
         let folders = self.folders.load();
-        let map = folders.iter().map(|(_, resource)| (resource.group_resource(), resource.clone()));
+        let map = folders
+            .iter()
+            .map(|(_, resource)| (resource.group_resource(), resource.clone()));
         *self.by_resource.write() = map.collect();
     }
 
@@ -157,11 +167,19 @@ impl ObjectReader for CacheReader {
     }
 
     fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Value>> {
-        let Some(resource) = self.resource(resource) else { return Vec::new() };
-        let Some(prefix) = resource.storage_prefix.as_ref().map(|prefix| format!("{prefix}/")) else {
+        let Some(resource) = self.resource(resource) else {
             return Vec::new();
         };
-        let Ok(snapshot) = self.cache.snapshot(&prefix) else { return Vec::new() };
+        let Some(prefix) = resource
+            .storage_prefix
+            .as_ref()
+            .map(|prefix| format!("{prefix}/"))
+        else {
+            return Vec::new();
+        };
+        let Ok(snapshot) = self.cache.snapshot(&prefix) else {
+            return Vec::new();
+        };
         let range = match namespace.filter(|_| resource.namespaced) {
             Some(namespace) => format!("{prefix}{namespace}/"),
             None => prefix,
@@ -173,10 +191,16 @@ impl ObjectReader for CacheReader {
     }
 
     fn generation(&self, resource: &GroupResource) -> u64 {
-        let prefix = self
-            .resource(resource)
-            .and_then(|resource| resource.storage_prefix.as_ref().map(|prefix| format!("{prefix}/")));
-        prefix.and_then(|prefix| self.cache.changed(&prefix)).unwrap_or_default().0
+        let prefix = self.resource(resource).and_then(|resource| {
+            resource
+                .storage_prefix
+                .as_ref()
+                .map(|prefix| format!("{prefix}/"))
+        });
+        prefix
+            .and_then(|prefix| self.cache.changed(&prefix))
+            .unwrap_or_default()
+            .0
     }
 }
 
@@ -188,13 +212,22 @@ impl rutter_admission::LiveReader for CacheReader {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Arc<Value>>, StatusError> {
-        let Some(key) = self.resource(resource).and_then(|resource| resource.key(namespace, name)) else {
+        let Some(key) = self
+            .resource(resource)
+            .and_then(|resource| resource.key(namespace, name))
+        else {
             return Ok(None);
         };
-        match self.engine.get(&key).await.map_err(|e| crate::registry::store_error(&e))? {
+        match self
+            .engine
+            .get(&key)
+            .await
+            .map_err(|e| crate::registry::store_error(&e))?
+        {
             None => Ok(None),
             Some(found) => {
-                let bytes = splice_resource_version(&found.value, found.modified).map_err(StatusError::internal)?;
+                let bytes =
+                    splice_resource_version(&found.value, found.modified).map_err(StatusError::internal)?;
                 parse(&bytes).map(|value| Some(Arc::new(value)))
             }
         }
@@ -207,5 +240,10 @@ pub fn register(cache: &WatchCache, folder: &str, resource: &Resource) {
         ("", "pods") => &["spec.nodeName"],
         _ => &[],
     };
-    cache.register(&format!("{folder}/"), &resource.group_version.group, &resource.plural, indexed);
+    cache.register(
+        &format!("{folder}/"),
+        &resource.group_version.group,
+        &resource.plural,
+        indexed,
+    );
 }

@@ -37,31 +37,73 @@ pub struct Labels {
 impl Metrics {
     /// Registers them.
     pub fn new() -> prometheus::Result<Self> {
-        let labels = ["verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component", "code"];
+        let labels = [
+            "verb",
+            "dry_run",
+            "group",
+            "version",
+            "resource",
+            "subresource",
+            "scope",
+            "component",
+            "code",
+        ];
         let requests = IntCounterVec::new(
-            Opts::new("apiserver_request_total", "Requests, by verb, resource and HTTP response code."),
+            Opts::new(
+                "apiserver_request_total",
+                "Requests, by verb, resource and HTTP response code.",
+            ),
             &labels,
         )?;
         let buckets = vec![
-            0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
-            20.0, 30.0, 45.0, 60.0,
+            0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0,
+            15.0, 20.0, 30.0, 45.0, 60.0,
         ];
         let durations = HistogramVec::new(
-            HistogramOpts::new("apiserver_request_duration_seconds", "Seconds from a request's headers to its answer's.")
-                .buckets(buckets),
+            HistogramOpts::new(
+                "apiserver_request_duration_seconds",
+                "Seconds from a request's headers to its answer's.",
+            )
+            .buckets(buckets),
             labels.get(..8).unwrap_or_default(),
         )?;
         let in_flight = IntGaugeVec::new(
-            Opts::new("apiserver_current_inflight_requests", "Requests being served, reading and mutating ones."),
+            Opts::new(
+                "apiserver_current_inflight_requests",
+                "Requests being served, reading and mutating ones.",
+            ),
             &["request_kind"],
         )?;
         let long_running = IntGaugeVec::new(
-            Opts::new("apiserver_longrunning_requests", "Watches and streams being served."),
-            &["verb", "group", "version", "resource", "subresource", "scope", "component"],
+            Opts::new(
+                "apiserver_longrunning_requests",
+                "Watches and streams being served.",
+            ),
+            &[
+                "verb",
+                "group",
+                "version",
+                "resource",
+                "subresource",
+                "scope",
+                "component",
+            ],
         )?;
         let rejected = IntCounterVec::new(
-            Opts::new("apiserver_request_terminations_total", "Requests refused or cut off to protect the server."),
-            &["verb", "group", "version", "resource", "subresource", "scope", "component", "code"],
+            Opts::new(
+                "apiserver_request_terminations_total",
+                "Requests refused or cut off to protect the server.",
+            ),
+            &[
+                "verb",
+                "group",
+                "version",
+                "resource",
+                "subresource",
+                "scope",
+                "component",
+                "code",
+            ],
         )?;
         let registry = Registry::new();
         registry.register(Box::new(requests.clone()))?;
@@ -96,12 +138,19 @@ impl Metrics {
         self.requests.with_label_values(&values).inc();
         if code == "429" {
             values[1] = "";
-            let of: Vec<&str> = values.iter().enumerate().filter(|(at, _)| *at != 1).map(|(_, v)| *v).collect();
+            let of: Vec<&str> = values
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| *at != 1)
+                .map(|(_, v)| *v)
+                .collect();
             self.rejected.with_label_values(&of).inc();
         }
         if let Some(took) = took {
             let values = &values[..8];
-            self.durations.with_label_values(values).observe(took.as_secs_f64());
+            self.durations
+                .with_label_values(values)
+                .observe(took.as_secs_f64());
         }
     }
 

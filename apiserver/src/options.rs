@@ -125,7 +125,12 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub default_unreachable_toleration_seconds: i64,
     /// The addresses of Services: one range, or two of different families.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', default_value = "10.96.0.0/16")]
+    #[arg(
+        long,
+        value_name = "CIDR",
+        value_delimiter = ',',
+        default_value = "10.96.0.0/16"
+    )]
     pub service_cluster_ip_range: Vec<IpNet>,
     /// The node ports of Services.
     #[arg(long, value_name = "RANGE", default_value = "30000-32767", value_parser = port_range)]

@@ -26,7 +26,12 @@ impl QuotaWriter for QuotaStatus {
     async fn update_status(&self, quota: Value) -> Result<Arc<Value>, StatusError> {
         let server = self.0.get().and_then(Weak::upgrade);
         let server = server.ok_or_else(|| StatusError::unavailable("the server is starting"))?;
-        let mut call = internal(&server, &GroupVersion::new("", "v1"), "resourcequotas", quota.namespace())?;
+        let mut call = internal(
+            &server,
+            &GroupVersion::new("", "v1"),
+            "resourcequotas",
+            quota.namespace(),
+        )?;
         quota.name().clone_into(&mut call.info.name);
         "status".clone_into(&mut call.info.subresource);
         let make = |old: Option<&Value>| {

@@ -1,6 +1,5 @@
 //! Wiring: from flags to a serving server.
 
-
 use crate::bootstrap;
 use crate::cache::{CacheReader, Folders, ObjectDecoder};
 use crate::corridor::inflight::Limits;
@@ -23,8 +22,8 @@ use rutter_auth::authenticate::service_account::keys::{SigningKey, VerifyingKey}
 use rutter_auth::authenticate::service_account::{Config, discovery};
 use rutter_auth::authenticate::x509::Possession;
 use rutter_auth::authenticate::{
-    Anonymous, BootstrapTokens, Cached, ClientCertificates, RequestHeader, ServiceAccountTokens, TokenFile, Union,
-    request_header,
+    Anonymous, BootstrapTokens, Cached, ClientCertificates, RequestHeader, ServiceAccountTokens, TokenFile,
+    Union, request_header,
 };
 use rutter_auth::authorize::abac::Abac;
 use rutter_auth::authorize::always::{AlwaysAllow, AlwaysDeny};
@@ -41,7 +40,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
 
 /// Runs the server until a signal ends it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
@@ -63,7 +61,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {address}"))?;
     let server = built.server;
     tracing::info!(%address, "serving");
-    let bootstrap = tokio::spawn(bootstrap::run(server.clone(), bootstrap_settings(&options), stop.clone()));
+    let bootstrap = tokio::spawn(bootstrap::run(
+        server.clone(),
+        bootstrap_settings(&options),
+        stop.clone(),
+    ));
     tokio::spawn(crate::crd::follow(server.clone(), stop.clone()));
     let serving = tokio_util::sync::CancellationToken::new();
     let served = tokio::spawn(net::serve(server.clone(), listener, tls, serving.clone()));
@@ -100,7 +102,10 @@ async fn engine(options: &Options, metrics: &Metrics) -> anyhow::Result<Arc<dyn 
             Arc::new(EmbeddedEngine::open(&file, EmbeddedOptions::default())?)
         }
         Storage::Etcd => {
-            anyhow::ensure!(!options.etcd_servers.is_empty(), "--storage=etcd needs --etcd-servers");
+            anyhow::ensure!(
+                !options.etcd_servers.is_empty(),
+                "--storage=etcd needs --etcd-servers"
+            );
             let ca = options.etcd_cafile.as_deref().map(read).transpose()?;
             let identity = match (&options.etcd_certfile, &options.etcd_keyfile) {
                 (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
@@ -150,11 +155,21 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         pod_security: Default::default(),
         event_rate_limit: Default::default(),
     };
-    let admission =
-        Chain::new(&options.enable_admission_plugins, &options.disable_admission_plugins, &with)?;
-    let issuer = options.service_account_issuer.first().cloned().unwrap_or_default();
+    let admission = Chain::new(
+        &options.enable_admission_plugins,
+        &options.disable_admission_plugins,
+        &with,
+    )?;
+    let issuer = options
+        .service_account_issuer
+        .first()
+        .cloned()
+        .unwrap_or_default();
     let tokens = TokenRequests::new(
-        Issuer { issuer: issuer.clone(), key },
+        Issuer {
+            issuer: issuer.clone(),
+            key,
+        },
         audiences.clone(),
         reader.clone(),
         options.service_account_extend_token_expiration,
@@ -189,7 +204,10 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         clock,
         metrics,
         health: Health::default(),
-        limits: Limits::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
+        limits: Limits::new(
+            options.max_requests_inflight,
+            options.max_mutating_requests_inflight,
+        ),
         external_address: external,
         documents: Documents::default(),
     });
@@ -208,7 +226,12 @@ fn cache(
         metrics: CacheMetrics::register(&metrics.registry)?,
         ..CacheOptions::default()
     };
-    let cache = Arc::new(WatchCache::start(engine.clone(), "/registry/", decoder, cache_options));
+    let cache = Arc::new(WatchCache::start(
+        engine.clone(),
+        "/registry/",
+        decoder,
+        cache_options,
+    ));
     for (folder, resource) in folders.load().iter() {
         crate::cache::register(&cache, folder, resource);
     }
@@ -268,11 +291,18 @@ fn authenticator(
         keys: keys.to_vec(),
         lookup: options.service_account_lookup,
     };
-    tokens.push(Arc::new(ServiceAccountTokens::new(config, reader.clone(), clock.clone())));
+    tokens.push(Arc::new(ServiceAccountTokens::new(
+        config,
+        reader.clone(),
+        clock.clone(),
+    )));
     if options.enable_bootstrap_token_auth {
         tokens.push(Arc::new(BootstrapTokens::new(reader.clone(), clock.clone())));
     }
-    members.push(Arc::new(Cached::new(Arc::new(Union::new(tokens, None)), clock.clone())));
+    members.push(Arc::new(Cached::new(
+        Arc::new(Union::new(tokens, None)),
+        clock.clone(),
+    )));
     let anonymous: Option<Arc<dyn Authenticator>> = match options.anonymous_auth {
         true => Some(Arc::new(Anonymous)),
         false => None,
@@ -317,7 +347,11 @@ fn kubelet(options: &Options) -> anyhow::Result<KubeletConfig> {
         (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
         _ => None,
     };
-    let authorities = options.kubelet_certificate_authority.as_deref().map(read).transpose()?;
+    let authorities = options
+        .kubelet_certificate_authority
+        .as_deref()
+        .map(read)
+        .transpose()?;
     Ok(KubeletConfig {
         address_types,
         client,
@@ -329,8 +363,12 @@ type Special = (std::path::PathBuf, std::path::PathBuf, Vec<String>);
 
 fn special_certificates(options: &Options) -> anyhow::Result<Vec<Special>> {
     let parse = |text: &String| -> anyhow::Result<Special> {
-        let (files, names) = text.split_once(':').with_context(|| format!("{text:?} names no domains"))?;
-        let (certificate, key) = files.split_once(',').with_context(|| format!("{text:?} names no key"))?;
+        let (files, names) = text
+            .split_once(':')
+            .with_context(|| format!("{text:?} names no domains"))?;
+        let (certificate, key) = files
+            .split_once(',')
+            .with_context(|| format!("{text:?} names no key"))?;
         let names = names.split(',').map(str::to_owned).collect();
         Ok((certificate.into(), key.into(), names))
     };
@@ -355,7 +393,8 @@ fn advertised(options: &Options) -> IpAddr {
 
 pub(crate) fn bootstrap_settings(options: &Options) -> bootstrap::Settings {
     let text = |file: &Option<std::path::PathBuf>| {
-        file.as_deref().and_then(|file| std::fs::read_to_string(file).ok())
+        file.as_deref()
+            .and_then(|file| std::fs::read_to_string(file).ok())
     };
     bootstrap::Settings {
         address: advertised(options),

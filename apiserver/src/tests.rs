@@ -37,7 +37,9 @@ async fn world() -> World {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, "admin");
-    params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "system:masters");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let admin = params.signed_by(&key, &issuer).unwrap();
     std::fs::write(path("ca.crt"), ca.pem()).unwrap();
@@ -56,7 +58,11 @@ async fn world() -> World {
     let built = run::build(&options, Arc::new(MemoryEngine::new()), Metrics::new().unwrap()).unwrap();
     let server = built.server;
     let stop = CancellationToken::new();
-    tokio::spawn(crate::bootstrap::run(server.clone(), run::bootstrap_settings(&options), stop.clone()));
+    tokio::spawn(crate::bootstrap::run(
+        server.clone(),
+        run::bootstrap_settings(&options),
+        stop.clone(),
+    ));
     tokio::spawn(crate::crd::follow(server.clone(), stop.clone()));
     let peer = "192.0.2.9:1234".parse().unwrap();
     let connection = |certificates| Arc::new(Connection { certificates, peer });
@@ -74,12 +80,22 @@ async fn world() -> World {
 }
 
 impl World {
-    async fn send(&self, connection: &Arc<Connection>, method: &str, path: &str, body: Value) -> Response<Body> {
+    async fn send(
+        &self,
+        connection: &Arc<Connection>,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Response<Body> {
         let (method, media) = match method.split_once(' ') {
             Some((method, media)) => (method, media),
             None => (method, "application/json"),
         };
-        let bytes = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        let bytes = if body.is_null() {
+            Bytes::new()
+        } else {
+            body.to_string().into()
+        };
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -118,7 +134,8 @@ async fn requests_are_answered_as_kubernetes_answers_them() {
     let long = "x".repeat(1 << 20);
     let mut large = map("large");
     large.set("data", json!({"a": long, "b": long, "c": long, "d": long}));
-    let stale = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "resourceVersion": "1"}});
+    let stale =
+        json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "resourceVersion": "1"}});
     // method, path, body, status, path of the answer, a part of what is there
     #[rustfmt::skip]
     let table: Vec<(&str, String, Value, u16, &str, &str)> = vec![
@@ -159,7 +176,12 @@ async fn requests_are_answered_as_kubernetes_answers_them() {
         };
         assert!(found.contains(part), "{method} {path}: {field} is {found}");
     }
-    let (status, value) = read(world.send(&world.nobody, "GET", "/api/v1/pods", json!(null)).await).await;
+    let (status, value) = read(
+        world
+            .send(&world.nobody, "GET", "/api/v1/pods", json!(null))
+            .await,
+    )
+    .await;
     assert_eq!(status, 403, "{value}");
     let message = r#"pods is forbidden: User "system:anonymous" cannot list resource "pods" in API group "" at the cluster scope"#;
     assert_eq!(value.str_at("message"), message);
@@ -179,7 +201,10 @@ async fn pages_are_of_one_moment() {
     let (_, second) = world.admin("GET", &next, json!(null)).await;
     let names: Vec<_> = second.list_at("items").iter().map(ObjectExt::name).collect();
     assert_eq!(names, ["c"], "what came later isn't there");
-    assert_eq!(second.at("metadata.resourceVersion"), first.at("metadata.resourceVersion"));
+    assert_eq!(
+        second.at("metadata.resourceVersion"),
+        first.at("metadata.resourceVersion")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +214,10 @@ async fn a_watch_tells_the_initial_state_and_then_what_happens() {
     let path = format!(
         "{MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
     );
-    let mut stream = world.send(&world.admin, "GET", &path, json!(null)).await.into_body();
+    let mut stream = world
+        .send(&world.admin, "GET", &path, json!(null))
+        .await
+        .into_body();
     let mut next = async || {
         let frame = stream.frame().await.unwrap().unwrap().into_data().unwrap();
         serde_json::from_slice::<Value>(&frame).unwrap()
@@ -197,8 +225,13 @@ async fn a_watch_tells_the_initial_state_and_then_what_happens() {
     let first = next().await;
     assert_eq!((first.str_at("type"), first.at("object").name()), ("ADDED", "a"));
     let end = next().await;
-    assert_eq!(end.at("object").annotation("k8s.io/initial-events-end"), Some("true"));
-    world.admin(MERGE, &format!("{MAPS}/a"), json!({"data": {"k": "w"}})).await;
+    assert_eq!(
+        end.at("object").annotation("k8s.io/initial-events-end"),
+        Some("true")
+    );
+    world
+        .admin(MERGE, &format!("{MAPS}/a"), json!({"data": {"k": "w"}}))
+        .await;
     world.admin("DELETE", &format!("{MAPS}/a"), json!(null)).await;
     assert_eq!(next().await.str_at("type"), "MODIFIED");
     assert_eq!(next().await.str_at("type"), "DELETED");
@@ -214,7 +247,9 @@ async fn finalizers_hold_an_object_until_they_are_gone() {
     let (_, marked) = world.admin("DELETE", &path, json!(null)).await;
     assert!(marked.is_deleting());
     assert_eq!(world.admin("GET", &path, json!(null)).await.0, 200);
-    let (status, _) = world.admin(MERGE, &path, json!({"metadata": {"finalizers": null}})).await;
+    let (status, _) = world
+        .admin(MERGE, &path, json!({"metadata": {"finalizers": null}}))
+        .await;
     assert_eq!(status, 200);
     assert_eq!(world.admin("GET", &path, json!(null)).await.0, 404);
 }
@@ -224,7 +259,8 @@ async fn addresses_and_node_ports_are_given_once_and_given_back() {
     let world = world().await;
     let services = "/api/v1/namespaces/default/services";
     let service = |name: &str, spec: Value| {
-        let mut service = json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": name}, "spec": spec});
+        let mut service =
+            json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": name}, "spec": spec});
         service.set("spec.ports", json!([{"port": 80, "nodePort": 30080}]));
         service.set("spec.type", "NodePort");
         service
@@ -234,12 +270,36 @@ async fn addresses_and_node_ports_are_given_once_and_given_back() {
     let address = a.str_at("spec.clusterIP").to_owned();
     let (status, b) = world.admin("POST", services, service("b", json!({}))).await;
     assert_eq!((status, b.str_at("reason")), (422, "Invalid"));
-    assert!(b.str_at("message").contains("provided port is already allocated"), "{b}");
+    assert!(
+        b.str_at("message").contains("provided port is already allocated"),
+        "{b}"
+    );
     let addresses = "/apis/networking.k8s.io/v1/ipaddresses";
-    assert_eq!(world.admin("GET", &format!("{addresses}/{address}"), json!(null)).await.0, 200);
-    assert_eq!(world.admin("DELETE", &format!("{services}/a"), json!(null)).await.0, 200);
-    assert_eq!(world.admin("GET", &format!("{addresses}/{address}"), json!(null)).await.0, 404);
-    assert_eq!(world.admin("POST", services, service("b", json!({}))).await.0, 201);
+    assert_eq!(
+        world
+            .admin("GET", &format!("{addresses}/{address}"), json!(null))
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        world
+            .admin("DELETE", &format!("{services}/a"), json!(null))
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        world
+            .admin("GET", &format!("{addresses}/{address}"), json!(null))
+            .await
+            .0,
+        404
+    );
+    assert_eq!(
+        world.admin("POST", services, service("b", json!({}))).await.0,
+        201
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -165,9 +165,10 @@ fn writes(
         );
     }
     if has("patch") {
+        let patches = if schemas.is_custom { CUSTOM_PATCHES } else { PATCHES };
         operations.insert(
             "patch".to_owned(),
-            operation(schemas, "patch", body, PATCH, Some(PATCHES)),
+            operation(schemas, "patch", body, PATCH, Some(patches)),
         );
     }
 }
@@ -236,6 +237,12 @@ const PATCHES: Media = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+/// Custom resources have no strategic merge: clients choose by this list.
+const CUSTOM_PATCHES: Media = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
     "application/apply-patch+yaml",
 ];
 

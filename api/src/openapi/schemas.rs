@@ -20,6 +20,8 @@ pub(super) struct Schemas<'a> {
     types: &'a Types,
     docs: &'a dyn Docs,
     pub(super) dialect: Dialect,
+    /// Whether the resource added last is a custom one.
+    pub(super) is_custom: bool,
     done: Map<String, Value>,
     /// Names that are referred to and not yet described.
     open: Vec<String>,
@@ -31,6 +33,7 @@ impl<'a> Schemas<'a> {
             types,
             docs,
             dialect,
+            is_custom: false,
             done: Map::new(),
             open: Vec::new(),
         }
@@ -70,6 +73,7 @@ impl<'a> Schemas<'a> {
 
     /// Adds a resource's type and that of its lists, and gives its name.
     pub(super) fn add_resource(&mut self, resource: &Resource, custom: Option<Value>) -> String {
+        self.is_custom = custom.is_some();
         let Some(schema) = custom else {
             self.open.push(resource.schema.clone().into_owned());
             return resource.schema.clone().into_owned();

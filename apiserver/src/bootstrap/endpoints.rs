@@ -51,9 +51,17 @@ async fn renew(server: &Arc<Server>, settings: &Settings) -> Result<(), StatusEr
     let key = format!("{LEASES}{}", settings.address);
     let put = Commit {
         guards: Vec::new(),
-        effects: vec![Effect::Put(key, rutter_api::codec::json::to_vec(&lease).into(), Some(LIFE))],
+        effects: vec![Effect::Put(
+            key,
+            rutter_api::codec::json::to_vec(&lease).into(),
+            Some(LIFE),
+        )],
     };
-    server.engine.commit(put).await.map_err(|e| crate::registry::store_error(&e))?;
+    server
+        .engine
+        .commit(put)
+        .await
+        .map_err(|e| crate::registry::store_error(&e))?;
     reconcile(server, settings).await
 }
 
@@ -63,13 +71,18 @@ async fn reconcile(server: &Arc<Server>, settings: &Settings) -> Result<(), Stat
         prefix: LEASES.to_owned(),
         ..RangeRequest::default()
     };
-    let leases = server.engine.range(range).await.map_err(|e| crate::registry::store_error(&e))?;
+    let leases = server
+        .engine
+        .range(range)
+        .await
+        .map_err(|e| crate::registry::store_error(&e))?;
     let addresses: BTreeSet<String> = leases
         .items
         .iter()
         .filter_map(|item| item.key.strip_prefix(LEASES).map(str::to_owned))
         .collect();
-    let listed = |key: &str| -> Vec<Value> { addresses.iter().map(|address| json!({ key: address })).collect() };
+    let listed =
+        |key: &str| -> Vec<Value> { addresses.iter().map(|address| json!({ key: address })).collect() };
     let subsets = if addresses.is_empty() {
         json!([])
     } else {
@@ -86,7 +99,11 @@ async fn reconcile(server: &Arc<Server>, settings: &Settings) -> Result<(), Stat
         },
         "subsets": subsets,
     });
-    let family = if settings.address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let family = if settings.address.is_ipv4() {
+        "IPv4"
+    } else {
+        "IPv6"
+    };
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
@@ -100,9 +117,23 @@ async fn reconcile(server: &Arc<Server>, settings: &Settings) -> Result<(), Stat
             .collect::<Vec<_>>(),
         "ports": [{"name": "https", "port": settings.port, "protocol": "TCP"}],
     });
-    put(server, &GroupVersion::new("", "v1"), "endpoints", &endpoints, &["subsets"]).await?;
+    put(
+        server,
+        &GroupVersion::new("", "v1"),
+        "endpoints",
+        &endpoints,
+        &["subsets"],
+    )
+    .await?;
     let discovery = GroupVersion::new("discovery.k8s.io", "v1");
-    put(server, &discovery, "endpointslices", &slice, &["endpoints", "ports"]).await
+    put(
+        server,
+        &discovery,
+        "endpointslices",
+        &slice,
+        &["endpoints", "ports"],
+    )
+    .await
 }
 
 /// Creates the object, or brings the given fields to what they should be.

@@ -5,10 +5,11 @@
 
 mod endpoints;
 mod objects;
+mod repair;
 
 use crate::registry::Call;
-use crate::request::{Accept, RequestInfo};
 use crate::request::params::WriteOptions;
+use crate::request::{Accept, RequestInfo};
 use crate::server::Server;
 use crate::streaming::target::Query;
 use ipnet::IpNet;
@@ -73,7 +74,10 @@ pub fn internal(
         query: Query::default(),
         user: UserInfo {
             name: "system:apiserver".to_owned(),
-            groups: vec![rutter_auth::names::MASTERS.to_owned(), rutter_auth::names::AUTHENTICATED.to_owned()],
+            groups: vec![
+                rutter_auth::names::MASTERS.to_owned(),
+                rutter_auth::names::AUTHENTICATED.to_owned(),
+            ],
             ..UserInfo::default()
         },
         agent: "rutter-apiserver".to_owned(),

@@ -21,8 +21,16 @@ pub(super) async fn make(server: &Arc<Server>, settings: &Settings) -> Result<()
     }
     let scheduling = GroupVersion::new("scheduling.k8s.io", "v1");
     for (name, value, what) in [
-        ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
     ] {
         let class = json!({
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
@@ -33,14 +41,25 @@ pub(super) async fn make(server: &Arc<Server>, settings: &Settings) -> Result<()
     if settings.rbac {
         roles(server).await?;
     }
-    let ranges: Vec<String> = settings.ranges.iter().map(|range| range.trunc().to_string()).collect();
+    let ranges: Vec<String> = settings
+        .ranges
+        .iter()
+        .map(|range| range.trunc().to_string())
+        .collect();
     let cidr = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
         "spec": {"cidrs": ranges},
     });
-    ensure(server, &GroupVersion::new("networking.k8s.io", "v1"), "servicecidrs", cidr).await?;
+    ensure(
+        server,
+        &GroupVersion::new("networking.k8s.io", "v1"),
+        "servicecidrs",
+        cidr,
+    )
+    .await?;
     service(server, settings).await?;
     services_of_groups(server).await?;
+    super::repair::run(server).await?;
     authentication(server, settings).await
 }
 
@@ -65,8 +84,15 @@ async fn ensure(
 async fn services_of_groups(server: &Arc<Server>) -> Result<(), StatusError> {
     let served = server.served.load_full();
     let version = GroupVersion::new("apiregistration.k8s.io", "v1");
-    for gv in served.scheme.group_versions().filter(|gv| gv.group != "apiregistration.k8s.io") {
-        let of_crd = served.scheme.resources(gv).all(|r| served.custom.contains_key(&*r.schema));
+    for gv in served
+        .scheme
+        .group_versions()
+        .filter(|gv| gv.group != "apiregistration.k8s.io")
+    {
+        let of_crd = served
+            .scheme
+            .resources(gv)
+            .all(|r| served.custom.contains_key(&*r.schema));
         let (group, priority) = if of_crd { (1000, 100) } else { priority(gv) };
         let service = json!({
             "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
@@ -134,7 +160,10 @@ async fn reconcile(
     let version = GroupVersion::new("rbac.authorization.k8s.io", "v1");
     let mut call = internal(server, &version, plural, expected.namespace())?;
     expected.name().clone_into(&mut call.info.name);
-    let stored = call.load(expected.name(), false).await?.map(|stored| stored.object);
+    let stored = call
+        .load(expected.name(), false)
+        .await?
+        .map(|stored| stored.object);
     let plan = if is_role {
         rbac::reconcile_role(stored.as_ref(), expected)
     } else {
@@ -173,7 +202,9 @@ pub(super) fn first_address(settings: &Settings) -> Option<IpAddr> {
 }
 
 async fn service(server: &Arc<Server>, settings: &Settings) -> Result<(), StatusError> {
-    let Some(address) = first_address(settings) else { return Ok(()) };
+    let Some(address) = first_address(settings) else {
+        return Ok(());
+    };
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {
@@ -196,7 +227,10 @@ async fn authentication(server: &Arc<Server>, settings: &Settings) -> Result<(),
         data.insert("client-ca-file".to_owned(), Value::from(pem.as_str()));
     }
     if let Some(pem) = &settings.proxy_ca {
-        data.insert("requestheader-client-ca-file".to_owned(), Value::from(pem.as_str()));
+        data.insert(
+            "requestheader-client-ca-file".to_owned(),
+            Value::from(pem.as_str()),
+        );
         for (key, list) in [
             ("requestheader-allowed-names", &settings.proxy_names),
             ("requestheader-username-headers", &settings.user_headers),

@@ -46,7 +46,10 @@ where
     }
     let custom = served.custom.contains_key(&*resource.schema);
     let accept = Accept::negotiate(request.headers(), &query, true, !custom)?;
-    let agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
+    let agent = request
+        .headers()
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok());
     let mut info = info;
     if !resource.namespaced {
         info.namespace.clear();
@@ -126,10 +129,18 @@ where
     let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
     if subresource == "log" {
         if request.method() != Method::GET {
-            return Err(StatusError::method_not_supported(&call.group_resource(), &call.info.verb));
+            return Err(StatusError::method_not_supported(
+                &call.group_resource(),
+                &call.info.verb,
+            ));
         }
         call.settle("").await?;
-        return call.server.streaming.log(request, &namespace, &name).await.map(unsync);
+        return call
+            .server
+            .streaming
+            .log(request, &namespace, &name)
+            .await
+            .map(unsync);
     }
     connect(call, &name).await?;
     let streaming = &call.server.streaming;
@@ -160,7 +171,10 @@ fn unsync(response: Response<crate::streaming::StreamBody>) -> Response<Body> {
 
 /// Admission of connections.
 async fn connect(call: &Call, name: &str) -> Result<(), StatusError> {
-    let kind = call.resource.subresource(&call.info.subresource).and_then(|sub| sub.kind.clone());
+    let kind = call
+        .resource
+        .subresource(&call.info.subresource)
+        .and_then(|sub| sub.kind.clone());
     let kind = kind.unwrap_or_else(|| call.resource.gvk());
     let mut options = json!({"kind": kind.kind, "apiVersion": kind.api_version()});
     for flag in ["stdin", "stdout", "stderr", "tty"] {
@@ -177,7 +191,14 @@ async fn connect(call: &Call, name: &str) -> Result<(), StatusError> {
     if !command.is_empty() {
         options["command"] = json!(command);
     }
-    let mut attributes = call.attributes(Operation::Connect, name, options, Value::Null, &Value::Null, false);
+    let mut attributes = call.attributes(
+        Operation::Connect,
+        name,
+        options,
+        Value::Null,
+        &Value::Null,
+        false,
+    );
     call.server.admission.mutate(&mut attributes).await?;
     call.server.admission.validate(&mut attributes).await
 }

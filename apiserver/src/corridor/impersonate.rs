@@ -12,7 +12,12 @@ const EXTRA: &str = "impersonate-extra-";
 
 /// Who the headers ask to be; none when they don't.
 pub fn read(headers: &HeaderMap) -> Result<Option<UserInfo>, StatusError> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
     let groups: Vec<String> = headers
         .get_all(GROUP)
         .iter()
@@ -66,7 +71,12 @@ pub async fn allow(server: &Server, user: &UserInfo, mut other: UserInfo) -> Res
         }),
         None => asked.push(basic("", "users", other.name.clone())),
     }
-    asked.extend(other.groups.iter().map(|group| basic("", "groups", group.clone())));
+    asked.extend(
+        other
+            .groups
+            .iter()
+            .map(|group| basic("", "groups", group.clone())),
+    );
     if !other.uid.is_empty() {
         asked.push(basic("authentication.k8s.io", "uids", other.uid.clone()));
     }

@@ -38,7 +38,10 @@ impl Limits {
         user: &UserInfo,
     ) -> Result<Place, StatusError> {
         if long {
-            return Ok(Place { _permit: None, _held: None });
+            return Ok(Place {
+                _permit: None,
+                _held: None,
+            });
         }
         let mutating = !matches!(info.verb.as_str(), "get" | "list" | "watch" | "head");
         let bound = if mutating { &self.mutating } else { &self.reading };
@@ -49,7 +52,10 @@ impl Limits {
                 // Who repairs an overloaded cluster must get through.
                 Err(_) if user.in_group(rutter_auth::names::MASTERS) => None,
                 Err(_) => {
-                    return Err(StatusError::too_many_requests("Too many requests, please try again later.", 1));
+                    return Err(StatusError::too_many_requests(
+                        "Too many requests, please try again later.",
+                        1,
+                    ));
                 }
             },
         };

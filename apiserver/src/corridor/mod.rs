@@ -36,7 +36,11 @@ pub struct Connection {
 }
 
 /// Answers a request. Never fails: failures are answers.
-pub async fn handle<B>(server: Arc<Server>, connection: Arc<Connection>, request: Request<B>) -> Response<Body>
+pub async fn handle<B>(
+    server: Arc<Server>,
+    connection: Arc<Connection>,
+    request: Request<B>,
+) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
     B::Error: Into<BoxError>,
@@ -53,7 +57,10 @@ where
         work.await
     } else {
         tokio::time::timeout(TIMEOUT, work).await.unwrap_or_else(|_| {
-            Err(StatusError::timeout("request did not complete within the allotted timeout", 0))
+            Err(StatusError::timeout(
+                "request did not complete within the allotted timeout",
+                0,
+            ))
         })
     };
     let mut response = answer.unwrap_or_else(|error| {
@@ -87,7 +94,9 @@ where
     if let Some(other) = impersonate::read(request.headers())? {
         user = impersonate::allow(&server, &user, other).await?;
     }
-    let _place = server.limits.enter(&server.metrics, &info, is_long_running(&info, &query), &user)?;
+    let _place = server
+        .limits
+        .enter(&server.metrics, &info, is_long_running(&info, &query), &user)?;
     let attributes = attributes(&info, &query);
     match server.authorizer.authorize(&user, &attributes).await {
         Decision::Allow(_) => {}
@@ -136,9 +145,13 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     }
     const PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
     let protocols = headers.get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
-    let encoded = protocols.split(',').find_map(|text| text.trim().strip_prefix(PREFIX))?;
+    let encoded = protocols
+        .split(',')
+        .find_map(|text| text.trim().strip_prefix(PREFIX))?;
     use base64::Engine as _;
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).ok()?;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(encoded)
+        .ok()?;
     String::from_utf8(bytes).ok().filter(|token| !token.is_empty())
 }
 
@@ -183,7 +196,13 @@ fn labels(info: &RequestInfo, method: &http::Method, query: &Query) -> Labels {
         "list" => "LIST".to_owned(),
         "watch" => "WATCH".to_owned(),
         "deletecollection" => "DELETECOLLECTION".to_owned(),
-        _ if matches!(info.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy") => "CONNECT".to_owned(),
+        _ if matches!(
+            info.subresource.as_str(),
+            "exec" | "attach" | "portforward" | "proxy"
+        ) =>
+        {
+            "CONNECT".to_owned()
+        }
         "patch" if query.first("force").is_some() => "APPLY".to_owned(),
         _ => method.as_str().to_owned(),
     };
@@ -200,7 +219,11 @@ fn labels(info: &RequestInfo, method: &http::Method, query: &Query) -> Labels {
         resource: info.resource.clone(),
         subresource: info.subresource.clone(),
         scope,
-        dry_run: if query.first("dryRun").is_some() { "All" } else { "" },
+        dry_run: if query.first("dryRun").is_some() {
+            "All"
+        } else {
+            ""
+        },
     }
 }
 

@@ -42,7 +42,9 @@ pub async fn follow(server: Arc<Server>, stop: CancellationToken) {
             interest: Interest::Any,
             filter: None,
         };
-        let Ok(mut changes) = server.cache.subscribe(subscribe) else { return };
+        let Ok(mut changes) = server.cache.subscribe(subscribe) else {
+            return;
+        };
         loop {
             let again = match reconcile(&server, &base).await {
                 Ok(again) => again,
@@ -51,7 +53,11 @@ pub async fn follow(server: Arc<Server>, stop: CancellationToken) {
                     true
                 }
             };
-            pause = if again { (pause * 2).min(Duration::from_secs(5)) } else { Duration::from_millis(50) };
+            pause = if again {
+                (pause * 2).min(Duration::from_secs(5))
+            } else {
+                Duration::from_millis(50)
+            };
             let wait = if again { pause } else { Duration::from_secs(300) };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -67,7 +73,12 @@ async fn reconcile(server: &Arc<Server>, base: &Arc<Served>) -> Result<bool, Sta
     let resource = GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions");
     let mut definitions = server.reader.list(&resource, None);
     definitions.sort_by(|a, b| {
-        let key = |value: &Value| (value.str_at("metadata.creationTimestamp").to_owned(), value.name().to_owned());
+        let key = |value: &Value| {
+            (
+                value.str_at("metadata.creationTimestamp").to_owned(),
+                value.name().to_owned(),
+            )
+        };
         key(a).cmp(&key(b))
     });
     let now = rfc3339((server.clock)());
@@ -93,7 +104,10 @@ async fn reconcile(server: &Arc<Server>, base: &Arc<Served>) -> Result<bool, Sta
 
 /// Decides whether a definition's names are accepted, and its conditions.
 fn accept(definition: &mut Value, taken: &mut BTreeMap<(String, String), String>, now: &str) {
-    let (group, owner) = (definition.str_at("spec.group").to_owned(), definition.name().to_owned());
+    let (group, owner) = (
+        definition.str_at("spec.group").to_owned(),
+        definition.name().to_owned(),
+    );
     let names = definition.at("spec.names").clone();
     let mut claims: Vec<(String, String)> = Vec::new();
     for field in ["plural", "singular"] {
@@ -106,17 +120,40 @@ fn accept(definition: &mut Value, taken: &mut BTreeMap<(String, String), String>
         claims.push((format!("{group}/kind"), names.str_at(field).to_owned()));
     }
     claims.retain(|(_, name)| !name.is_empty());
-    let conflict = claims.iter().find(|claim| taken.get(*claim).is_some_and(|by| *by != owner));
+    let conflict = claims
+        .iter()
+        .find(|claim| taken.get(*claim).is_some_and(|by| *by != owner));
     let conflict = conflict.map(|(_, name)| format!("{name:?} is already in use"));
     if conflict.is_none() {
         taken.extend(claims.into_iter().map(|claim| (claim, owner.clone())));
         definition.set("status.acceptedNames", names);
-        set_condition(definition, "NamesAccepted", "True", "NoConflicts", "no conflicts found", now);
+        set_condition(
+            definition,
+            "NamesAccepted",
+            "True",
+            "NoConflicts",
+            "no conflicts found",
+            now,
+        );
         let message = "the initial names have been accepted";
-        set_condition(definition, "Established", "True", "InitialNamesAccepted", message, now);
+        set_condition(
+            definition,
+            "Established",
+            "True",
+            "InitialNamesAccepted",
+            message,
+            now,
+        );
     } else {
         let message = conflict.unwrap_or_default();
-        set_condition(definition, "NamesAccepted", "False", "NameConflict", &message, now);
+        set_condition(
+            definition,
+            "NamesAccepted",
+            "False",
+            "NameConflict",
+            &message,
+            now,
+        );
         if condition(definition, "Established").is_none() {
             let message = "not all names are accepted";
             set_condition(definition, "Established", "False", "NotAccepted", message, now);
@@ -139,7 +176,8 @@ fn accept(definition: &mut Value, taken: &mut BTreeMap<(String, String), String>
 
 fn condition<'a>(definition: &'a Value, kind: &str) -> Option<&'a str> {
     let mut all = definition.list_at("status.conditions").iter();
-    all.find(|condition| condition.str_at("type") == kind).map(|condition| condition.str_at("status"))
+    all.find(|condition| condition.str_at("type") == kind)
+        .map(|condition| condition.str_at("status"))
 }
 
 fn set_condition(definition: &mut Value, kind: &str, status: &str, reason: &str, message: &str, now: &str) {
@@ -167,7 +205,14 @@ pub fn mark(definition: &mut Value) {
         definition.set("metadata.finalizers", finalizers);
     }
     let message = "CustomResource deletion is pending";
-    set_condition(definition, "Terminating", "True", "InstanceDeletionPending", message, &now);
+    set_condition(
+        definition,
+        "Terminating",
+        "True",
+        "InstanceDeletionPending",
+        message,
+        &now,
+    );
 }
 
 async fn change(
@@ -195,7 +240,10 @@ async fn change(
 }
 
 async fn write_status(server: &Arc<Server>, wanted: &Value) -> Result<(), StatusError> {
-    change(server, wanted.name(), &|object| object.set("status", wanted.at("status").clone())).await
+    change(server, wanted.name(), &|object| {
+        object.set("status", wanted.at("status").clone())
+    })
+    .await
 }
 
 /// Serves the built-in resources and those of the established definitions.
@@ -218,28 +266,43 @@ fn serve(server: &Arc<Server>, base: &Arc<Served>, established: &[Value]) {
 
 /// What matters of the custom resources served, for comparison.
 fn describe(served: &Served) -> Vec<String> {
-    let custom = served.scheme.iter().filter(|resource| served.custom.contains_key(&*resource.schema));
+    let custom = served
+        .scheme
+        .iter()
+        .filter(|resource| served.custom.contains_key(&*resource.schema));
     custom
         .map(|r| {
             let columns = r.strategy.columns();
             let verbatim = r.strategy.served_is_stored();
-            format!("{r:?} {} {} {:?} {:?} {} {:?} {columns:?} {verbatim} {}", r.kind, r.list_kind, r.short_names, r.categories, r.namespaced, r.subresources, r.storage_version)
+            format!(
+                "{r:?} {} {} {:?} {:?} {} {:?} {columns:?} {verbatim} {}",
+                r.kind,
+                r.list_kind,
+                r.short_names,
+                r.categories,
+                r.namespaced,
+                r.subresources,
+                r.storage_version
+            )
         })
         .collect()
 }
 
 /// Deletes the objects of a definition that is being deleted; whether none is left and it may go.
 async fn empty(server: &Arc<Server>, definition: &Value) -> Result<bool, StatusError> {
-    if !definition.list_at("metadata.finalizers").iter().any(|finalizer| finalizer == CLEANUP) {
+    if !definition
+        .list_at("metadata.finalizers")
+        .iter()
+        .any(|finalizer| finalizer == CLEANUP)
+    {
         return Ok(true);
     }
     let served = server.served.load_full();
     let group = definition.str_at("spec.group");
     let plural = definition.str_at("status.acceptedNames.plural");
-    let resource = served
-        .scheme
-        .iter()
-        .find(|r| r.group_version.group == group && r.plural == plural && served.custom.contains_key(&*r.schema));
+    let resource = served.scheme.iter().find(|r| {
+        r.group_version.group == group && r.plural == plural && served.custom.contains_key(&*r.schema)
+    });
     if let Some(resource) = resource {
         let of = resource.group_resource();
         let objects = server.reader.list(&of, None);

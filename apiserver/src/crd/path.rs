@@ -106,13 +106,17 @@ fn next<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
         (Step::Index(at), Value::Array(items)) => {
             let length = items.len() as i64;
             let at = if *at < 0 { length + at } else { *at };
-            usize::try_from(at).ok().and_then(|at| items.get(at)).into_iter().collect()
+            usize::try_from(at)
+                .ok()
+                .and_then(|at| items.get(at))
+                .into_iter()
+                .collect()
         }
         (Step::Where(field, wanted), Value::Array(items)) => items
             .iter()
             .filter(|item| match item.get(field) {
                 Some(Value::String(text)) => text == wanted,
-                Some(other) => other.to_string() == *wanted,
+                Some(other) => serde_json::to_string(other).is_ok_and(|text| text == *wanted),
                 None => false,
             })
             .collect(),
@@ -137,10 +141,17 @@ mod tests {
             (".spec.list[*].x", json!([1, 2])),
             (".spec['a.b']", json!([1])),
             (r".spec.a\.b", json!([1])),
-            (r#".status.conditions[?(@.type=="Ready")].status"#, json!(["True"])),
+            (
+                r#".status.conditions[?(@.type=="Ready")].status"#,
+                json!(["True"]),
+            ),
             (".spec.nothing.here", json!([])),
         ] {
-            assert_eq!(json!(JsonPath::parse(path).unwrap().find(&object)), want, "{path}");
+            assert_eq!(
+                json!(JsonPath::parse(path).unwrap().find(&object)),
+                want,
+                "{path}"
+            );
         }
         for path in ["..", ".a[", ".a[?(x)]"] {
             assert!(JsonPath::parse(path).is_none(), "{path}");

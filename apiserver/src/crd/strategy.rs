@@ -120,14 +120,21 @@ fn text(value: &Value) -> String {
 }
 
 fn cell(kind: &str, found: &[&Value], cx: &Context<'_>) -> Value {
-    let Some(first) = found.first() else { return Value::Null };
+    let Some(first) = found.first() else {
+        return Value::Null;
+    };
     match kind {
-        "date" => Value::from(first.as_str().map_or_else(
-            || "<invalid>".to_owned(),
-            |time| duration::age(time, cx.now),
-        )),
+        "date" => Value::from(
+            first
+                .as_str()
+                .map_or_else(|| "<invalid>".to_owned(), |time| duration::age(time, cx.now)),
+        ),
         "integer" => first.as_i64().map_or_else(
-            || first.as_f64().map_or(Value::Null, |number| Value::from(number as i64)),
+            || {
+                first
+                    .as_f64()
+                    .map_or(Value::Null, |number| Value::from(number as i64))
+            },
             Value::from,
         ),
         "number" => first.as_f64().map_or(Value::Null, Value::from),
@@ -155,7 +162,10 @@ fn columns(version: &Value) -> (&'static [Column], Vec<Option<JsonPath>>) {
             kind: keep(column.str_at("type")),
             format: keep(column.str_at("format")),
             description: keep(column.str_at("description")),
-            priority: column.int_at("priority").and_then(|p| i32::try_from(p).ok()).unwrap_or_default(),
+            priority: column
+                .int_at("priority")
+                .and_then(|p| i32::try_from(p).ok())
+                .unwrap_or_default(),
         });
         cells.push(JsonPath::parse(column.str_at("jsonPath")));
     }
@@ -172,9 +182,21 @@ fn columns(version: &Value) -> (&'static [Column], Vec<Option<JsonPath>>) {
     (keep_all(&COLUMNS, list), cells)
 }
 
-const VERBS: &[&str] =
-    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-const SUB_VERBS: &[Cow<'static, str>] = &[Cow::Borrowed("get"), Cow::Borrowed("patch"), Cow::Borrowed("update")];
+const VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+const SUB_VERBS: &[Cow<'static, str>] = &[
+    Cow::Borrowed("get"),
+    Cow::Borrowed("patch"),
+    Cow::Borrowed("update"),
+];
 
 /// The name of a custom type: the group's parts turned round, the version, the kind.
 fn type_name(group: &str, version: &str, kind: &str) -> String {
@@ -188,7 +210,9 @@ pub(super) fn add(served: &mut Served, definition: &Value) {
     let group = definition.str_at("spec.group");
     let names = definition.at("status.acceptedNames");
     let versions = definition.list_at("spec.versions");
-    let storage = versions.iter().find(|version| version.bool_at("storage") == Some(true));
+    let storage = versions
+        .iter()
+        .find(|version| version.bool_at("storage") == Some(true));
     let storage = storage.map(|version| version.str_at("name")).unwrap_or_default();
     let stored: Vec<&str> = definition
         .list_at("status.storedVersions")
@@ -200,10 +224,17 @@ pub(super) fn add(served: &mut Served, definition: &Value) {
         list.map(|text| Cow::Owned(text.to_owned())).collect()
     };
     let owned = |text: &str| Cow::Owned(text.to_owned());
-    for version in versions.iter().filter(|version| version.bool_at("served") == Some(true)) {
+    for version in versions
+        .iter()
+        .filter(|version| version.bool_at("served") == Some(true))
+    {
         let name = version.str_at("name");
         let group_version = GroupVersion::new(group, name);
-        if served.scheme.get(&group_version, names.str_at("plural")).is_some() {
+        if served
+            .scheme
+            .get(&group_version, names.str_at("plural"))
+            .is_some()
+        {
             continue;
         }
         let schema = Arc::new(version.at("schema.openAPIV3Schema").clone());
@@ -217,7 +248,10 @@ pub(super) fn add(served: &mut Served, definition: &Value) {
             subresources.push(sub("status", None));
         }
         if !scale.is_null() {
-            subresources.push(sub("scale", Some(GroupVersionKind::new("autoscaling", "v1", "Scale"))));
+            subresources.push(sub(
+                "scale",
+                Some(GroupVersionKind::new("autoscaling", "v1", "Scale")),
+            ));
             let dotted = |field: &str| scale.str_at(field).trim_start_matches('.').to_owned();
             let paths = ScalePaths {
                 spec: dotted("specReplicasPath"),
@@ -227,9 +261,15 @@ pub(super) fn add(served: &mut Served, definition: &Value) {
             served.scales.insert(type_name.clone(), paths);
         }
         let (columns, cells) = columns(version);
-        let selectable: Vec<&str> =
-            version.list_at("selectableFields").iter().map(|field| field.str_at("jsonPath")).collect();
-        let fields = selectable.iter().map(|path| keep(path.trim_start_matches('.'))).collect();
+        let selectable: Vec<&str> = version
+            .list_at("selectableFields")
+            .iter()
+            .map(|field| field.str_at("jsonPath"))
+            .collect();
+        let fields = selectable
+            .iter()
+            .map(|path| keep(path.trim_start_matches('.')))
+            .collect();
         let strategy = Custom {
             schema: schema.clone(),
             has_status,
@@ -252,7 +292,10 @@ pub(super) fn add(served: &mut Served, definition: &Value) {
             namespaced: definition.str_at("spec.scope") == "Namespaced",
             verbs: VERBS.iter().map(|verb| Cow::Borrowed(*verb)).collect(),
             subresources,
-            storage_prefix: Some(Cow::Owned(format!("/registry/{group}/{}", names.str_at("plural")))),
+            storage_prefix: Some(Cow::Owned(format!(
+                "/registry/{group}/{}",
+                names.str_at("plural")
+            ))),
             storage_version: GroupVersion::new(group, storage),
             schema: Cow::Owned(type_name),
             strategy: Arc::new(strategy),

@@ -100,7 +100,9 @@ impl Certificates {
                     tracing::info!("serving certificates reloaded");
                     seen = now;
                 }
-                Err(error) => tracing::warn!(%error, "changed serving certificates are not usable; the old ones stay"),
+                Err(error) => {
+                    tracing::warn!(%error, "changed serving certificates are not usable; the old ones stay")
+                }
             }
         }
     }
@@ -129,7 +131,8 @@ impl Pair {
         if chain.is_empty() {
             return Err(pem(&self.certificate, "certificate"));
         }
-        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?).map_err(|_| pem(&self.key, "private key"))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(&read(&self.key)?).map_err(|_| pem(&self.key, "private key"))?;
         let unusable = |source| CertificateError::Key {
             path: self.key.clone(),
             source,
@@ -141,7 +144,9 @@ impl Pair {
 
     fn is_for(&self, name: &str) -> bool {
         self.names.iter().any(|pattern| match pattern.strip_prefix("*.") {
-            Some(domain) => name.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(domain)),
+            Some(domain) => name
+                .split_once('.')
+                .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(domain)),
             None => pattern.eq_ignore_ascii_case(name),
         })
     }

@@ -9,9 +9,9 @@ use crate::server::Server;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rutter_auth::authenticate::x509::Possession;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rutter_auth::authenticate::x509::Possession;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +97,10 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStrea
     };
     let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
     let about = Arc::new(Connection {
-        certificates: certificates.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+        certificates: certificates
+            .iter()
+            .map(|certificate| certificate.clone().into_owned())
+            .collect(),
         peer,
     });
     let service = service_fn(move |request| {

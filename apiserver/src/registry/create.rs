@@ -54,7 +54,9 @@ impl Call {
             }
         }
         if !object.resource_version().is_empty() {
-            return Err(StatusError::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(StatusError::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         self.resource.strategy.default_object(&mut object);
         dedup_owners(&mut object);
@@ -83,7 +85,11 @@ impl Call {
             self.resource.strategy.prepare_create(&mut object, &context);
             self.check_create(&object, &context)?;
             self.warn(self.resource.strategy.warnings(&object, None));
-            let extra = self.server.hooks.create(self, &mut object, options.dry_run).await?;
+            let extra = self
+                .server
+                .hooks
+                .create(self, &mut object, options.dry_run)
+                .await?;
             let mut attributes = self.attributes(
                 Operation::Create,
                 &name,
@@ -111,7 +117,9 @@ impl Call {
                 Written::Stale(_) if generated => {
                     return Err(StatusError {
                         retry_after_seconds: 1,
-                        message: format!("object {name:?} already exists, the server was not able to generate a unique name for the object"),
+                        message: format!(
+                            "object {name:?} already exists, the server was not able to generate a unique name for the object"
+                        ),
                         ..StatusError::already_exists(&self.group_resource(), &name)
                     });
                 }
@@ -122,7 +130,10 @@ impl Call {
         }
         Err(StatusError {
             retry_after_seconds: 1,
-            ..StatusError::new(Reason::ServerTimeout, "too many concurrent allocations, please try again")
+            ..StatusError::new(
+                Reason::ServerTimeout,
+                "too many concurrent allocations, please try again",
+            )
         })
     }
 
@@ -142,7 +153,9 @@ impl Call {
         }
         let (sent, wanted) = (object.namespace(), self.info.namespace.as_str());
         if wanted.is_empty() {
-            return Err(StatusError::bad_request("an empty namespace may not be set during creation"));
+            return Err(StatusError::bad_request(
+                "an empty namespace may not be set during creation",
+            ));
         }
         if !sent.is_empty() && sent != wanted {
             return Err(StatusError::bad_request(format!(
@@ -174,7 +187,12 @@ impl Call {
             let name = generate(object.str_at("metadata.generateName"));
             object.set("metadata.name", name);
         }
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+        for field in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "resourceVersion",
+        ] {
             object.take_at(&format!("metadata.{field}"));
         }
         object.set("metadata.uid", uuid::Uuid::new_v4().to_string());
@@ -186,11 +204,7 @@ impl Call {
         }
     }
 
-    fn check_create(
-        &self,
-        object: &Value,
-        context: &rutter_api::Context<'_>,
-    ) -> Result<(), StatusError> {
+    fn check_create(&self, object: &Value, context: &rutter_api::Context<'_>) -> Result<(), StatusError> {
         let strategy = &self.resource.strategy;
         let mut errors = validation::create(object, self.resource.namespaced, strategy.name_rule());
         errors.extend(strategy.validate_create(object, context));
@@ -198,7 +212,11 @@ impl Call {
             return Ok(());
         }
         let name = object.name();
-        let shown = if name.is_empty() { object.str_at("metadata.generateName") } else { name };
+        let shown = if name.is_empty() {
+            object.str_at("metadata.generateName")
+        } else {
+            name
+        };
         Err(StatusError::invalid(&self.resource.group_kind(), shown, &errors))
     }
 }

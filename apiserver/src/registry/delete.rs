@@ -53,7 +53,11 @@ impl Call {
         match self.delete_object(&name, &options).await? {
             Deleted::Marked(object) => {
                 let accepted = orphans == Some(false);
-                let status = if accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
+                let status = if accepted {
+                    StatusCode::ACCEPTED
+                } else {
+                    StatusCode::OK
+                };
                 Ok(self.answer(status, &object))
             }
             Deleted::Gone(object) => {
@@ -86,10 +90,14 @@ impl Call {
                 "application/yaml" => rutter_api::codec::yaml::parse(bytes),
                 _ => rutter_api::codec::json::parse(bytes),
             };
-            value = parsed.map_err(|error| StatusError::bad_request(error.to_string()))?.0;
+            value = parsed
+                .map_err(|error| StatusError::bad_request(error.to_string()))?
+                .0;
             let kind = value.str_at("kind");
             if !kind.is_empty() && kind != "DeleteOptions" {
-                return Err(StatusError::bad_request("decoded object cannot be converted to DeleteOptions"));
+                return Err(StatusError::bad_request(
+                    "decoded object cannot be converted to DeleteOptions",
+                ));
             }
             value.set("apiVersion", "meta.k8s.io/v1");
             value.set("kind", "DeleteOptions");
@@ -106,7 +114,14 @@ impl Call {
                 .1
         } else {
             let again = rutter_api::codec::json::to_vec(&value);
-            body::object(types, &expected, "application/json", &again, FieldValidation::Ignore)?.0
+            body::object(
+                types,
+                &expected,
+                "application/json",
+                &again,
+                FieldValidation::Ignore,
+            )?
+            .0
         };
         DeleteOptions::read(&self.query, object)
     }
@@ -115,7 +130,9 @@ impl Call {
     pub async fn delete_object(&self, name: &str, options: &DeleteOptions) -> Result<Deleted, StatusError> {
         let mut stored = self.load(name, false).await?;
         for _ in 0..TRIES {
-            let Some(found) = stored else { return Err(self.not_found(name)) };
+            let Some(found) = stored else {
+                return Err(self.not_found(name));
+            };
             match self.delete_attempt(name, options, &found).await {
                 Ok(Ok(deleted)) => return Ok(deleted),
                 Ok(Err(now)) => stored = now,
@@ -155,7 +172,9 @@ impl Call {
         let holds = self.finalize(&mut object, options);
         let held = holds || !self.server.hooks.lets_go(&self.group_resource(), &object);
         let pending = old.is_deleting();
-        let left = old.int_at("metadata.deletionGracePeriodSeconds").unwrap_or_default();
+        let left = old
+            .int_at("metadata.deletionGracePeriodSeconds")
+            .unwrap_or_default();
         if seconds > 0 || held {
             if pending && seconds >= left && object == *old {
                 return Ok(Ok(Deleted::Marked(object)));
@@ -170,7 +189,12 @@ impl Call {
                 return Ok(Ok(Deleted::Marked(object)));
             }
             let written = self
-                .commit(name, Some(stored.revision), Some(&object), super::Extra::default())
+                .commit(
+                    name,
+                    Some(stored.revision),
+                    Some(&object),
+                    super::Extra::default(),
+                )
                 .await?;
             return match written {
                 Written::Done(revision) => {
@@ -224,10 +248,17 @@ impl Call {
     ) -> Result<(), StatusError> {
         let gr = self.group_resource();
         if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.uid()) {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.uid());
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                old.uid()
+            );
             return Err(StatusError::conflict(&gr, name, &why));
         }
-        if let Some(version) = options.version.as_deref().filter(|v| *v != old.resource_version()) {
+        if let Some(version) = options
+            .version
+            .as_deref()
+            .filter(|v| *v != old.resource_version())
+        {
             let why = format!(
                 "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
                 old.resource_version()

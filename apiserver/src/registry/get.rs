@@ -20,7 +20,8 @@ impl Call {
 
     /// GET
     pub async fn get(&self) -> Answer {
-        self.settle(self.query.first("resourceVersion").unwrap_or_default()).await?;
+        self.settle(self.query.first("resourceVersion").unwrap_or_default())
+            .await?;
         let entry = self
             .server
             .cache

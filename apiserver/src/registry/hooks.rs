@@ -48,7 +48,7 @@ impl Hooks {
     pub fn new(services: Services) -> Self {
         Self {
             services,
-                    escalation: Escalation,
+            escalation: Escalation,
             custom: Vec::new(),
         }
     }
@@ -62,6 +62,7 @@ impl Hooks {
         match (resource.group.as_str(), resource.resource.as_str()) {
             ("", "services") => Some(&self.services),
             ("rbac.authorization.k8s.io", _) => Some(&self.escalation),
+            ("certificates.k8s.io", "certificatesigningrequests") => Some(&super::requester::Requester),
             _ => {
                 let found = self.custom.iter().find(|(of, _)| of == resource);
                 found.map(|(_, hook)| &**hook)

@@ -116,7 +116,9 @@ impl Call {
             return selection.fields.matches(|path| entry.index.field(path));
         }
         // The index speaks of the stored version; the selector of this one.
-        let Ok(object) = self.to_served(&entry.bytes) else { return false };
+        let Ok(object) = self.to_served(&entry.bytes) else {
+            return false;
+        };
         let values = self.resource.strategy.field_values(&object);
         let names = self.resource.strategy.selectable_fields();
         selection.fields.matches(|path| match path {
@@ -150,10 +152,15 @@ impl Call {
             })?),
         };
         if token.is_some() && !matches!(options.version.as_str(), "" | "0") {
-            return Err(StatusError::bad_request("specifying resource version is not allowed when using continue"));
+            return Err(StatusError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         let snapshot = match &token {
-            Some(Token { revision: Some(at), after }) => match self.server.cache.snapshot_at(&folder, *at) {
+            Some(Token {
+                revision: Some(at),
+                after,
+            }) => match self.server.cache.snapshot_at(&folder, *at) {
                 Err(CacheError::Expired { .. }) => return Err(expired(after)),
                 other => other.map_err(|e| cache_error(&e))?,
             },
@@ -161,12 +168,20 @@ impl Call {
             None => self.snapshot(&folder, options).await?,
         };
         let after = token.map(|token| format!("{range}{}", token.after));
-        let exact = selection.fields.exact("metadata.name").map(|name| format!("{range}{name}"));
+        let exact = selection
+            .fields
+            .exact("metadata.name")
+            .map(|name| format!("{range}{name}"));
         let single = exact.filter(|_| !self.resource.namespaced || !self.info.namespace.is_empty());
         let mut entries = Vec::new();
         let mut more = false;
         if let Some(key) = &single {
-            entries.extend(snapshot.get(key).filter(|entry| self.wants(&selection, entry)).cloned());
+            entries.extend(
+                snapshot
+                    .get(key)
+                    .filter(|entry| self.wants(&selection, entry))
+                    .cloned(),
+            );
         } else {
             for entry in snapshot.range(&range, after.as_deref()) {
                 if !self.wants(&selection, entry) {
@@ -179,7 +194,10 @@ impl Call {
                 entries.push(entry.clone());
             }
         }
-        let last = entries.last().filter(|_| more).map(|entry: &Arc<Entry>| entry.key.clone());
+        let last = entries
+            .last()
+            .filter(|_| more)
+            .map(|entry: &Arc<Entry>| entry.key.clone());
         let remaining = last
             .as_ref()
             .filter(|_| selection.is_everything())
@@ -209,7 +227,9 @@ impl Call {
     async fn snapshot(&self, folder: &str, options: &ListOptions) -> Result<Snapshot, StatusError> {
         let cache = &self.server.cache;
         let exact = options.matching == Match::Exact
-            || (options.matching == Match::Unset && options.limit > 0 && !matches!(options.version.as_str(), "" | "0"));
+            || (options.matching == Match::Unset
+                && options.limit > 0
+                && !matches!(options.version.as_str(), "" | "0"));
         match options.revision()? {
             None => self.newest(folder).await,
             Some(0) => cache.snapshot(folder).map_err(|e| cache_error(&e)),
@@ -283,7 +303,10 @@ impl Call {
     /// Objects as a list in the format and shape that was negotiated.
     pub fn answer_list(&self, objects: &[Value], metadata: &Value) -> Response<Body> {
         let (value, type_name) = match self.accept.shape {
-            Shape::Table => (self.table(objects, Some(metadata), true), super::TABLE_TYPE.to_owned()),
+            Shape::Table => (
+                self.table(objects, Some(metadata), true),
+                super::TABLE_TYPE.to_owned(),
+            ),
             Shape::Partial => (
                 table::partial_metadata_list(objects, Some(metadata)),
                 format!("{}List", super::PARTIAL_TYPE),
@@ -306,7 +329,10 @@ impl Call {
     fn expired_answer(&self, error: &StatusError) -> Response<Body> {
         let after = error.message.trim_start_matches(EXPIRED_MARK).to_owned();
         let mut status = StatusError::expired(EXPIRED_CONTINUE).to_value();
-        let token = Token { revision: None, after };
+        let token = Token {
+            revision: None,
+            after,
+        };
         status.set("metadata.continue", token.encode());
         answer::status_value(&status, 410, 0, &self.accept)
     }
@@ -330,11 +356,22 @@ mod tests {
     #[test]
     fn tokens_survive_the_way_to_the_client_and_back() {
         for revision in [None, Some(Revision(7))] {
-            let token = Token { revision, after: "default/web-1".to_owned() };
+            let token = Token {
+                revision,
+                after: "default/web-1".to_owned(),
+            };
             let again = Token::decode(&token.encode()).unwrap();
-            assert_eq!((again.revision, again.after.as_str()), (revision, "default/web-1"));
+            assert_eq!(
+                (again.revision, again.after.as_str()),
+                (revision, "default/web-1")
+            );
         }
-        for text in ["", "x", "e30", &URL_SAFE_NO_PAD.encode(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../x"}"#)] {
+        for text in [
+            "",
+            "x",
+            "e30",
+            &URL_SAFE_NO_PAD.encode(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../x"}"#),
+        ] {
             assert!(Token::decode(text).is_none(), "{text}");
         }
     }

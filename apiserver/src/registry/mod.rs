@@ -11,6 +11,7 @@ pub mod hooks;
 pub mod list;
 pub mod patch;
 pub mod rbac;
+pub mod requester;
 pub mod services;
 pub mod subresources;
 pub mod update;
@@ -215,7 +216,13 @@ impl Call {
         };
         commit.guards.extend(extra.guards);
         commit.effects.extend(extra.effects);
-        match self.server.engine.commit(commit).await.map_err(|e| store_error(&e))? {
+        match self
+            .server
+            .engine
+            .commit(commit)
+            .await
+            .map_err(|e| store_error(&e))?
+        {
             Outcome::Applied(revision) => Ok(Written::Done(revision)),
             Outcome::Refused(now) => {
                 let now = now.into_iter().next().flatten();
@@ -311,7 +318,14 @@ impl Call {
     ) -> Value {
         let include = IncludeObject::parse(self.query.first("includeObject").unwrap_or_default());
         let context = self.context(false);
-        table::table(&self.resource, objects, metadata, include.unwrap_or_default(), headers, &context)
+        table::table(
+            &self.resource,
+            objects,
+            metadata,
+            include.unwrap_or_default(),
+            headers,
+            &context,
+        )
     }
 
     /// Whether answers are the cache's bytes as they are.
@@ -339,7 +353,10 @@ pub fn store_error(error: &StoreError) -> StatusError {
             tracing::warn!(%error, "the store did not answer");
             StatusError {
                 retry_after_seconds: 1,
-                ..StatusError::new(Reason::ServerTimeout, "the server was unable to return a response in the time allotted")
+                ..StatusError::new(
+                    Reason::ServerTimeout,
+                    "the server was unable to return a response in the time allotted",
+                )
             }
         }
         StoreError::Fatal(_) => {
@@ -355,9 +372,15 @@ pub fn cache_error(error: &CacheError) -> StatusError {
         CacheError::Expired { asked, oldest } => {
             StatusError::expired(format!("too old resource version: {asked} ({oldest})"))
         }
-        CacheError::Future { asked, current } | CacheError::Timeout { wanted: asked, current } => {
-            let mut status =
-                StatusError::timeout(format!("Too large resource version: {asked}, current: {current}"), 1);
+        CacheError::Future { asked, current }
+        | CacheError::Timeout {
+            wanted: asked,
+            current,
+        } => {
+            let mut status = StatusError::timeout(
+                format!("Too large resource version: {asked}, current: {current}"),
+                1,
+            );
             status.causes.push(rutter_api::status::Cause {
                 reason: "ResourceVersionTooLarge".to_owned(),
                 message: "Too large resource version".to_owned(),

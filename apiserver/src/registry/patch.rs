@@ -47,7 +47,11 @@ impl Call {
             managed: patch.0 != Kind::Apply,
         };
         let changed = self.change(&change, &options).await?;
-        let status = if changed.created { StatusCode::CREATED } else { StatusCode::OK };
+        let status = if changed.created {
+            StatusCode::CREATED
+        } else {
+            StatusCode::OK
+        };
         Ok(self.answer(status, &changed.object))
     }
 
@@ -70,7 +74,10 @@ impl Call {
             errors.push(FieldError::required(&manager, "is required for apply patch"));
         }
         if kind != Kind::Apply && options.force.is_some() {
-            errors.push(FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
+            errors.push(FieldError::forbidden(
+                &Path::new("force"),
+                "may not be specified for non-apply patch",
+            ));
         }
         if !errors.is_empty() {
             let kind = GroupKind::new("meta.k8s.io", "PatchOptions");
@@ -118,7 +125,8 @@ impl Call {
         let value = done.map_err(|error| {
             let mut status = error.status();
             if let patch::PatchError::Mismatch(text) = &error {
-                status.message = format!("the server rejected our request due to an error in our request: {text}");
+                status.message =
+                    format!("the server rejected our request due to an error in our request: {text}");
             }
             status
         })?;
@@ -147,7 +155,9 @@ impl Call {
             )));
         }
         if object.namespace() != old.namespace() {
-            return Err(StatusError::bad_request("the namespace of the object does not match the namespace on the request"));
+            return Err(StatusError::bad_request(
+                "the namespace of the object does not match the namespace on the request",
+            ));
         }
         // A patch that says nothing about the version is applied to whatever the object is now.
         if object.resource_version().is_empty() {

@@ -29,7 +29,9 @@ impl Hook for Escalation {
 }
 
 async fn check(call: &Call, object: &Value, old: Option<&Value>) -> Result<(), StatusError> {
-    let Some(rbac) = &call.server.rbac else { return Ok(()) };
+    let Some(rbac) = &call.server.rbac else {
+        return Ok(());
+    };
     if call.user.in_group(names::MASTERS) {
         return Ok(());
     }
@@ -59,7 +61,10 @@ async fn check(call: &Call, object: &Value, old: Option<&Value>) -> Result<(), S
         name: name.into(),
         ..Attributes::default()
     };
-    if matches!(call.server.authorizer.authorize(&call.user, &attributes).await, Decision::Allow(_)) {
+    if matches!(
+        call.server.authorizer.authorize(&call.user, &attributes).await,
+        Decision::Allow(_)
+    ) {
         return Ok(());
     }
     let resource = call.group_resource();

@@ -34,14 +34,17 @@ pub struct Services {
 
 /// What a Service holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Held {
-    addresses: BTreeSet<String>,
-    ports: BTreeSet<i64>,
+pub(crate) struct Held {
+    pub(crate) addresses: BTreeSet<String>,
+    pub(crate) ports: BTreeSet<i64>,
 }
 
 impl Held {
-    fn of(service: &Value) -> Self {
-        let addresses = service.list_at("spec.clusterIPs").iter().filter_map(Value::as_str);
+    pub(crate) fn of(service: &Value) -> Self {
+        let addresses = service
+            .list_at("spec.clusterIPs")
+            .iter()
+            .filter_map(Value::as_str);
         let mut addresses: BTreeSet<String> = addresses.map(str::to_owned).collect();
         addresses.insert(service.str_at("spec.clusterIP").to_owned());
         addresses.retain(|address| !address.is_empty() && address != "None");
@@ -101,14 +104,22 @@ impl Services {
             return Ok(());
         }
         if object.at("spec.ipFamilyPolicy").is_null() {
-            let two = object.list_at("spec.clusterIPs").len() > 1 || object.list_at("spec.ipFamilies").len() > 1;
-            object.set("spec.ipFamilyPolicy", if two { "RequireDualStack" } else { "SingleStack" });
+            let two =
+                object.list_at("spec.clusterIPs").len() > 1 || object.list_at("spec.ipFamilies").len() > 1;
+            object.set(
+                "spec.ipFamilyPolicy",
+                if two { "RequireDualStack" } else { "SingleStack" },
+            );
         }
         let policy = object.str_at("spec.ipFamilyPolicy").to_owned();
         let wanted = match policy.as_str() {
             "RequireDualStack" if self.ranges.len() < 2 => {
                 let path = Path::new("spec.ipFamilyPolicy");
-                let error = FieldError::invalid(&path, policy, "this cluster is not configured for dual-stack services");
+                let error = FieldError::invalid(
+                    &path,
+                    policy,
+                    "this cluster is not configured for dual-stack services",
+                );
                 return Err(invalid(call, object, error));
             }
             "RequireDualStack" | "PreferDualStack" => self.ranges.len(),
@@ -138,7 +149,11 @@ impl Services {
             if self.range(name).is_none() {
                 let path = Path::new("spec").child("ipFamilies").index(index);
                 let why = "not configured on this cluster";
-                return Err(invalid(call, object, FieldError::invalid(&path, name.as_str(), why)));
+                return Err(invalid(
+                    call,
+                    object,
+                    FieldError::invalid(&path, name.as_str(), why),
+                ));
             }
         }
         object.set("spec.ipFamilies", families);
@@ -188,7 +203,9 @@ impl Services {
             };
             let key = format!("{ADDRESSES}{address}");
             extra.guards.push(Guard::Absent(key.clone()));
-            extra.effects.push(Effect::Put(key, ip_address(call, object, address), None));
+            extra
+                .effects
+                .push(Effect::Put(key, ip_address(call, object, address), None));
         }
         if let Some(first) = addresses.first() {
             object.set("spec.clusterIP", first.as_str());
@@ -213,12 +230,23 @@ impl Services {
             .parse()
             .map_err(|_| refuse(format!("failed to allocate IP {asked}: not a valid IP address")))?;
         if !range.contains(&address) {
-            let why = format!("failed to allocate IP {asked}: the provided IP ({asked}) is not in the valid range. The range of valid IPs is {range}");
+            let why = format!(
+                "failed to allocate IP {asked}: the provided IP ({asked}) is not in the valid range. The range of valid IPs is {range}"
+            );
             return Err(refuse(why));
         }
         let key = format!("{ADDRESSES}{address}");
-        if call.server.engine.get(&key).await.map_err(|e| super::store_error(&e))?.is_some() {
-            return Err(refuse(format!("failed to allocate IP {asked}: provided IP is already allocated")));
+        if call
+            .server
+            .engine
+            .get(&key)
+            .await
+            .map_err(|e| super::store_error(&e))?
+            .is_some()
+        {
+            return Err(refuse(format!(
+                "failed to allocate IP {asked}: provided IP is already allocated"
+            )));
         }
         Ok(address)
     }
@@ -231,7 +259,8 @@ impl Services {
         extra: &mut Extra,
     ) -> Result<(), StatusError> {
         let kind = object.str_at("spec.type").to_owned();
-        let balanced = kind == "LoadBalancer" && object.bool_at("spec.allocateLoadBalancerNodePorts") != Some(false);
+        let balanced =
+            kind == "LoadBalancer" && object.bool_at("spec.allocateLoadBalancerNodePorts") != Some(false);
         let wants = kind == "NodePort" || balanced;
         let mut mine: BTreeSet<i64> = old.ports.clone();
         let mut by_port: Vec<(i64, String, i64)> = Vec::new();
@@ -246,8 +275,14 @@ impl Services {
                 }
             } else if wants {
                 // One number serves the same port in two protocols.
-                let (number, protocol) = (port.int_at("port").unwrap_or_default(), port.str_at("protocol").to_owned());
-                let twin = by_port.iter().find(|(n, p, _)| *n == number && *p != protocol).map(|(_, _, held)| *held);
+                let (number, protocol) = (
+                    port.int_at("port").unwrap_or_default(),
+                    port.str_at("protocol").to_owned(),
+                );
+                let twin = by_port
+                    .iter()
+                    .find(|(n, p, _)| *n == number && *p != protocol)
+                    .map(|(_, _, held)| *held);
                 let chosen = match twin {
                     Some(chosen) => chosen,
                     None => {
@@ -271,7 +306,8 @@ impl Services {
             hold(call, object, chosen, extra);
             object.set("spec.healthCheckNodePort", chosen);
         } else if local && mine.insert(asked) {
-            self.fixed_port(call, object, &Path::new("spec.healthCheckNodePort"), asked).await?;
+            self.fixed_port(call, object, &Path::new("spec.healthCheckNodePort"), asked)
+                .await?;
             hold(call, object, asked, extra);
         }
         Ok(())
@@ -286,11 +322,19 @@ impl Services {
     ) -> Result<(), StatusError> {
         let (low, high) = (self.ports.start(), self.ports.end());
         if !u16::try_from(asked).is_ok_and(|port| self.ports.contains(&port)) {
-            let why = format!("provided port is not in the valid range. The range of valid ports is {low}-{high}");
+            let why =
+                format!("provided port is not in the valid range. The range of valid ports is {low}-{high}");
             return Err(invalid(call, object, FieldError::invalid(path, asked, why)));
         }
         let key = format!("{NODE_PORTS}{asked}");
-        if call.server.engine.get(&key).await.map_err(|e| super::store_error(&e))?.is_some() {
+        if call
+            .server
+            .engine
+            .get(&key)
+            .await
+            .map_err(|e| super::store_error(&e))?
+            .is_some()
+        {
             let why = "provided port is already allocated";
             return Err(invalid(call, object, FieldError::invalid(path, asked, why)));
         }
@@ -299,7 +343,8 @@ impl Services {
 
     fn random_port(&self, call: &Call, mine: &BTreeSet<i64>) -> Result<i64, StatusError> {
         let free = |port: u16| {
-            !mine.contains(&i64::from(port)) && call.server.cache.get(&format!("{NODE_PORTS}{port}")).is_none()
+            !mine.contains(&i64::from(port))
+                && call.server.cache.get(&format!("{NODE_PORTS}{port}")).is_none()
         };
         let random = (0..TRIES).map(|_| rand::rng().random_range(self.ports.clone()));
         let found = random.chain(self.ports.clone()).find(|port| free(*port));
@@ -312,7 +357,10 @@ impl Services {
 /// A free address of a range: neither the network's own, nor the broadcast one, nor the first, which is the apiserver's.
 fn random_address(call: &Call, range: &IpNet) -> Result<IpAddr, StatusError> {
     let (base, size) = match range {
-        IpNet::V4(net) => (u128::from(net.network().to_bits()), 1u128 << (32 - net.prefix_len())),
+        IpNet::V4(net) => (
+            u128::from(net.network().to_bits()),
+            1u128 << (32 - net.prefix_len()),
+        ),
         IpNet::V6(net) => (net.network().to_bits(), 1u128 << (128 - net.prefix_len()).min(20)),
     };
     let last = match range {
@@ -372,7 +420,8 @@ pub fn ip_address_object(now: jiff::Timestamp, namespace: &str, name: &str, addr
 
 /// The value of a node port's key.
 pub fn node_port_object(namespace: &str, name: &str, port: i64) -> Bytes {
-    let object = json!({"metadata": {"name": port.to_string()}, "service": {"namespace": namespace, "name": name}});
+    let object =
+        json!({"metadata": {"name": port.to_string()}, "service": {"namespace": namespace, "name": name}});
     rutter_api::codec::json::to_vec(&object).into()
 }
 
@@ -385,8 +434,14 @@ fn hold(_call: &Call, service: &Value, port: i64, extra: &mut Extra) {
 
 /// Gives back what is held no longer.
 fn release(old: &Held, new: &Held, extra: &mut Extra) {
-    let addresses = old.addresses.difference(&new.addresses).map(|address| format!("{ADDRESSES}{address}"));
-    let ports = old.ports.difference(&new.ports).map(|port| format!("{NODE_PORTS}{port}"));
+    let addresses = old
+        .addresses
+        .difference(&new.addresses)
+        .map(|address| format!("{ADDRESSES}{address}"));
+    let ports = old
+        .ports
+        .difference(&new.ports)
+        .map(|port| format!("{NODE_PORTS}{port}"));
     extra.effects.extend(addresses.chain(ports).map(Effect::Delete));
 }
 
@@ -400,7 +455,10 @@ mod tests {
         let new = json!({"spec": {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"nodePort": 30002}]}});
         let mut extra = Extra::default();
         release(&Held::of(&old), &Held::of(&new), &mut extra);
-        assert_eq!(extra.effects, [Effect::Delete("/registry/nodeports/30001".to_owned())]);
+        assert_eq!(
+            extra.effects,
+            [Effect::Delete("/registry/nodeports/30001".to_owned())]
+        );
         let mut extra = Extra::default();
         let gone = json!({"spec": {"type": "ExternalName"}});
         release(&Held::of(&old), &Held::of(&gone), &mut extra);

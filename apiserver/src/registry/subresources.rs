@@ -11,8 +11,8 @@ use rutter_admission::Operation;
 use rutter_api::object::ObjectExt;
 use rutter_api::status::Cause;
 use rutter_api::{
-    FieldError, GroupKind, GroupVersion, GroupVersionKind, LabelSelector, ObjectReader, Path, Reason, StatusError,
-    Value,
+    FieldError, GroupKind, GroupVersion, GroupVersionKind, LabelSelector, ObjectReader, Path, Reason,
+    StatusError, Value,
 };
 use serde_json::json;
 
@@ -50,7 +50,12 @@ impl Call {
     }
 
     fn answer_scale(&self, object: &Value) -> http::Response<crate::answer::Body> {
-        self.answer_as(StatusCode::OK, &self.scale_of(object), rutter_api::schema::builtin(), SCALE)
+        self.answer_as(
+            StatusCode::OK,
+            &self.scale_of(object),
+            rutter_api::schema::builtin(),
+            SCALE,
+        )
     }
 
     /// The Scale of an object.
@@ -60,7 +65,11 @@ impl Call {
         let replicas = at(paths.map(|p| p.spec.as_str()), "spec.replicas");
         let current = at(paths.map(|p| p.status.as_str()), "status.replicas");
         let selector = match paths {
-            Some(paths) => paths.selector.as_deref().map(|path| object.str_at(path).to_owned()).unwrap_or_default(),
+            Some(paths) => paths
+                .selector
+                .as_deref()
+                .map(|path| object.str_at(path).to_owned())
+                .unwrap_or_default(),
             None => selector_text(object.at("spec.selector")),
         };
         let mut metadata = json!({
@@ -91,15 +100,23 @@ impl Call {
     /// PUT of `scale`.
     pub async fn replace_scale(&self, media_type: &str, bytes: Bytes) -> Answer {
         let options = WriteOptions::read(&self.query, "UpdateOptions")?;
-        let scale = self.read_as(("autoscaling", "v1", "Scale"), SCALE, media_type, &bytes, &options)?;
+        let scale = self.read_as(
+            ("autoscaling", "v1", "Scale"),
+            SCALE,
+            media_type,
+            &bytes,
+            &options,
+        )?;
         self.change_scale(&options, &|_| Ok(scale.clone())).await
     }
 
     /// PATCH of `scale`.
     pub async fn patch_scale(&self, media_type: &str, bytes: Bytes) -> Answer {
         let (patch, options) = self.read_patch(media_type, &bytes)?;
-        self.change_scale(&options, &|scale| self.patched_as(&patch, Some(scale), &options, SCALE))
-            .await
+        self.change_scale(&options, &|scale| {
+            self.patched_as(&patch, Some(scale), &options, SCALE)
+        })
+        .await
     }
 
     async fn change_scale(
@@ -127,7 +144,10 @@ impl Call {
                 return Err(StatusError::conflict(
                     &self.group_resource(),
                     &self.info.name,
-                    &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.uid()),
+                    &format!(
+                        "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                        old.uid()
+                    ),
                 ));
             }
             let mut object = old.clone();
@@ -171,7 +191,11 @@ impl Call {
         let (kind, node) = (binding.str_at("target.kind"), binding.str_at("target.name"));
         let mut errors = Vec::new();
         if !matches!(kind, "" | "Node") {
-            errors.push(FieldError::not_supported(&Path::new("target.kind"), kind, &["Node", "<empty>"]));
+            errors.push(FieldError::not_supported(
+                &Path::new("target.kind"),
+                kind,
+                &["Node", "<empty>"],
+            ));
         }
         if node.is_empty() {
             errors.push(FieldError::required(&Path::new("target.name"), ""));
@@ -197,22 +221,34 @@ impl Call {
             let conflict = |why: String| StatusError::conflict(&pods, name, &why);
             for (what, sent, have) in [
                 ("UID", binding.uid(), old.uid()),
-                ("ResourceVersion", binding.resource_version(), old.resource_version()),
+                (
+                    "ResourceVersion",
+                    binding.resource_version(),
+                    old.resource_version(),
+                ),
             ] {
                 if !sent.is_empty() && sent != have {
-                    let why = format!("Precondition failed: {what} in precondition: {sent}, {what} in object meta: {have}");
+                    let why = format!(
+                        "Precondition failed: {what} in precondition: {sent}, {what} in object meta: {have}"
+                    );
                     return Err(conflict(why));
                 }
             }
             if old.is_deleting() {
-                return Err(conflict(format!("pod {name} is being deleted, cannot be assigned to a host")));
+                return Err(conflict(format!(
+                    "pod {name} is being deleted, cannot be assigned to a host"
+                )));
             }
             if !old.str_at("spec.nodeName").is_empty() {
                 let held = old.str_at("spec.nodeName");
-                return Err(conflict(format!("pod {name} is already assigned to node {held:?}")));
+                return Err(conflict(format!(
+                    "pod {name} is already assigned to node {held:?}"
+                )));
             }
             if !old.list_at("spec.schedulingGates").is_empty() {
-                return Err(conflict(format!("pod {name} has non-empty .spec.schedulingGates")));
+                return Err(conflict(format!(
+                    "pod {name} has non-empty .spec.schedulingGates"
+                )));
             }
             let mut pod = old.clone();
             pod.set("spec.nodeName", node);
@@ -253,7 +289,13 @@ impl Call {
     /// POST of an Eviction.
     pub async fn evict(&self, media_type: &str, bytes: Bytes) -> Answer {
         let options = WriteOptions::read(&self.query, "CreateOptions")?;
-        let eviction = self.read_as(("policy", "v1", "Eviction"), EVICTION, media_type, &bytes, &options)?;
+        let eviction = self.read_as(
+            ("policy", "v1", "Eviction"),
+            EVICTION,
+            media_type,
+            &bytes,
+            &options,
+        )?;
         let name = self.info.name.as_str();
         if !eviction.name().is_empty() && eviction.name() != name {
             return Err(StatusError::bad_request(format!(
@@ -278,8 +320,8 @@ impl Call {
         if deletion.uid.is_none() {
             deletion.uid = Some(pod.uid().to_owned());
         }
-        let ignores_budget = pod.is_deleting()
-            || matches!(pod.str_at("status.phase"), "Succeeded" | "Failed" | "Pending");
+        let ignores_budget =
+            pod.is_deleting() || matches!(pod.str_at("status.phase"), "Succeeded" | "Failed" | "Pending");
         if !ignores_budget {
             self.spend_budget(&pod, deletion.dry_run).await?;
             if !deletion.dry_run {
@@ -322,12 +364,16 @@ impl Call {
         let healthy = |field: &str| budget.int_at(&format!("status.{field}")).unwrap_or_default();
         if !ready {
             let always = budget.str_at("spec.unhealthyPodEvictionPolicy") == "AlwaysAllow";
-            let enough = healthy("currentHealthy") >= healthy("desiredHealthy") && healthy("desiredHealthy") > 0;
+            let enough =
+                healthy("currentHealthy") >= healthy("desiredHealthy") && healthy("desiredHealthy") > 0;
             if always || enough {
                 return Ok(());
             }
         }
-        let resource = self.served.scheme.get(&GroupVersion::new("policy", "v1"), "poddisruptionbudgets");
+        let resource = self
+            .served
+            .scheme
+            .get(&GroupVersion::new("policy", "v1"), "poddisruptionbudgets");
         let mut call = self.again_on(resource.cloned().ok_or_else(StatusError::path_not_found)?);
         budget.name().clone_into(&mut call.info.name);
         "status".clone_into(&mut call.info.subresource);
@@ -441,10 +487,19 @@ fn check_budget(budget: &Value) -> Result<(), StatusError> {
         return refuse(violation.to_owned(), 10, cause);
     }
     if number("status.disruptionsAllowed") < 0 {
-        return Err(StatusError::new(Reason::Forbidden, "pdb disruptions allowed is negative"));
+        return Err(StatusError::new(
+            Reason::Forbidden,
+            "pdb disruptions allowed is negative",
+        ));
     }
-    if budget.map_at("status.disruptedPods").is_some_and(|pods| pods.len() > 2000) {
-        return Err(StatusError::new(Reason::Forbidden, "DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+    if budget
+        .map_at("status.disruptedPods")
+        .is_some_and(|pods| pods.len() > 2000)
+    {
+        return Err(StatusError::new(
+            Reason::Forbidden,
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+        ));
     }
     if number("status.disruptionsAllowed") == 0 {
         let cause = format!(
@@ -470,7 +525,9 @@ fn set_condition(object: &mut Value, mut condition: Value) {
     if !object.at("status.conditions").is_array() {
         object.set("status.conditions", Vec::<Value>::new());
     }
-    let Some(list) = object.list_at_mut("status.conditions") else { return };
+    let Some(list) = object.list_at_mut("status.conditions") else {
+        return;
+    };
     let kind = condition.str_at("type").to_owned();
     match list.iter_mut().find(|have| have.str_at("type") == kind) {
         Some(have) => {
@@ -485,7 +542,9 @@ fn set_condition(object: &mut Value, mut condition: Value) {
 
 /// A selector (object or map of labels) as text, for Scale's status.
 fn selector_text(selector: &Value) -> String {
-    let Some(map) = selector.as_object() else { return String::new() };
+    let Some(map) = selector.as_object() else {
+        return String::new();
+    };
     let parsed = if map.contains_key("matchLabels") || map.contains_key("matchExpressions") {
         LabelSelector::from_object(selector).ok()
     } else {

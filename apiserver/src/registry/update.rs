@@ -65,16 +65,16 @@ impl Call {
             managed: true,
         };
         let changed = self.change(&change, &options).await?;
-        let status = if changed.created { StatusCode::CREATED } else { StatusCode::OK };
+        let status = if changed.created {
+            StatusCode::CREATED
+        } else {
+            StatusCode::OK
+        };
         Ok(self.answer(status, &changed.object))
     }
 
     /// Changes the object that the request names.
-    pub async fn change(
-        &self,
-        change: &Change<'_>,
-        options: &WriteOptions,
-    ) -> Result<Changed, StatusError> {
+    pub async fn change(&self, change: &Change<'_>, options: &WriteOptions) -> Result<Changed, StatusError> {
         let name = self.info.name.as_str();
         let mut stored = self.load(name, false).await?;
         for _ in 0..TRIES {
@@ -85,7 +85,12 @@ impl Call {
                 }
                 let object = (change.make)(None)?;
                 match self.create_object(object, options, change.managed).await {
-                    Ok(object) => return Ok(Changed { object, created: true }),
+                    Ok(object) => {
+                        return Ok(Changed {
+                            object,
+                            created: true,
+                        });
+                    }
                     Err(error) if error.reason == Reason::AlreadyExists => {
                         stored = self.load(name, true).await?;
                         continue;
@@ -94,7 +99,12 @@ impl Call {
                 }
             };
             match self.attempt(change, options, &old).await {
-                Ok(Attempt::Done(object)) => return Ok(Changed { object, created: false }),
+                Ok(Attempt::Done(object)) => {
+                    return Ok(Changed {
+                        object,
+                        created: false,
+                    });
+                }
                 Ok(Attempt::Stale(now)) => stored = now,
                 Ok(Attempt::Again) => stored = self.load(name, true).await?,
                 Err(_) if !live => stored = self.load(name, true).await?,
@@ -119,8 +129,14 @@ impl Call {
         if change.managed {
             self.manage(Some(old), &mut object, options);
         }
-        let mut attributes =
-            self.attributes(Operation::Update, name, object, old.clone(), &options.object, options.dry_run);
+        let mut attributes = self.attributes(
+            Operation::Update,
+            name,
+            object,
+            old.clone(),
+            &options.object,
+            options.dry_run,
+        );
         self.server.admission.mutate(&mut attributes).await?;
         self.warn(std::mem::take(&mut attributes.warnings));
         let mut object = attributes.object;
@@ -201,7 +217,13 @@ impl Call {
         options: &WriteOptions,
     ) -> Result<(Value, Extra), StatusError> {
         let name = self.info.name.as_str();
-        for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        for field in [
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+        ] {
             let path = format!("metadata.{field}");
             match old.at(&path) {
                 Value::Null => drop(object.take_at(&path)),
@@ -222,9 +244,19 @@ impl Call {
             return Err(StatusError::invalid(&self.resource.group_kind(), name, &errors));
         }
         self.warn(strategy.warnings(&object, Some(old)));
-        let extra = self.server.hooks.update(self, &mut object, old, options.dry_run).await?;
-        let mut attributes =
-            self.attributes(Operation::Update, name, object, old.clone(), &options.object, options.dry_run);
+        let extra = self
+            .server
+            .hooks
+            .update(self, &mut object, old, options.dry_run)
+            .await?;
+        let mut attributes = self.attributes(
+            Operation::Update,
+            name,
+            object,
+            old.clone(),
+            &options.object,
+            options.dry_run,
+        );
         self.server.admission.validate(&mut attributes).await?;
         self.warn(std::mem::take(&mut attributes.warnings));
         let mut object = attributes.object;
@@ -242,7 +274,10 @@ impl Call {
     fn goes(&self, object: &Value, old: &Value) -> bool {
         old.is_deleting()
             && object.list_at("metadata.finalizers").is_empty()
-            && object.int_at("metadata.deletionGracePeriodSeconds").unwrap_or_default() == 0
+            && object
+                .int_at("metadata.deletionGracePeriodSeconds")
+                .unwrap_or_default()
+                == 0
             && self.server.hooks.lets_go(&self.group_resource(), object)
     }
 
@@ -268,7 +303,9 @@ enum Attempt {
 
 /// Whether anything but metadata and status differs.
 fn spec_changed(object: &Value, old: &Value) -> bool {
-    let (Some(new), Some(old)) = (object.as_object(), old.as_object()) else { return true };
+    let (Some(new), Some(old)) = (object.as_object(), old.as_object()) else {
+        return true;
+    };
     let matters = |key: &str| !matches!(key, "metadata" | "status" | "apiVersion" | "kind");
     let part = |map: &serde_json::Map<String, Value>| -> Vec<(String, Value)> {
         map.iter()

@@ -48,7 +48,10 @@ impl Call {
             }
             "selfsubjectaccessreviews" => review::self_subject_access_review(authorizer, user, object).await,
             "selfsubjectrulesreviews" => review::self_subject_rules_review(authorizer, user, object),
-            _ => Err(StatusError::method_not_supported(&self.group_resource(), &self.info.verb)),
+            _ => Err(StatusError::method_not_supported(
+                &self.group_resource(),
+                &self.info.verb,
+            )),
         }
     }
 }

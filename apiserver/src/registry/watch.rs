@@ -73,7 +73,9 @@ impl Call {
         let selection = Arc::new(self.selection(options)?);
         let (folder, range) = (self.folder()?, self.range()?);
         let version = options.revision()?;
-        let initial_events = options.initial_events.unwrap_or(matches!(version, None | Some(0)));
+        let initial_events = options
+            .initial_events
+            .unwrap_or(matches!(version, None | Some(0)));
         let seconds = options
             .timeout_seconds
             .filter(|seconds| *seconds > 0)
@@ -101,7 +103,9 @@ impl Call {
         match started {
             Ok((snapshot, subscription)) => {
                 if let Some(snapshot) = snapshot {
-                    let wanted = snapshot.range(&range, None).filter(|entry| self.wants(&selection, entry));
+                    let wanted = snapshot
+                        .range(&range, None)
+                        .filter(|entry| self.wants(&selection, entry));
                     watcher.initial = wanted.cloned().collect::<Vec<_>>().into_iter();
                     let ends = options.initial_events == Some(true) && options.bookmarks;
                     watcher.initial_end = ends.then(|| snapshot.revision());
@@ -131,7 +135,11 @@ impl Call {
             Some(0) => {}
             Some(at) => drop(cache.wait_for(Revision(at)).await?),
         }
-        let snapshot = if initial_events { Some(cache.snapshot(folder)?) } else { None };
+        let snapshot = if initial_events {
+            Some(cache.snapshot(folder)?)
+        } else {
+            None
+        };
         let from = match (&snapshot, version) {
             (Some(snapshot), _) => From::After(snapshot.revision()),
             (None, None | Some(0)) => From::Now,
@@ -160,7 +168,12 @@ impl Call {
                 name: r.field.clone(),
                 value: r.value.clone(),
             });
-        let subscription = cache.subscribe(Subscribe { scope, from, interest, filter })?;
+        let subscription = cache.subscribe(Subscribe {
+            scope,
+            from,
+            interest,
+            filter,
+        })?;
         Ok((snapshot, subscription))
     }
 }
@@ -210,7 +223,9 @@ impl Watcher {
 
     /// An event's frame: shared where it looks the same to everybody.
     fn frame(&mut self, delivery: &Delivery) -> Bytes {
-        let Some(entry) = delivery.entry().cloned() else { return Bytes::new() };
+        let Some(entry) = delivery.entry().cloned() else {
+            return Bytes::new();
+        };
         let slot = match (self.call.accept.shape, self.call.accept.format) {
             (Shape::Object, Format::Json) if self.call.is_verbatim() => 0,
             (Shape::Object, Format::Protobuf) if self.call.resource.strategy.served_is_stored() => 3,
@@ -274,7 +289,10 @@ impl Watcher {
             "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null},
         });
         if initial_end {
-            object.set("metadata.annotations", json!({"k8s.io/initial-events-end": "true"}));
+            object.set(
+                "metadata.annotations",
+                json!({"k8s.io/initial-events-end": "true"}),
+            );
         }
         self.object_frame("BOOKMARK", &object)
     }
@@ -299,7 +317,13 @@ async fn tick(interval: &mut Option<Interval>) {
 
 fn json_frame(name: &str, object: &[u8]) -> Bytes {
     let mut frame = Vec::with_capacity(object.len() + name.len() + 24);
-    for part in [b"{\"type\":\"".as_slice(), name.as_bytes(), b"\",\"object\":", object, b"}\n"] {
+    for part in [
+        b"{\"type\":\"".as_slice(),
+        name.as_bytes(),
+        b"\",\"object\":",
+        object,
+        b"}\n",
+    ] {
         frame.extend_from_slice(part);
     }
     frame.into()

@@ -101,8 +101,8 @@ impl Accept {
                     .split(',')
                     .any(|part| part.trim() == "gzip" || part.trim().starts_with("gzip;"))
             });
-        let (format, shape) = choose(&text, tables, protobuf)
-            .ok_or_else(|| StatusError::not_acceptable(ACCEPTED))?;
+        let (format, shape) =
+            choose(&text, tables, protobuf).ok_or_else(|| StatusError::not_acceptable(ACCEPTED))?;
         Ok(Self {
             format,
             shape,
@@ -185,10 +185,22 @@ mod tests {
             (kubectl, true, Some((Format::Json, Shape::Table))),
             (kubectl, false, Some((Format::Json, Shape::Object))),
             ("application/yaml", true, Some((Format::Yaml, Shape::Object))),
-            ("text/html;q=0.9,application/yaml;q=0.1,application/json;q=0.5", true, Some((Format::Json, Shape::Object))),
+            (
+                "text/html;q=0.9,application/yaml;q=0.1,application/json;q=0.5",
+                true,
+                Some((Format::Json, Shape::Object)),
+            ),
             ("application/vnd.kubernetes.protobuf", true, None),
-            ("application/vnd.kubernetes.protobuf,application/json", true, Some((Format::Json, Shape::Object))),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", true, Some((Format::Json, Shape::Partial))),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                true,
+                Some((Format::Json, Shape::Object)),
+            ),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                true,
+                Some((Format::Json, Shape::Partial)),
+            ),
             ("text/plain", true, None),
         ] {
             assert_eq!(choose(text, tables, false), want, "{text}");

@@ -37,7 +37,11 @@ where
             whole.extend_from_slice(&data);
         }
     }
-    if size > MAX_BODY { Err(too_large()) } else { Ok(whole.freeze()) }
+    if size > MAX_BODY {
+        Err(too_large())
+    } else {
+        Ok(whole.freeze())
+    }
 }
 
 /// The media type of the body; JSON when the header is absent.
@@ -77,9 +81,7 @@ pub fn object(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), StatusError> {
     let refuse = |what: &dyn std::fmt::Display| {
-        StatusError::bad_request(format!(
-            "couldn't get version/kind; json parse error: {what}"
-        ))
+        StatusError::bad_request(format!("couldn't get version/kind; json parse error: {what}"))
     };
     let (mut value, duplicates) = match media_type {
         "application/json" => codec::json::parse(bytes).map_err(|e| refuse(&e))?,
@@ -88,7 +90,11 @@ pub fn object(
             let resolve = |sent: &GroupVersionKind| {
                 (*sent == expected.kind)
                     .then(|| expected.type_name.to_owned())
-                    .or_else(|| types.name_of_kind(&sent.group, &sent.version, &sent.kind).map(str::to_owned))
+                    .or_else(|| {
+                        types
+                            .name_of_kind(&sent.group, &sent.version, &sent.kind)
+                            .map(str::to_owned)
+                    })
             };
             let (sent, mut value) = codec::protobuf::decode(types, bytes, resolve)
                 .map_err(|e| StatusError::bad_request(e.to_string()))?;
@@ -103,7 +109,9 @@ pub fn object(
         }
     };
     if !value.is_object() {
-        return Err(refuse(&"json: cannot unmarshal into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }"));
+        return Err(refuse(
+            &"json: cannot unmarshal into Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }",
+        ));
     }
     let sent = check_kind(&mut value, &expected.kind)?;
     let decoded = schema::decode_with_duplicates(types, expected.type_name, value, validation, &duplicates)
@@ -124,7 +132,11 @@ fn check_kind(value: &mut Value, expected: &GroupVersionKind) -> Result<GroupVer
         )));
     }
     let sent = GroupVersion::parse(&wanted).unwrap_or_default();
-    let kind = if kind.is_empty() { expected.kind.clone() } else { kind.to_owned() };
+    let kind = if kind.is_empty() {
+        expected.kind.clone()
+    } else {
+        kind.to_owned()
+    };
     let sent = GroupVersionKind::new(sent.group, sent.version, kind);
     if sent.kind != expected.kind {
         return Err(StatusError::bad_request(format!(

@@ -42,11 +42,7 @@ impl RequestInfo {
             verb: method.as_str().to_ascii_lowercase(),
             ..Self::default()
         };
-        let mut parts: Vec<String> = path
-            .trim_matches('/')
-            .split('/')
-            .map(decode_segment)
-            .collect();
+        let mut parts: Vec<String> = path.trim_matches('/').split('/').map(decode_segment).collect();
         if path.trim_matches('/').is_empty() || parts.len() < 3 {
             return info;
         }
@@ -184,11 +180,31 @@ mod tests {
             let got = RequestInfo::new(&method.parse().unwrap(), path, &Query::parse(query));
             assert!(got.is_resource, "{uri}");
             let got = [
-                &got.verb, &got.group, &got.version, &got.namespace, &got.resource, &got.subresource, &got.name,
+                &got.verb,
+                &got.group,
+                &got.version,
+                &got.namespace,
+                &got.resource,
+                &got.subresource,
+                &got.name,
             ];
-            assert_eq!(got, [verb, group, version, namespace, resource, subresource, name], "{method} {uri}");
+            assert_eq!(
+                got,
+                [verb, group, version, namespace, resource, subresource, name],
+                "{method} {uri}"
+            );
         }
-        for path in ["/", "/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/healthz", "/version", "/openapi/v3/apis/apps/v1"] {
+        for path in [
+            "/",
+            "/api",
+            "/apis",
+            "/api/v1",
+            "/apis/apps",
+            "/apis/apps/v1",
+            "/healthz",
+            "/version",
+            "/openapi/v3/apis/apps/v1",
+        ] {
             let got = RequestInfo::new(&Method::GET, path, &Query::default());
             assert_eq!((got.is_resource, got.verb.as_str()), (false, "get"), "{path}");
         }

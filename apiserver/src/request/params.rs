@@ -52,7 +52,11 @@ impl ListOptions {
             "NotOlderThan" => Match::NotOlderThan,
             other => {
                 let path = Path::new("resourceVersionMatch");
-                errors.push(FieldError::not_supported(&path, other, &["Exact", "NotOlderThan", ""]));
+                errors.push(FieldError::not_supported(
+                    &path,
+                    other,
+                    &["Exact", "NotOlderThan", ""],
+                ));
                 Match::Unset
             }
         };
@@ -73,7 +77,11 @@ impl ListOptions {
         if errors.is_empty() {
             return Ok(options);
         }
-        Err(StatusError::invalid(&GroupKind::new("meta.k8s.io", "ListOptions"), "", &errors))
+        Err(StatusError::invalid(
+            &GroupKind::new("meta.k8s.io", "ListOptions"),
+            "",
+            &errors,
+        ))
     }
 
     fn check(&self, watch: bool, errors: &mut Vec<FieldError>) {
@@ -132,18 +140,19 @@ pub fn parse_version(text: &str) -> Result<Option<u64>, StatusError> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse()
-        .map(Some)
-        .map_err(|_| StatusError::bad_request(format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")))
+    text.parse().map(Some).map_err(|_| {
+        StatusError::bad_request(format!(
+            "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+        ))
+    })
 }
 
 fn number(query: &Query, key: &str) -> Result<Option<i64>, StatusError> {
     match query.first(key) {
         None | Some("") => Ok(None),
-        Some(text) => text
-            .parse()
-            .map(Some)
-            .map_err(|_| StatusError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
+        Some(text) => text.parse().map(Some).map_err(|_| {
+            StatusError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        }),
     }
 }
 
@@ -175,19 +184,30 @@ impl WriteOptions {
             }
         }
         let manager = query.first("fieldManager").unwrap_or_default().to_owned();
-        errors.extend(rutter_api::validation::field_manager(&Path::new("fieldManager"), &manager));
+        errors.extend(rutter_api::validation::field_manager(
+            &Path::new("fieldManager"),
+            &manager,
+        ));
         let validation = match query.first("fieldValidation").unwrap_or_default() {
             "" | "Warn" => FieldValidation::Warn,
             "Strict" => FieldValidation::Strict,
             "Ignore" => FieldValidation::Ignore,
             other => {
                 let supported = ["Ignore", "Strict", "Warn"];
-                errors.push(FieldError::not_supported(&Path::new("fieldValidation"), other, &supported));
+                errors.push(FieldError::not_supported(
+                    &Path::new("fieldValidation"),
+                    other,
+                    &supported,
+                ));
                 FieldValidation::Warn
             }
         };
         if !errors.is_empty() {
-            return Err(StatusError::invalid(&GroupKind::new("meta.k8s.io", kind), "", &errors));
+            return Err(StatusError::invalid(
+                &GroupKind::new("meta.k8s.io", kind),
+                "",
+                &errors,
+            ));
         }
         let mut object = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
         if !manager.is_empty() {
@@ -264,12 +284,22 @@ impl DeleteOptions {
         let mut errors = Vec::new();
         let dry = object.list_at("dryRun");
         if dry.iter().any(|text| text != "All") {
-            errors.push(FieldError::not_supported(&Path::new("dryRun"), json!(dry), &["All"]));
+            errors.push(FieldError::not_supported(
+                &Path::new("dryRun"),
+                json!(dry),
+                &["All"],
+            ));
         }
         let path = Path::new("propagationPolicy");
         let orphan = object.bool_at("orphanDependents");
         let propagation = match object.str_at("propagationPolicy") {
-            "" => orphan.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background }),
+            "" => orphan.map(|orphan| {
+                if orphan {
+                    Propagation::Orphan
+                } else {
+                    Propagation::Background
+                }
+            }),
             _ if orphan.is_some() => {
                 let value = object.at("propagationPolicy").clone();
                 let why = "orphanDependents and deletionPropagation cannot be both set";

@@ -58,9 +58,19 @@ fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 
 /// The paths that `/` lists.
 pub fn paths(scheme: &Scheme) -> Vec<String> {
-    let mut paths: Vec<String> = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut paths: Vec<String> = [
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     for version in scheme.group_versions() {
         if version.group.is_empty() {
             paths.push(format!("/api/{}", version.version));
@@ -75,7 +85,12 @@ pub fn paths(scheme: &Scheme) -> Vec<String> {
 }
 
 fn custom(served: &Served) -> impl Fn(&Resource) -> Option<Value> + '_ {
-    |resource| served.schemas.get(&*resource.schema).map(|schema| (**schema).clone())
+    |resource| {
+        served
+            .schemas
+            .get(&*resource.schema)
+            .map(|schema| (**schema).clone())
+    }
 }
 
 /// Changes when the document of a group version does.
@@ -93,9 +108,9 @@ fn version_hash(served: &Served, version: &GroupVersion) -> String {
 /// `/openapi/v3`
 pub fn v3_index(server: &Server) -> Answer {
     let served = server.served.load();
-    let bytes = server
-        .documents
-        .get("v3", || openapi::v3_index(&served.scheme, |version| version_hash(&served, version)));
+    let bytes = server.documents.get("v3", || {
+        openapi::v3_index(&served.scheme, |version| version_hash(&served, version))
+    });
     Ok(answer::typed(StatusCode::OK, "application/json", bytes))
 }
 
@@ -112,7 +127,13 @@ pub fn v3(server: &Server, path: &str, query: &Query) -> Answer {
     }
     let bytes = server.documents.get(path, || {
         let custom = custom(&served);
-        openapi::v3_with(&served.scheme, rutter_api::schema::builtin(), &version, rutter_api_docs::docs(), &custom)
+        openapi::v3_with(
+            &served.scheme,
+            rutter_api::schema::builtin(),
+            &version,
+            rutter_api_docs::docs(),
+            &custom,
+        )
     });
     let mut response = answer::typed(StatusCode::OK, "application/json", bytes);
     let tag = version_hash(&served, &version);
@@ -128,7 +149,11 @@ pub fn v3(server: &Server, path: &str, query: &Query) -> Answer {
 
 /// `/openapi/v2`, as JSON alone.
 pub fn v2<B>(server: &Server, request: &Request<B>) -> Answer {
-    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let json = accept.is_empty()
         || accept.split(',').any(|clause| {
             let media = clause.split(';').next().unwrap_or_default().trim();
@@ -140,7 +165,12 @@ pub fn v2<B>(server: &Server, request: &Request<B>) -> Answer {
     let served = server.served.load();
     let bytes = server.documents.get("v2", || {
         let custom = custom(&served);
-        openapi::v2_with(&served.scheme, rutter_api::schema::builtin(), rutter_api_docs::docs(), &custom)
+        openapi::v2_with(
+            &served.scheme,
+            rutter_api::schema::builtin(),
+            rutter_api_docs::docs(),
+            &custom,
+        )
     });
     Ok(answer::typed(StatusCode::OK, "application/json", bytes))
 }

@@ -17,7 +17,14 @@ pub struct Health {
 }
 
 const LIVE: &[&str] = &["ping", "log", "etcd", "poststarthook/bootstrap-objects"];
-const READY: &[&str] = &["ping", "log", "etcd", "informer-sync", "poststarthook/bootstrap-objects", "shutdown"];
+const READY: &[&str] = &[
+    "ping",
+    "log",
+    "etcd",
+    "informer-sync",
+    "poststarthook/bootstrap-objects",
+    "shutdown",
+];
 
 impl Health {
     /// The objects that every cluster has are there.
@@ -53,7 +60,10 @@ impl Health {
 
 /// Answers a health path; none when it is no such path.
 pub fn answer(server: &Server, path: &str, query: &Query) -> Option<Response<Body>> {
-    let (kind, one) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+    let (kind, one) = path
+        .trim_start_matches('/')
+        .split_once('/')
+        .unwrap_or((path.trim_start_matches('/'), ""));
     let checks = match kind {
         "livez" | "healthz" => LIVE,
         "readyz" => READY,
@@ -63,7 +73,10 @@ pub fn answer(server: &Server, path: &str, query: &Query) -> Option<Response<Bod
         let name = checks.iter().find(|name| **name == one)?;
         return Some(match server.health.check(server, name) {
             Ok(()) => answer::text(StatusCode::OK, "ok"),
-            Err(why) => answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
+            Err(why) => answer::text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("internal server error: {why}\n"),
+            ),
         });
     }
     let excluded: Vec<&str> = query.all("exclude").collect();

@@ -36,7 +36,13 @@ pub fn other<B>(
     let accept = Accept::negotiate(request.headers(), query, false, false);
     let value = |value: &Value| {
         let accept = accept.clone()?;
-        Ok(answer::object(StatusCode::OK, value, &accept, rutter_api::schema::builtin(), ""))
+        Ok(answer::object(
+            StatusCode::OK,
+            value,
+            &accept,
+            rutter_api::schema::builtin(),
+            "",
+        ))
     };
     let served = server.served.load();
     let scheme = &served.scheme;
@@ -56,7 +62,10 @@ pub fn other<B>(
         "/openapi/v3" => documents::v3_index(server),
         keys::CONFIGURATION_PATH => {
             let of = &server.token_keys;
-            token_keys("application/json", &keys::configuration(&of.issuer, &of.jwks_uri, &of.keys))
+            token_keys(
+                "application/json",
+                &keys::configuration(&of.issuer, &of.jwks_uri, &of.keys),
+            )
         }
         keys::KEYS_PATH => token_keys(keys::KEYS_CONTENT_TYPE, &keys::key_set(&server.token_keys.keys)),
         _ => {
@@ -67,7 +76,9 @@ pub fn other<B>(
             let found = match parts.as_slice() {
                 ["api", version] => discovery::resource_list(scheme, &GroupVersion::new("", *version)),
                 ["apis", group] => discovery::group(scheme, group),
-                ["apis", group, version] => discovery::resource_list(scheme, &GroupVersion::new(*group, *version)),
+                ["apis", group, version] => {
+                    discovery::resource_list(scheme, &GroupVersion::new(*group, *version))
+                }
                 _ => None,
             };
             value(&found.ok_or_else(StatusError::path_not_found)?)
@@ -103,7 +114,11 @@ pub fn version() -> Value {
 }
 
 fn wants_aggregated<B>(request: &Request<B>) -> bool {
-    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     accept.split(',').any(|clause| {
         let has = |part: &str| clause.split(';').any(|have| have.trim() == part);
         has("as=APIGroupDiscoveryList") && has("g=apidiscovery.k8s.io") && has("v=v2")
@@ -112,7 +127,11 @@ fn wants_aggregated<B>(request: &Request<B>) -> bool {
 
 fn aggregated<B>(server: &Server, core: bool, request: &Request<B>) -> Answer {
     let (bytes, etag) = server.documents.discovery(server, core);
-    let same = request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(etag.as_str());
+    let same = request
+        .headers()
+        .get(IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        == Some(etag.as_str());
     let mut response = if same {
         let mut response = Response::new(answer::full(""));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
