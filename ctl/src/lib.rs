@@ -4,6 +4,7 @@
 //! compiled in about kinds but what descriptions and a few defaults need: what the server serves is asked of it.
 
 pub mod cli;
+pub mod cluster;
 pub mod cmd;
 pub mod context;
 pub mod describe;

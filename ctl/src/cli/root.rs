@@ -7,8 +7,14 @@ use crate::cmd;
 pub static ROOT: Command = Command {
     name: "",
     subs: &[
+        &cmd::completion::COMMAND,
+        &cmd::debug::COMMAND,
+        &cmd::diff::COMMAND,
+        &cmd::kustomize::COMMAND,
+        &cmd::proxy::COMMAND,
         &cmd::auth::COMMAND,
         &cmd::certificate::COMMAND,
+        &cmd::cluster::COMMAND,
         &cmd::cluster_info::COMMAND,
         &cmd::drain::CORDON,
         &cmd::drain::UNCORDON,
