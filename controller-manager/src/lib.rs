@@ -28,6 +28,7 @@ pub mod replicaset;
 pub mod resource_quota;
 pub mod root_ca;
 pub mod run;
+pub mod service_account_tokens;
 pub mod serviceaccount;
 pub mod statefulset;
 pub mod taint_eviction;

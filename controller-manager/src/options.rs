@@ -48,9 +48,6 @@ pub struct Options {
     /// Nodes
     #[command(flatten)]
     pub nodes: NodeOptions,
-    /// Autoscaling
-    #[command(flatten)]
-    pub autoscaling: AutoscalingOptions,
     /// The key that signs tokens of service accounts in Secrets.
     #[arg(long, value_name = "FILE")]
     pub service_account_private_key_file: Option<PathBuf>,
@@ -66,12 +63,6 @@ pub struct Options {
     /// Collect garbage.
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub enable_garbage_collector: bool,
-    /// Keep attach and detach of volumes running in the background.
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
-    pub attach_detach_reconcile_sync_period: Duration,
-    /// How long an unused, automatically made token Secret stays.
-    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration)]
-    pub legacy_service_account_token_clean_up_period: Duration,
 
     /// How many endpoints an EndpointSlice holds at most.
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -107,9 +98,6 @@ pub struct Options {
     /// How many objects the garbage collector works on at once.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub concurrent_gc_syncs: usize,
-    /// How many HorizontalPodAutoscalers are worked on at once.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub concurrent_horizontal_pod_autoscaler_syncs: usize,
     /// How many Jobs are worked on at once.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub concurrent_job_syncs: usize,
@@ -137,9 +125,6 @@ pub struct Options {
     /// How many ended Jobs are looked at at once.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub concurrent_ttl_after_finished_syncs: usize,
-    /// How many policies are looked at at once.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub concurrent_validating_admission_policy_status_syncs: usize,
     /// How many Endpoints are mirrored at once.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub mirroring_concurrent_service_endpoint_syncs: usize,
@@ -209,26 +194,6 @@ pub struct NodeOptions {
     /// Up to this size a zone in which most nodes have failed loses no pods at all.
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub large_cluster_size_threshold: usize,
-}
-
-/// Flags of the HorizontalPodAutoscaler.
-#[derive(Clone, Debug, Args)]
-pub struct AutoscalingOptions {
-    /// How often autoscalers are looked at.
-    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
-    pub horizontal_pod_autoscaler_sync_period: Duration,
-    /// For how long the largest recommendation counts before scaling down.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
-    pub horizontal_pod_autoscaler_downscale_stabilization: Duration,
-    /// How far a metric may be from its target without scaling.
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.1)]
-    pub horizontal_pod_autoscaler_tolerance: f64,
-    /// How long after its start a pod's CPU use may be ignored.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
-    pub horizontal_pod_autoscaler_cpu_initialization_period: Duration,
-    /// How long after its start a pod's becoming ready counts as its first.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
 }
 
 impl Options {

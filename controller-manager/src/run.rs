@@ -6,7 +6,8 @@ use crate::{
     bootstrap, certificates, cluster_role_aggregation, cronjob, daemonset, deployment, disruption, endpoints,
     endpointslice, endpointslice_mirroring, ephemeral_volume, garbage_collector, identity, job, namespace,
     node_ipam, node_lifecycle, persistent_volume, pod_gc, replicaset, resource_quota, root_ca,
-    serviceaccount, statefulset, taint_eviction, ttl, ttl_after_finished, volume_protection,
+    service_account_tokens, serviceaccount, statefulset, taint_eviction, ttl, ttl_after_finished,
+    volume_protection,
 };
 use anyhow::Context as _;
 use futures::future::BoxFuture;
@@ -186,6 +187,12 @@ pub fn controllers() -> Vec<Registration> {
             "resourcequota-controller",
             "resourcequota-controller",
             resource_quota::run
+        ),
+        controller!(
+            "serviceaccount-token-controller",
+            "",
+            "serviceaccount-token-controller",
+            service_account_tokens::run
         ),
         controller!(
             "cronjob-controller",

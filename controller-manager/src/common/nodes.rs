@@ -93,7 +93,7 @@ pub fn pin(spec: &mut PodSpec, node: &str) {
     for term in &mut terms {
         term.match_fields = Some(vec![by_name.clone()]);
     }
-    selector.node_selector_terms = terms.into();
+    selector.node_selector_terms = terms;
 }
 
 /// The node that a pod was pinned to.

@@ -14,9 +14,7 @@ pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
 }
 
 /// The reference to the managing controller when it is of the kind `K` (in any version of its group).
-pub fn controller_of_kind<'a, K: Resource<DynamicType = ()>>(
-    meta: &'a ObjectMeta,
-) -> Option<&'a OwnerReference> {
+pub fn controller_of_kind<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> Option<&OwnerReference> {
     controller_of(meta).filter(|r| r.kind == K::kind(&()) && group_of(&r.api_version) == K::group(&()))
 }
 

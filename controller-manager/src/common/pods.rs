@@ -307,7 +307,7 @@ mod tests {
             let now: Timestamp = now.parse().unwrap();
             assert_eq!(is_available(&pod, seconds, now), available, "{seconds} at {now}");
             assert_eq!(
-                next_availability(&[pod.clone()], seconds, now).map(|d| d.as_secs()),
+                next_availability(std::slice::from_ref(&pod), seconds, now).map(|d| d.as_secs()),
                 next
             );
         }

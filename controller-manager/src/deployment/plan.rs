@@ -160,11 +160,11 @@ pub fn plan(snapshot: Snapshot<'_>, now: Timestamp) -> Plan {
         work.finish_counts(now, &mut plan);
         return plan;
     }
-    if let Some(target) = annotation(&deployment.metadata, ROLLBACK_TO).and_then(|t| t.parse().ok()) {
-        if spec.paused != Some(true) {
-            rollout::roll_back(deployment, &sets, target, &mut plan);
-            return plan;
-        }
+    if let Some(target) = annotation(&deployment.metadata, ROLLBACK_TO).and_then(|t| t.parse().ok())
+        && spec.paused != Some(true)
+    {
+        rollout::roll_back(deployment, &sets, target, &mut plan);
+        return plan;
     }
     let mut work = Work::new(deployment, sets);
     status::note_pause(&mut work.status, now);

@@ -158,12 +158,13 @@ fn normal(subsets: &[EndpointSubset]) -> Vec<String> {
         .iter()
         .map(|subset| {
             let mut subset = subset.clone();
-            for addresses in [&mut subset.addresses, &mut subset.not_ready_addresses] {
-                if let Some(addresses) = addresses {
-                    addresses.sort_by(|a, b| a.ip.cmp(&b.ip));
-                    for target in addresses.iter_mut().filter_map(|a| a.target_ref.as_mut()) {
-                        target.resource_version = None;
-                    }
+            for addresses in [&mut subset.addresses, &mut subset.not_ready_addresses]
+                .into_iter()
+                .flatten()
+            {
+                addresses.sort_by(|a, b| a.ip.cmp(&b.ip));
+                for target in addresses.iter_mut().filter_map(|a| a.target_ref.as_mut()) {
+                    target.resource_version = None;
                 }
             }
             if let Some(ports) = &mut subset.ports {

@@ -34,6 +34,9 @@ pub struct GarbageCollector {
 
 /// Runs the controller until stopped.
 pub async fn run(context: Context) {
+    if !context.options.enable_garbage_collector {
+        return;
+    }
     let mut frame = Loop::named(&context, "garbage_collector_attempt_to_delete");
     let graph = Arc::new(Mutex::new(Graph::default()));
     let monitors = Monitors::start(&context, graph.clone(), frame.queue());

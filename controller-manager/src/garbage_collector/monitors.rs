@@ -147,9 +147,7 @@ impl Monitors {
                 keep
             });
             for (name, served) in wanted {
-                if !running.contains_key(&name) {
-                    running.insert(name, self.watch(client, served));
-                }
+                running.entry(name).or_insert_with(|| self.watch(client, served));
             }
         }
         for resource in gone {

@@ -377,8 +377,7 @@ impl Work<'_> {
         }
         let removed = self.plan.delete.len() as i32;
         ready -= self.plan.delete.iter().filter(|p| is_ready(p)).count() as i32;
-        let some = |n: i32| Some(n).filter(|n| *n != 0);
-        self.plan.status.active = some(active - removed);
+        self.plan.status.active = Some(active - removed).filter(|n| *n != 0);
         self.plan.status.ready = Some(ready);
         self.plan.status.terminating = Some(terminating + removed);
         finished

@@ -131,7 +131,7 @@ fn crosses_namespaces(pod: &Pod) -> bool {
     affinity.is_some_and(|a| {
         ["podAffinity", "podAntiAffinity"]
             .iter()
-            .any(|kind| a.get(kind).is_some_and(|k| mentions_namespaces(k)))
+            .any(|kind| a.get(kind).is_some_and(mentions_namespaces))
     })
 }
 
