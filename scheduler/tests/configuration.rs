@@ -1,5 +1,7 @@
 //! What a configuration may say, and what is said about one that may not.
 
+#![allow(clippy::unwrap_used)]
+
 use rutter_scheduler::config::{Configuration, profiles};
 
 fn parse(rest: &str) -> Result<Configuration, String> {

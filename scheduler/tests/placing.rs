@@ -1,5 +1,7 @@
 //! Where pods go: one table for each plugin that bars nodes, over clusters of few nodes.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Cluster, UNHELPFUL, both, cpu, on};

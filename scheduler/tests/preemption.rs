@@ -1,5 +1,7 @@
 //! Who has to go for whom.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Cluster, both, cpu, node, on, pod};

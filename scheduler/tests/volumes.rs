@@ -1,5 +1,7 @@
 //! Where pods with volumes go.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Cluster, UNHELPFUL, both, on, pod};

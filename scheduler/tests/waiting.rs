@@ -1,5 +1,7 @@
 //! When pods that found no node are tried again. Time is a number.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Cluster, both, cpu, node, on, pod};

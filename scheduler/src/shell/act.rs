@@ -13,7 +13,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use rutter_client::events::{EventType, Recorder};
 use serde_json::json;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 /// Writes what was decided.
@@ -95,9 +95,7 @@ impl Actor {
 
     /// Tells people about a pod.
     pub fn event(&self, pod: &Pod, kind: EventType, reason: &str, message: &str) {
-        let mut hasher = self.hash.build_hasher();
-        pod.uid.hash(&mut hasher);
-        let index = usize::try_from(hasher.finish() % RECORDERS as u64).unwrap_or(0);
+        let index = usize::try_from(self.hash.hash_one(&pod.uid) % RECORDERS as u64).unwrap_or(0);
         let about = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),

@@ -1,6 +1,7 @@
 //! Clusters in a few words.
 
-#![allow(dead_code)]
+// Each test program uses a part of this; and a wrong object in a test may stop it.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use k8s_openapi::api::core::v1 as core;
 use rutter_scheduler::config::{Configuration, default_profile, profiles};
