@@ -215,17 +215,6 @@ impl Cgroups {
         first
     }
 
-    /// Processes in a group and below, for killing what a runtime left behind.
-    pub(crate) fn processes(&self, name: &[String]) -> Vec<i32> {
-        let mut out = Vec::new();
-        for folder in self.folders(&self.path(name)) {
-            collect_processes(&folder, &mut out);
-        }
-        out.sort_unstable();
-        out.dedup();
-        out
-    }
-
     /// The pods that have groups.
     pub(crate) fn pods(&self) -> Vec<(Uid, QosClass)> {
         let mut out: Vec<(Uid, QosClass)> = Vec::new();
@@ -270,17 +259,6 @@ impl Cgroups {
         };
         self.ensure(&self.class(QosClass::BestEffort), &best_effort)
     }
-
-    /// The path of the group that holds all pods, in a controller.
-    pub(crate) fn kubepods(&self, controller: &str) -> PathBuf {
-        let path = self.path(&self.class(QosClass::Guaranteed));
-        let relative = path.trim_start_matches('/').to_owned();
-        if self.unified {
-            self.mount.join(relative)
-        } else {
-            self.mount.join(controller).join(relative)
-        }
-    }
 }
 
 /// The UID in the name of a pod's group.
@@ -307,16 +285,6 @@ fn remove_tree(folder: &Path) -> io::Result<()> {
     match fs::remove_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
-    }
-}
-
-fn collect_processes(folder: &Path, out: &mut Vec<i32>) {
-    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    out.extend(text.lines().filter_map(|l| l.trim().parse::<i32>().ok()));
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            collect_processes(&entry.path(), out);
-        }
     }
 }
 

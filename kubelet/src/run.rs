@@ -40,6 +40,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// How often the runtime is searched for what belongs to no pod.
+const ORPHAN_PERIOD: Duration = Duration::from_secs(60);
+
 /// Runs a kubelet until it is told to stop.
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     init_logging(&flags.log);
@@ -516,7 +519,12 @@ impl Kubelet {
                         take(&pool, &statics, change, &*admit);
                     }
                     let pool = pool.clone();
-                    tasks.spawn(async move { pool.end_orphans().await });
+                    tasks.spawn(async move {
+                        loop {
+                            pool.end_orphans().await;
+                            tokio::time::sleep(ORPHAN_PERIOD).await;
+                        }
+                    });
                     continue;
                 }
             };

@@ -16,17 +16,22 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use parking_lot::Mutex;
 use sha2::Digest as _;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
+
+/// Pods by namespace and name.
+type ByName = BTreeMap<(String, String), Arc<Pod>>;
+
+/// Lets a pod in beside others, or says why not.
+pub(crate) type SharedAdmit =
+    Arc<dyn Fn(&Pod, &[Arc<Pod>]) -> Result<(), crate::worker::Failure> + Send + Sync>;
 
 /// The static pods by namespace and name. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct StaticPods {
-    pods: Arc<Mutex<BTreeMap<(String, String), Arc<Pod>>>>,
+    pods: Arc<Mutex<ByName>>,
     /// Told when the mirrors may have to be looked at.
     pub(crate) wake: Arc<Notify>,
 }
@@ -56,13 +61,13 @@ impl StaticPods {
         every: Duration,
         node: String,
         pool: Pool,
-        admit: Arc<dyn Fn(&Pod, &[Arc<Pod>]) -> Result<(), crate::worker::Failure> + Send + Sync>,
+        admit: SharedAdmit,
     ) {
         let watch = watch_dir(&dir);
         if let Err(error) = &watch {
             tracing::warn!(folder = %dir.display(), %error, "watching the folder of static pods failed; looking into it regularly");
         }
-        let watch = watch.ok();
+        let mut watch = watch.ok();
         loop {
             let found = read_dir(&dir, &node);
             let waiting = self.apply(found, &pool, &*admit);
@@ -73,7 +78,7 @@ impl StaticPods {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = changed(watch.as_ref()) => {
+                () = changed(watch.as_mut()) => {
                     // Editors write in several steps.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -101,11 +106,11 @@ impl StaticPods {
             pods.remove(&key);
         }
         for (key, pod) in found {
-            if !pods.contains_key(&key) {
+            pods.entry(key).or_insert_with(|| {
                 pool.put(pod.clone(), admit);
-                pods.insert(key, pod);
                 touched = true;
-            }
+                pod
+            });
         }
         if touched {
             self.wake.notify_one();
@@ -223,38 +228,35 @@ fn mirror_of(pod: &Pod, node: &Node) -> Pod {
     mirror
 }
 
-/// Lets the runtime's event loop wait for the watch.
-struct Watch(Inotify);
-
-impl AsRawFd for Watch {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-fn watch_dir(dir: &Path) -> anyhow::Result<AsyncFd<Watch>> {
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+/// Starts a thread that tells of every change in a folder. It ends at the first change that nobody hears of.
+fn watch_dir(dir: &Path) -> anyhow::Result<mpsc::Receiver<()>> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
     let flags = AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_MOVE
         | AddWatchFlags::IN_DELETE
         | AddWatchFlags::IN_CREATE;
     inotify.add_watch(dir, flags)?;
-    Ok(AsyncFd::new(Watch(inotify))?)
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::Builder::new()
+        .name("static-pods".to_owned())
+        .spawn(move || {
+            while inotify.read_events().is_ok() {
+                // A full channel says that a look into the folder is due already.
+                if let Err(mpsc::error::TrySendError::Closed(())) = sender.try_send(()) {
+                    return;
+                }
+            }
+        })?;
+    Ok(receiver)
 }
 
-async fn changed(watch: Option<&AsyncFd<Watch>>) {
-    let Some(watch) = watch else {
-        return std::future::pending().await;
+async fn changed(watch: Option<&mut mpsc::Receiver<()>>) {
+    let seen = match watch {
+        Some(watch) => watch.recv().await,
+        None => None,
     };
-    loop {
-        let Ok(mut ready) = watch.readable().await else {
-            return std::future::pending().await;
-        };
-        let seen = ready.get_inner().0.read_events().is_ok_and(|e| !e.is_empty());
-        ready.clear_ready();
-        if seen {
-            return;
-        }
+    if seen.is_none() {
+        std::future::pending().await
     }
 }
 

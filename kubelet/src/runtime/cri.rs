@@ -330,24 +330,6 @@ impl Cri {
         .url)
     }
 
-    /// Changes a running container's limits.
-    pub(crate) async fn update_resources(&self, id: &str, linux: LinuxContainerResources) -> CriResult<()> {
-        let request = UpdateContainerResourcesRequest {
-            container_id: id.to_owned(),
-            linux: Some(linux),
-            ..UpdateContainerResourcesRequest::default()
-        };
-        let call = self.runtime.clone();
-        let mut call = call;
-        Self::limited(
-            "UpdateContainerResources",
-            self.timeout,
-            call.update_container_resources(request),
-        )
-        .await?;
-        Ok(())
-    }
-
     /// Usage of all containers.
     pub(crate) async fn container_stats(&self) -> CriResult<Vec<ContainerStats>> {
         let request = ListContainerStatsRequest { filter: None };

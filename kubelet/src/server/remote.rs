@@ -262,12 +262,8 @@ pub(crate) async fn tunnel(
         let inward = async {
             while let Some(Ok(message)) = from_socket.next().await {
                 match message {
-                    Message::Binary(bytes) => {
-                        if writer.write_all(&bytes).await.is_err() {
-                            break;
-                        }
-                    }
-                    Message::Close(_) => break,
+                    Message::Binary(bytes) if writer.write_all(&bytes).await.is_ok() => {}
+                    Message::Binary(_) | Message::Close(_) => break,
                     _ => {}
                 }
             }

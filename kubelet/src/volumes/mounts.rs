@@ -31,7 +31,8 @@ pub(crate) fn container_mounts(
         out.push(volume_mount(pod, container, mount, index, inputs)?);
     }
     let taken = |path: &str, list: &[Mount]| list.iter().any(|m| m.container_path == path);
-    if !taken("/etc/hosts", &out) && !(pod.is_host_network() && inputs.pod_ips.is_empty()) {
+    let has_address = !pod.is_host_network() || !inputs.pod_ips.is_empty();
+    if has_address && !taken("/etc/hosts", &out) {
         let file = hosts_file(pod, inputs).map_err(|e| format!("writing the pod's hosts file: {e}"))?;
         out.push(Mount {
             container_path: "/etc/hosts".to_owned(),

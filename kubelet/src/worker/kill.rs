@@ -16,6 +16,8 @@ use tokio::sync::watch;
 const MINIMUM_GRACE: i64 = 2;
 /// The pause between tries to end a pod that the runtime won't end.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often the removal of a dead sandbox is tried in a row.
+const REMOVE_ATTEMPTS: u32 = 5;
 
 impl Worker {
     /// Kills one container.
@@ -306,8 +308,16 @@ impl Worker {
     async fn remove_traces(&self, pod: &Pod) {
         let observed = self.view.lock().observed.clone();
         for sandbox in &observed.sandboxes {
-            if let Err(error) = self.shared.cri.remove_sandbox(&sandbox.id).await {
-                tracing::debug!(uid = %self.uid, %error, "removing a sandbox failed");
+            for attempt in 1..=REMOVE_ATTEMPTS {
+                match self.shared.cri.remove_sandbox(&sandbox.id).await {
+                    Ok(()) => break,
+                    Err(error) if error.is_not_found() => break,
+                    // What still can't be removed is found by the search for orphans later.
+                    Err(error) if attempt == REMOVE_ATTEMPTS => {
+                        tracing::warn!(uid = %self.uid, %error, "removing a sandbox failed");
+                    }
+                    Err(_) => tokio::time::sleep(RETRY).await,
+                }
             }
         }
         let settings = &self.shared.settings;

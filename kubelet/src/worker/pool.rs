@@ -211,10 +211,10 @@ impl Pool {
                 failure: None,
             };
             let mut workers = self.workers.lock();
-            if !workers.contains_key(&uid) {
+            workers.entry(uid).or_insert_with(|| {
                 let (handle, task) = Worker::spawn(self.shared.clone(), input);
-                workers.insert(uid, Entry { handle, task });
-            }
+                Entry { handle, task }
+            });
         }
         let known = self.uids();
         let shared = self.shared.clone();
