@@ -13,7 +13,6 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use rutter_client::events::{EventType, Recorder};
 use serde_json::json;
-use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 /// Writes what was decided.
