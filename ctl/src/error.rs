@@ -119,7 +119,7 @@ impl Error {
             Self::Status(s) if s.reason == "Invalid" => invalid(s),
             Self::Many(list) => match list.as_slice() {
                 [one] => one.report(),
-                many => many.iter().map(Self::line).collect::<Vec<_>>().join("\n"),
+                many => many.iter().map(Self::bare_line).collect::<Vec<_>>().join("\n"),
             },
             other => other.line(),
         }
@@ -137,8 +137,16 @@ impl Error {
             Self::Plain(m) if m.starts_with("error: ") => m.clone(),
             Self::Plain(m) | Self::Flag(m) => format!("error: {m}"),
             Self::Raw(m) | Self::Connect(m) | Self::Code(_, m) => m.clone(),
-            Self::Many(list) => list.iter().map(Self::line).collect::<Vec<_>>().join("\n"),
+            Self::Many(list) => list.iter().map(Self::bare_line).collect::<Vec<_>>().join("\n"),
             Self::Exit(_) => String::new(),
+        }
+    }
+
+    /// A line among several: what isn't the server's stands without a prefix.
+    fn bare_line(&self) -> String {
+        match self {
+            Self::Plain(m) | Self::Flag(m) => m.clone(),
+            other => other.line(),
         }
     }
 

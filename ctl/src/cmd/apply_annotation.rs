@@ -43,7 +43,7 @@ pub static EDIT: Command = Command {
 
 async fn view(call: Call) -> Result<()> {
     let mut query = Query::from_call(&call);
-    query.all = query.all || query.args.len() == 1;
+    query.list_types = true;
     let (infos, errors) = query.latest(&call.ctx).await?;
     Error::collect(errors)?;
     for info in infos {

@@ -168,8 +168,7 @@ async fn list(call: &Call, namespace: &str) -> Result<()> {
     }
     let mut rules = items(&status["resourceRules"]).to_vec();
     rules.extend(items(&status["nonResourceRules"]).iter().cloned());
-    let mut all = compact(&rules);
-    all.sort_by_key(|(resource, urls, names, verbs)| (verbs.join(" "), resource.clone(), names.clone(), urls.clone()));
+    let all = compact(&rules);
     let mut rows: Vec<Vec<String>> = Vec::new();
     if !call.bool("no-headers") {
         rows.push(["Resources", "Non-Resource URLs", "Resource Names", "Verbs"].map(str::to_owned).to_vec());

@@ -65,6 +65,11 @@ async fn run(call: Call) -> Result<()> {
     let rest = call.ctx.rest().await?;
     let mut metrics = Vec::new();
     let percent = call.flags.int("cpu-percent");
+    if call.changed("cpu-percent") {
+        crate::errln!(
+            "Flag --cpu-percent has been deprecated, Use --cpu with percentage or resource quantity format (e.g., '70%' for utilization or '500m' for milliCPU)."
+        );
+    }
     if percent >= 0 {
         metrics.push(metric("cpu", &format!("{percent}%"), "")?);
     } else if !call.str("cpu").is_empty() {

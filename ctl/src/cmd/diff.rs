@@ -1,7 +1,7 @@
 //! `diff`: what `apply` would change.
 
 use super::apply::make_patch;
-use super::common::{DryRun, Write, annotate_applied};
+use super::common::{DryRun, Write};
 use crate::cli::flags::{FILENAME, SELECTOR};
 use crate::cli::{Call, Command, bool, int, slice, text};
 use crate::error::{Error, Result};
@@ -57,12 +57,10 @@ async fn merged(call: &Call, rest: &Rest, info: &Info, live: Option<&Value>) -> 
         params.push(("force", call.bool("force-conflicts").to_string()));
         return rest.patch(&with_query(&info.path(), &params), patch::APPLY, serde_json::to_vec(&info.object)?).await;
     }
-    let mut modified = info.object.clone();
-    annotate_applied(&mut modified);
     match live {
-        None => write.create(rest, &info.with(modified)).await,
+        None => write.create(rest, info).await,
         Some(live) => {
-            let (mut body, kind) = make_patch(call, info, &modified, live).await?;
+            let (mut body, kind) = make_patch(call, info, &info.object, live).await?;
             body["metadata"]["resourceVersion"] = json!(live["metadata"]["resourceVersion"]);
             write.patch(rest, info, "", kind, &body).await
         }

@@ -52,7 +52,7 @@ async fn run(call: Call) -> Result<()> {
         return Err(call.usage("pod, type/name or --filename must be specified"));
     };
     if command.is_empty() {
-        return Err(call.usage("you must specify at least one command for the container"));
+        return Err(Error::new("you must specify at least one command for the container"));
     }
     let pod = if files.is_empty() {
         pods::attachable(&call, &target).await?

@@ -4,7 +4,6 @@ use crate::cli::{Args, Call, Command, bool, text};
 use crate::discovery::Mapping;
 use crate::error::{Error, Result};
 use crate::openapi::Document;
-use crate::print::tab;
 use serde_json::Value;
 
 /// The command.
@@ -46,10 +45,16 @@ async fn run(call: Call) -> Result<()> {
     let Some(schema) = document.kind(&mapping.api_version(), &mapping.kind) else {
         return Err(Error::new(format!("GVR ({}, Resource={}) not found in OpenAPI schema", mapping.api_version(), mapping.plural)));
     };
-    let page = page(&document, schema, &mapping, &fields, call.bool("recursive"))
-        .ok_or_else(|| Error::new(format!("field {:?} does not exist", fields.last().map_or("", String::as_str))))?;
-    crate::out::print(&page);
-    Ok(())
+    match page(&document, schema, &mapping, &fields, call.bool("recursive")) {
+        Some(page) => {
+            crate::out::print(&page);
+            Ok(())
+        }
+        None => {
+            crate::out::print(&head(&mapping));
+            Err(Error::new(format!("field {:?} does not exist", fields.last().map_or("", String::as_str))))
+        }
+    }
 }
 
 /// The resource and the fields that `pods.spec.containers` or `deployments.v1.apps.spec` mean.
@@ -77,26 +82,29 @@ async fn locate(call: &Call, path: &str) -> Result<(std::rc::Rc<Mapping>, Vec<St
             return Ok((m, parts.get(take..).unwrap_or(&[]).iter().map(|p| (*p).to_owned()).collect()));
         }
     }
-    Err(Error::new(format!("the server doesn't have a resource type {:?}", parts.first().copied().unwrap_or(""))))
+    Err(Error::Raw(format!("the server doesn't have a resource type {:?}", parts.first().copied().unwrap_or(""))))
+}
+
+/// What the page is about.
+fn head(mapping: &Mapping) -> String {
+    let group = if mapping.group.is_empty() { String::new() } else { format!("GROUP:      {}\n", mapping.group) };
+    format!("{group}KIND:       {}\nVERSION:    {}\n\n", mapping.kind, mapping.version)
 }
 
 /// The whole page; None if a field doesn't exist.
 fn page(document: &Document, schema: &Value, mapping: &Mapping, fields: &[String], recursive: bool) -> Option<String> {
-    let mut out = String::new();
-    if !mapping.group.is_empty() {
-        out.push_str(&format!("GROUP:      {}\n", mapping.group));
-    }
-    out.push_str(&format!("KIND:       {}\nVERSION:    {}\n\n", mapping.kind, mapping.version));
+    let mut out = head(mapping);
     let mut here = schema;
     for (at, name) in fields.iter().enumerate() {
         here = into_field(document, here, name)?;
         if at + 1 == fields.len() {
             out.push_str(&format!("FIELD: {name} <{}>\n", type_of(document, here)));
-            out.push_str(&enumeration(document, here, None, 0));
+            let values = enumeration(document, here, None, 0);
+            out.push_str(if values.is_empty() { "\n" } else { &values });
             out.push('\n');
         }
     }
-    out.push_str("\nDESCRIPTION:\n".trim_start_matches(if fields.is_empty() { "\n" } else { "" }));
+    out.push_str("DESCRIPTION:\n");
     let about = description(document, here);
     let about = if about.trim().is_empty() { "<empty>".to_owned() } else { about };
     out.push_str(&indent(&wrap(&about, 76), 4));
@@ -108,12 +116,7 @@ fn page(document: &Document, schema: &Value, mapping: &Mapping, fields: &[String
         out.push_str(&list);
     }
     out.push('\n');
-    Some(aligned(&out))
-}
-
-/// Names and types are in columns.
-fn aligned(text: &str) -> String {
-    tab::describe(text).lines().map(|l| format!("{}\n", l.trim_end_matches('\u{0}'))).collect()
+    Some(out)
 }
 
 /// The schema of a field, looked for through lists and maps.
@@ -228,8 +231,7 @@ fn field_list(document: &Document, schema: &Value, level: usize, recursive: bool
         } else {
             let about = field["description"].as_str().unwrap_or("<no description>");
             out.push_str(&indent(&wrap(about, 78 - level * 2), level * 2 + 2));
-            out.push_str("\n\n".get(..1).unwrap_or(""));
-            out.push('\n');
+            out.push_str("\n\n");
         }
     }
     for inner in ["items", "additionalProperties"] {
@@ -242,32 +244,39 @@ fn field_list(document: &Document, schema: &Value, level: usize, recursive: bool
     }
 }
 
-/// Breaks lines at spaces; lines of a paragraph are joined first.
+/// Breaks lines at spaces; what is too long for a line stays whole.
 pub fn wrap(text: &str, width: usize) -> String {
     let mut out = String::new();
-    for paragraph in text.trim_end_matches('\n').split('\n') {
-        let mut line = String::new();
-        for word in paragraph.split(' ') {
-            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
-                out.push_str(line.trim_end());
-                out.push('\n');
-                line.clear();
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
+    for (at, paragraph) in text.split('\n').enumerate() {
+        if at > 0 {
+            out.push('\n');
         }
-        out.push_str(line.trim_end());
-        out.push('\n');
+        let mut used = 0;
+        let mut gap = 0;
+        for word in paragraph.split(' ') {
+            let length = word.chars().count();
+            if word.is_empty() {
+                gap += 1;
+                continue;
+            }
+            if used > 0 && used + gap + length > width {
+                out.push('\n');
+                used = 0;
+            } else {
+                out.extend(std::iter::repeat_n(' ', gap));
+                used += gap;
+            }
+            out.push_str(word);
+            used += length;
+            gap = 1;
+        }
     }
-    out.pop();
     out
 }
 
 fn indent(text: &str, by: usize) -> String {
     let pad = " ".repeat(by);
-    text.split('\n').map(|l| if l.is_empty() { String::new() } else { format!("{pad}{l}") }).collect::<Vec<_>>().join("\n")
+    format!("{pad}{}", text.replace('\n', &format!("\n{pad}")))
 }
 
 #[cfg(test)]
@@ -290,10 +299,10 @@ mod tests {
         let mapping = Mapping { kind: "X".into(), version: "v1".into(), ..Mapping::default() };
         let schema = document.kind("v1", "X").unwrap();
         let text = page(&document, schema, &mapping, &[], true).unwrap();
-        assert!(text.starts_with("KIND:       X\nVERSION:    v1\n\nDESCRIPTION:\n    X is.\n"), "{text}");
-        assert!(text.contains("  list  <[]Y>\n"), "{text}");
-        assert!(text.contains("map   <map[string]string>") || text.contains("map  <map[string]string>"), "{text}");
-        assert!(text.contains("name  <string> -required-"), "{text}");
+        assert!(text.starts_with("KIND:       X\nVERSION:    v1\n\nDESCRIPTION:\n    X is.\n    \n"), "{text}");
+        assert!(text.contains("  list\t<[]Y>\n"), "{text}");
+        assert!(text.contains("map\t<map[string]string>"), "{text}");
+        assert!(text.contains("name\t<string> -required-"), "{text}");
         assert!(page(&document, schema, &mapping, &["nope".into()], false).is_none());
         assert!(page(&document, schema, &mapping, &["list".into(), "a".into()], false).unwrap().contains("FIELD: a <integer>"));
     }

@@ -167,7 +167,10 @@ async fn run(call: Call) -> Result<()> {
             ("", "Pod" | "Service" | "ReplicationController") | ("apps", "Deployment" | "ReplicaSet")
         );
         if !can {
-            return Err(Error::new(format!("cannot expose a {}", format_args!("{}.{}", info.mapping.kind, info.mapping.group))));
+            return Err(Error::new(format!("cannot expose a {}", match info.mapping.group.as_str() {
+                "" => info.mapping.kind.clone(),
+                group => format!("{}.{group}", info.mapping.kind),
+            })));
         }
         let mut name = call.str("name").to_owned();
         if name.is_empty() {

@@ -123,7 +123,7 @@ async fn run(call: Call, words: &'static Words) -> Result<()> {
         return Err(call.usage("one or more resources must be specified as <resource> <name> or <resource>/<name>").clone());
     }
     if pairs.is_empty() && !listing {
-        return Err(call.usage(format!("at least one {} update is required", words.one)));
+        return Err(Error::new(format!("at least one {} update is required", words.one)));
     }
     let write = Write::from_call(&call, words.manager)?;
     let printer = Printer::from_call(&call)?;

@@ -83,7 +83,12 @@ async fn run(call: Call) -> Result<()> {
                 let same = without_noise(&before) == without_noise(&object);
                 record(&call, &mut object);
                 let word = if same { "patched (no change)" } else { "patched" };
-                printer.result(&info.with(object), &format!("{word}{}", write.dry.suffix()))?;
+                if printer.is_human() && !call.str("subresource").is_empty() {
+                    // A subresource may be of a kind of its own.
+                    crate::outln!("{} {word}{}", crate::print::object_name(&object), write.dry.suffix());
+                } else {
+                    printer.result(&info.with(object), &format!("{word}{}", write.dry.suffix()))?;
+                }
             }
             Err(e) => errors.push(e),
         }

@@ -249,8 +249,8 @@ async fn restart(call: Call) -> Result<()> {
     let (infos, mut errors) = targets(&call).await?;
     let rest = call.ctx.rest().await?;
     for info in infos {
-        if let Err(e) = check(&info, "restarter") {
-            errors.push(Error::new(e.message().replace("no restarter has been implemented for", "restarting is not supported for")));
+        if check(&info, "restarter").is_err() {
+            errors.push(Error::new(format!("{} {} restarting is not supported", info.mapping.group_resource(), crate::error::go_quote(&info.name))));
             continue;
         }
         if info.object["spec"]["paused"] == true {
@@ -430,7 +430,7 @@ pub fn progress(info: &Info, revision: i64) -> Result<(String, bool)> {
             }
             Ok((format!("statefulset rolling update complete {} pods at revision {}...\n", number(&s["currentReplicas"]), s["currentRevision"].as_str().unwrap_or("")), true))
         }
-        other => Err(Error::new(format!("no status viewer has been implemented for {}", crate::error::go_quote(other)))),
+        other => Err(Error::new(format!("no status viewer has been implemented for {other}"))),
     }
 }
 

@@ -156,7 +156,7 @@ async fn list(call: &Call, resources: Vec<String>) -> Result<()> {
     for Info { mapping, name, mut object, namespace, .. } in infos {
         let Some(spec) = pod_spec(&mut object) else { continue };
         for c in containers(spec, pattern) {
-            crate::outln!("# {} {name}, container {}", mapping.group_resource(), c["name"].as_str().unwrap_or(""));
+            crate::outln!("# {} {name}, container {}", mapping.kind, c["name"].as_str().unwrap_or(""));
             for e in c["env"].as_array().into_iter().flatten() {
                 let variable = e["name"].as_str().unwrap_or("");
                 if e["valueFrom"].is_null() {

@@ -61,6 +61,7 @@ fn parse(text: &str) -> Result<Condition> {
         let (path, value) = match rest.rfind('}') {
             Some(at) => {
                 let (path, tail) = rest.split_at(at + 1);
+                let tail = tail.strip_prefix('\'').unwrap_or(tail);
                 match tail.strip_prefix('=') {
                     Some("") => return Err(Error::new("jsonpath wait has to have a value after equal sign, like --for=jsonpath='{.status.readyReplicas}'=3")),
                     Some(v) => (path.to_owned(), Some(v.trim_matches(['\'', '"']).to_owned())),
@@ -123,7 +124,7 @@ async fn run(call: Call) -> Result<()> {
     let wanted = call.list("for");
     let [wanted] = wanted.as_slice() else {
         return Err(Error::new(if wanted.is_empty() {
-            "required flag(s) \"for\" not set".to_owned()
+            "unrecognized condition: []".to_owned()
         } else {
             "only a single --for is supported".to_owned()
         }));
@@ -165,8 +166,10 @@ async fn run(call: Call) -> Result<()> {
     let mut errors = Vec::new();
     for info in infos {
         match until(&rest, &info, &condition, deadline, timeout.is_zero()).await {
+            // It was gone before the waiting began.
+            Ok(Value::Null) => {}
             Ok(object) => {
-                let shown = if object.is_null() { info.clone() } else { info.with(object) };
+                let shown = info.with(object);
                 let word = match condition {
                     Condition::Delete => "deleted".to_owned(),
                     Condition::Create => "created".to_owned(),
@@ -203,7 +206,7 @@ async fn watch(rest: &Rest, info: &Info, condition: &Condition, once: bool) -> R
         let object = match rest.get(&info.path()).await {
             Ok(o) => o,
             Err(e) if e.is_not_found() => match condition {
-                Condition::Delete => return Ok(Some(info.object.clone())),
+                Condition::Delete => return Ok(Some(Value::Null)),
                 Condition::Create if !once => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     continue;

@@ -69,9 +69,10 @@ pub fn service_account(s: &Value, events: Option<&[Value]>) -> String {
 /// One row of a role: resource, URLs, names, and verbs.
 type Rule = (String, Vec<String>, Vec<String>, Vec<String>);
 
-/// Rules taken apart to single resources, those that differ only in verbs put together again.
+/// Rules taken apart to single resources, those that differ only in verbs put together again, in upstream's order.
 pub fn compact(rules: &[Value]) -> Vec<Rule> {
     let mut out: Vec<Rule> = Vec::new();
+    let mut urls: Vec<Rule> = Vec::new();
     let mut seen: BTreeMap<(String, Vec<String>, Vec<String>), usize> = BTreeMap::new();
     let mut push = |resource: String, urls: Vec<String>, names: Vec<String>, verbs: &[String]| {
         let key = (resource.clone(), urls.clone(), names.clone());
@@ -105,10 +106,10 @@ pub fn compact(rules: &[Value]) -> Vec<Rule> {
                 }
             }
         }
-        for url in strings(&rule["nonResourceURLs"]) {
-            push(String::new(), vec![url], Vec::new(), &verbs);
-        }
+        urls.extend(strings(&rule["nonResourceURLs"]).into_iter().map(|u| (String::new(), vec![u], Vec::new(), verbs.clone())));
     }
+    out.extend(urls);
+    out.sort_by_key(sort_key);
     out
 }
 
@@ -119,9 +120,7 @@ pub fn role(r: &Value) -> String {
     w.line(0, "PolicyRule:");
     w.line(1, "Resources\tNon-Resource URLs\tResource Names\tVerbs");
     w.line(1, "---------\t-----------------\t--------------\t-----");
-    let mut rules = compact(items(&r["rules"]));
-    rules.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
-    for (resource, urls, names, verbs) in rules {
+    for (resource, urls, names, verbs) in compact(items(&r["rules"])) {
         line!(w, 1, "{resource}\t[{}]\t[{}]\t[{}]", urls.join(" "), names.join(" "), verbs.join(" "));
     }
     w.finish()
@@ -423,7 +422,7 @@ mod tests {
         ];
         let got = compact(&rules);
         assert_eq!(got[0], ("pods".into(), vec![], vec![], vec!["get".into(), "list".into()]));
-        assert_eq!(got[1].0, "pods.apps");
-        assert_eq!(got[2].1, ["/x"]);
+        assert_eq!(got[1].1, ["/x"]);
+        assert_eq!(got[2].0, "pods.apps");
     }
 }

@@ -90,7 +90,7 @@ fn text(s: &str, level: usize) -> String {
         out.push_str(&inner);
         out.push_str("\\\n");
     }
-    for _ in 0..level {
+    for _ in 0..=level {
         out.push_str("  ");
     }
     out.push('"');

@@ -202,7 +202,7 @@ pub fn parse(output: &str, template: &str, tables: bool, _no_headers: bool) -> R
     let name = if name.is_empty() && !template.is_empty() { "go-template" } else { name };
     let file = |path: &str| {
         std::fs::read_to_string(path)
-            .map_err(|e| Error::new(format!("error reading --template {path}, open {path}: {}", crate::error::io_text(&e))))
+            .map_err(|e| Error::new(format!("error reading template {path}, open {path}: {}", crate::error::io_text(&e))))
     };
     let path = |text: &str| {
         jsonpath::parse(text).map_err(|e| Error::new(format!("error parsing jsonpath {text}, {e}")))

@@ -43,7 +43,10 @@ pub async fn connect(rest: &Rest, path: &str, protocols: &str) -> Result<(Socket
         if (200..300).contains(&code) {
             return Err(Error::new(format!("unable to upgrade connection: the server answered {code}")));
         }
-        return Err(failure(code, &body));
+        return Err(match failure(code, &body) {
+            Error::Status(s) if s.reason == "BadRequest" => Error::new(format!("unable to upgrade connection: {}", s.message)),
+            other => other,
+        });
     }
     let chosen = response
         .headers()
