@@ -81,7 +81,7 @@ async fn dispatch(args: &[String]) -> Result<()> {
     let Some(run) = command.run else {
         return without_run(command, &name, &parsed.args, args);
     };
-    let ctx = Rc::new(Ctx::new(parsed.values.clone()));
+    let ctx = Rc::new(Ctx::new(parsed.values.globals(command)));
     let call = Call {
         command,
         path: name,
@@ -111,8 +111,12 @@ async fn run_raw(command: &'static cli::Command, rest: Vec<String>) -> Result<()
 
 fn without_run(command: &'static cli::Command, name: &str, rest: &[String], args: &[String]) -> Result<()> {
     let Some(word) = rest.first() else {
-        out::print(&if name.is_empty() { help::root(&root::ROOT) } else { help::page(command, name) });
-        return Ok(());
+        if name.is_empty() {
+            out::print(&help::root(&root::ROOT));
+            return Ok(());
+        }
+        // A group of commands does nothing by itself.
+        return Err(Error::Code(1, help::page(command, name)));
     };
     if name.is_empty() {
         cmd::plugin::execute(args)?;

@@ -71,7 +71,7 @@ pub fn page(command: &Command, path: &str) -> String {
         out.push_str("\nAvailable Commands:\n");
         let width = subs.iter().map(|c| c.name.len()).max().unwrap_or(0).max(11);
         for c in subs {
-            out.push_str(&format!("  {:<width$} {}\n", c.name, c.short));
+            out.push_str(&format!("  {:<width$}   {}\n", c.name, c.short));
         }
     }
     let mut own: Vec<&Flag> = command.all_flags().filter(|f| !f.hidden).collect();
@@ -88,7 +88,7 @@ pub fn page(command: &Command, path: &str) -> String {
     } else {
         String::new()
     };
-    let options = if command.run.is_some() { " [options]" } else { "" };
+    let options = " [options]";
     out.push_str(&format!("\nUsage:\n  {PROGRAM} {path}{usage}{options}\n\n"));
     if !command.subs.is_empty() {
         out.push_str(&format!("Use \"{PROGRAM} {path} <command> --help\" for more information about a given command.\n"));

@@ -265,6 +265,12 @@ impl Values {
             _ => given,
         }
     }
+    /// Without the values of flags that the command declares itself: one of its own may have a global flag's name.
+    pub fn globals(&self, command: &Command) -> Self {
+        let mut out = self.clone();
+        out.given.retain(|name, _| !command.all_flags().any(|f| f.name == *name));
+        out
+    }
     /// Overrides a value.
     pub fn set(&mut self, name: &'static str, value: &str) {
         self.given.insert(name, vec![value.to_owned()]);

@@ -151,13 +151,32 @@ async fn in_server(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Resu
     }
     super::apply_migrate::run(rest, info, &write.manager, write.dry).await?;
     match rest.patch(&path, patch::APPLY, serde_json::to_vec(&object)?).await {
-        Ok(object) => Ok((info.with(object), "serverside-applied".to_owned())),
+        Ok(object) => {
+            let object = keep_annotation(rest, write, info, object).await?;
+            Ok((info.with(object), "serverside-applied".to_owned()))
+        }
         Err(Error::Status(s)) if s.reason == "Conflict" && s.message.contains("conflict with") => Err(Error::new(format!(
-            "{}\nPlease review the fields above--they currently have other managers. Here\nare the ways you can resolve this warning:\n* If you intend to manage all of these fields, please re-run the apply\n  command with the `--force-conflicts` flag.\n* If you do not intend to manage all of the fields, please edit your\n  manifest to remove references to the fields that should keep their\n  current managers.\n* You may co-own fields by updating your manifest to match the existing\n  value; in this case, you'll become the manager if the other manager(s)\n  stop managing the field (remove it from its configuration).\nSee https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts",
+            "{}\nPlease review the fields above--they currently have other managers. Here\nare the ways you can resolve this warning:\n* If you intend to manage all of these fields, please re-run the apply\n  command with the `--force-conflicts` flag.\n* If you do not intend to manage all of the fields, please edit your\n  manifest to remove references to the fields that should keep their\n  current managers.\n* You may co-own fields by updating your manifest to match the existing\n  value; in this case, you'll become the manager if the other manager(s)\n  stop managing the field (remove it from their configuration).\nSee https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts",
             s.message
         ))),
         Err(e) => Err(e),
     }
+}
+
+/// Brings the annotation of an object that was applied in the client up to date, so that going back stays possible.
+async fn keep_annotation(rest: &Rest, write: &Write, info: &Info, object: Value) -> Result<Value> {
+    let had = object["metadata"]["annotations"][LAST_APPLIED].as_str();
+    let text = super::common::last_applied_text(&info.object);
+    if had.is_none_or(|h| h == text) || write.dry != DryRun::None {
+        return Ok(object);
+    }
+    let mut meta = json!({"name": info.name, "annotations": {LAST_APPLIED: text}});
+    if !info.namespace.is_empty() {
+        meta["namespace"] = json!(info.namespace);
+    }
+    let body = json!({"apiVersion": info.mapping.api_version(), "kind": info.mapping.kind, "metadata": meta});
+    let params = [("fieldManager", "kubectl-last-applied".to_owned()), ("force", "true".to_owned())];
+    rest.patch(&with_query(&info.path(), &params), patch::APPLY, serde_json::to_vec(&body)?).await
 }
 
 async fn in_client(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Result<(Info, String)> {

@@ -34,7 +34,7 @@ async fn run(call: Call) -> Result<()> {
     let target = match call.args.as_slice() {
         [one] => one.clone(),
         [kind, name] => format!("{kind}/{name}"),
-        [] => return Err(call.usage("at least 1 argument is required for attach")),
+        [] => return Err(Error::new("at least 1 argument is required for attach")),
         more => return Err(call.usage(format!("expected POD, TYPE/NAME, or TYPE NAME, (at most 2 arguments) saw {}: {more:?}", more.len()))),
     };
     let pod = pods::attachable(&call, &target).await?;

@@ -52,6 +52,9 @@ fn metric(name: &str, text: &str, unit: &str) -> Result<Value> {
 
 async fn run(call: Call) -> Result<()> {
     let (min, max) = (call.flags.int("min"), call.flags.int("max"));
+    if !call.changed("max") {
+        return Err(Error::new("required flag(s) \"max\" not set"));
+    }
     if max < 1 {
         return Err(Error::new("--max=MAXPODS is required and must be at least 1, max: -1".replace("-1", &max.to_string())));
     }

@@ -253,7 +253,7 @@ async fn get_contexts(call: Call) -> Result<()> {
 
 async fn rename(call: Call) -> Result<()> {
     let [old, new] = call.args.as_slice() else {
-        return Err(call.usage("Unexpected args: ".to_owned() + &format!("{:?}", call.args)));
+        return Err(call.usage(format!("Unexpected args: [{}]", call.args.join(" "))));
     };
     let config = call.ctx.kubeconfig()?;
     let Some(entry) = config.get("contexts", old) else {
@@ -302,7 +302,7 @@ pub(super) fn set_current(call: &Call, name: &str) -> Result<()> {
 async fn use_context(call: Call) -> Result<()> {
     let name = match call.args.as_slice() {
         [one] => one.clone(),
-        args => return Err(call.usage(format!("Unexpected args: {args:?}"))),
+        args => return Err(call.usage(format!("Unexpected args: [{}]", args.join(" ")))),
     };
     let config = call.ctx.kubeconfig()?;
     if config.get("contexts", &name).is_none() {
@@ -372,7 +372,7 @@ pub(super) fn change(call: &Call, list: &str, name: &str, edit: impl Fn(&mut Val
 
 async fn set(call: Call) -> Result<()> {
     let [path, value] = call.args.as_slice() else {
-        return Err(call.usage(format!("Unexpected args: {:?}", call.args)));
+        return Err(call.usage(format!("Unexpected args: [{}]", call.args.join(" "))));
     };
     let config = call.ctx.kubeconfig_or_empty()?;
     let (list, name, field) = property(&config, path)?;
@@ -410,7 +410,7 @@ async fn set(call: Call) -> Result<()> {
 
 async fn unset(call: Call) -> Result<()> {
     let [path] = call.args.as_slice() else {
-        return Err(call.usage(format!("Unexpected args: {:?}", call.args)));
+        return Err(call.usage(format!("Unexpected args: [{}]", call.args.join(" "))));
     };
     let config = call.ctx.kubeconfig_or_empty()?;
     let (list, name, field) = property(&config, path)?;

@@ -86,7 +86,7 @@ fn file(call: &Call, entry: &mut Value, key: &str, path: &str) -> Result<()> {
 }
 
 async fn cluster(call: Call) -> Result<()> {
-    let name = call.one_arg("NAME").map_err(|_| call.usage(format!("Unexpected args: {:?}", call.args)))?.to_owned();
+    let name = call.one_arg("NAME").map_err(|_| call.usage(format!("Unexpected args: [{}]", call.args.join(" "))))?.to_owned();
     if !call.str("certificate-authority").is_empty() && call.bool("insecure-skip-tls-verify") {
         return Err(Error::new("you cannot specify a certificate authority and insecure mode at the same time"));
     }
@@ -150,7 +150,7 @@ async fn context(call: Call) -> Result<()> {
 }
 
 async fn credentials(call: Call) -> Result<()> {
-    let name = call.one_arg("NAME").map_err(|_| call.usage(format!("Unexpected args: {:?}", call.args)))?.to_owned();
+    let name = call.one_arg("NAME").map_err(|_| call.usage(format!("Unexpected args: [{}]", call.args.join(" "))))?.to_owned();
     if call.changed("token") && call.changed("username") {
         return Err(Error::new("you cannot specify more than one authentication method at the same time: --token or --username/--password"));
     }

@@ -59,7 +59,7 @@ fn parse(text: &str) -> Result<Spec> {
 
 async fn run(call: Call) -> Result<()> {
     let [from, to] = call.args.as_slice() else {
-        return Err(call.usage("source and destination are required"));
+        return Err(Error::new("source and destination are required"));
     };
     let (from, to) = (parse(from)?, parse(to)?);
     if from.path.is_empty() || to.path.is_empty() {

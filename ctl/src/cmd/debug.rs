@@ -129,7 +129,7 @@ async fn customize(call: &Call, container: &mut Value) -> Result<()> {
 async fn run(call: Call) -> Result<()> {
     let names = call.before_dash();
     if names.is_empty() && call.list("filename").is_empty() {
-        return Err(call.usage("NAME or filename is required for debug"));
+        return Err(Error::new("NAME or filename is required for debug"));
     }
     let copy_to = call.str("copy-to");
     if call.str("image").is_empty() && call.list("set-image").is_empty() && copy_to.is_empty() {

@@ -91,7 +91,7 @@ async fn differences(call: &Call) -> Result<i32> {
     }
     let query = Query::from_call(call);
     if !query.has_files() {
-        return Err(call.usage("must specify one of -f and -k"));
+        return Err(Error::new("must specify one of -f and -k"));
     }
     let targets = query.targets(&call.ctx).await?;
     Error::collect(targets.errors)?;

@@ -90,7 +90,7 @@ fn strip(text: &str) -> String {
 async fn run(call: Call) -> Result<()> {
     let query = Query::from_call(&call);
     if query.args.is_empty() && !query.has_files() {
-        return Err(call.usage("must specify one of -f and -k, or a resource to edit").clone());
+        return Err(Error::new("You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'"));
     }
     let mut query = query;
     query.list_types = true;

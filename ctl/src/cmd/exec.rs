@@ -38,7 +38,7 @@ pub static COMMAND: Command = Command {
 async fn run(call: Call) -> Result<()> {
     let files = call.list("filename");
     let (target, command): (Option<String>, Vec<String>) = match call.dash {
-        Some(0) if files.is_empty() => return Err(call.usage("pod, type/name or --filename must be specified")),
+        Some(0) if files.is_empty() => return Err(Error::new("pod, type/name or --filename must be specified")),
         Some(_) => (call.before_dash().first().cloned(), call.after_dash().to_vec()),
         None if !files.is_empty() => (None, call.args.clone()),
         None => (call.args.first().cloned(), call.args.get(1..).unwrap_or(&[]).to_vec()),
@@ -49,7 +49,7 @@ async fn run(call: Call) -> Result<()> {
         )));
     }
     let Some(target) = target.or_else(|| files.first().map(|_| String::new())) else {
-        return Err(call.usage("pod, type/name or --filename must be specified"));
+        return Err(Error::new("pod, type/name or --filename must be specified"));
     };
     if command.is_empty() {
         return Err(Error::new("you must specify at least one command for the container"));

@@ -29,10 +29,10 @@ pub static COMMAND: Command = Command {
 
 async fn run(call: Call) -> Result<()> {
     let [path] = call.args.as_slice() else {
-        return Err(call.usage(if call.args.is_empty() {
-            format!("You must specify the type of resource to explain. Use \"{} api-resources\" for a complete list of supported resources.\n", crate::cli::PROGRAM)
+        return Err(Error::new(if call.args.is_empty() {
+            format!("You must specify the type of resource to explain. Use \"{} api-resources\" for a complete list of supported resources.", crate::cli::PROGRAM)
         } else {
-            "We accept only this format: explain RESOURCE\n".to_owned()
+            "We accept only this format: explain RESOURCE".to_owned()
         }));
     };
     let output = call.str("output");

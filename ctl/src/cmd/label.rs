@@ -120,7 +120,7 @@ async fn run(call: Call, words: &'static Words) -> Result<()> {
     let mut query = Query::from_call(&call);
     query.args = resources;
     if query.args.is_empty() && !query.has_files() {
-        return Err(call.usage("one or more resources must be specified as <resource> <name> or <resource>/<name>").clone());
+        return Err(Error::new("one or more resources must be specified as <resource> <name> or <resource>/<name>"));
     }
     if pairs.is_empty() && !listing {
         return Err(Error::new(format!("at least one {} update is required", words.one)));

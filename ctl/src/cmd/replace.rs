@@ -41,7 +41,7 @@ async fn run(call: Call) -> Result<()> {
         return Err(call.usage(format!("Unexpected args: [{}]", call.args.join(" "))));
     }
     if !query.has_files() {
-        return Err(call.usage("Must specify --filename to replace"));
+        return Err(Error::new("must specify one of -f and -k"));
     }
     let force = call.bool("force");
     let grace = call.flags.int("grace-period");

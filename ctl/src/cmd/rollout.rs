@@ -133,7 +133,7 @@ async fn targets(call: &Call) -> Result<(Vec<Info>, Vec<Error>)> {
     let mut query = Query::from_call(call);
     query.list_types = true;
     if query.args.is_empty() && !query.has_files() {
-        return Err(call.usage("required resource not specified"));
+        return Err(Error::new("required resource not specified"));
     }
     query.latest(&call.ctx).await
 }

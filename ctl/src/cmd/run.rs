@@ -164,7 +164,7 @@ async fn run(call: Call) -> Result<()> {
     let remove = call.bool("rm");
     let write = Write::from_call(&call, "kubectl-run")?;
     if remove && !attach {
-        return Err(Error::new("--rm should only be used for attached containers"));
+        return Err(call.usage("--rm should only be used for attached containers"));
     }
     if attach && write.dry != DryRun::None {
         return Err(call.usage("--dry-run=[server|client] can't be used with attached containers options (--attach, --stdin, or --tty)"));

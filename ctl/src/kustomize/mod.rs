@@ -46,8 +46,18 @@ const KNOWN: [&str; 26] = [
 /// Builds a directory.
 pub async fn build(directory: &str) -> Result<Vec<Value>> {
     let path = PathBuf::from(directory);
+    if !path.is_dir() {
+        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        return Err(Error::new(format!(
+            "must build at directory: not a valid directory: evalsymlink failure on '{directory}' : lstat {}: no such file or directory",
+            absolute.display()
+        )));
+    }
     let mut items = Box::pin(directory_items(&path, Vec::new(), 0)).await?;
     names::finish(&mut items);
+    if read(&path)?["sortOptions"]["order"] != "fifo" {
+        names::sort_legacy(&mut items);
+    }
     Ok(items.into_iter().map(|i| i.value).collect())
 }
 
@@ -108,9 +118,6 @@ async fn directory_items(directory: &Path, mut items: Vec<Item>, depth: usize) -
         items = Box::pin(directory_items(&directory.join(component), items, depth + 1)).await?;
     }
     transform::all(&k, directory, &mut items)?;
-    if k["sortOptions"]["order"] == "legacy" {
-        names::sort_legacy(&mut items);
-    }
     Ok(items)
 }
 
@@ -160,7 +167,7 @@ mod tests {
             ("top/kustomization.yaml", "resources: [../base]\nnamePrefix: x-\nnamespace: ns\nlabels: [{pairs: {t: u}, includeSelectors: true}]\nimages: [{name: nginx, newTag: '2'}]\nreplicas: [{name: web, count: 5}]\npatches:\n- patch: |-\n    apiVersion: apps/v1\n    kind: Deployment\n    metadata: {name: web}\n    spec: {template: {spec: {containers: [{name: c, args: [z]}]}}}\n- target: {kind: Deployment}\n  patch: '[{op: add, path: /metadata/annotations, value: {k: v}}]'\n"),
         ])
         .unwrap();
-        let d = &out[0];
+        let d = &out[1];
         assert_eq!(d["metadata"]["name"], "x-web");
         assert_eq!(d["metadata"]["namespace"], "ns");
         assert_eq!(d["metadata"]["annotations"]["k"], "v");
@@ -169,7 +176,7 @@ mod tests {
         let c = &d["spec"]["template"]["spec"]["containers"][0];
         assert_eq!(c["image"], "nginx:2");
         assert_eq!(c["args"], json!(["z"]));
-        let name = out[1]["metadata"]["name"].as_str().unwrap();
+        let name = out[0]["metadata"]["name"].as_str().unwrap();
         assert!(name.starts_with("x-conf-") && name.len() == "x-conf-".len() + 10, "{name}");
         assert_eq!(c["envFrom"][0]["configMapRef"]["name"], name);
     }

@@ -24,7 +24,7 @@ pub(super) fn finish(items: &mut [Item]) {
     let find = |kind: &str, name: &str| renamed.iter().find(|(k, old, _)| k == kind && old == name).map(|(_, _, new)| new.clone());
     for item in items {
         follow(&mut item.value, "", &find);
-        for subject in item.value["subjects"].as_array_mut().into_iter().flatten() {
+        for subject in item.value.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
             if subject["kind"] == "ServiceAccount"
                 && let Some((_, namespace)) = moved.iter().find(|(n, ns)| subject["name"] == n.as_str() && ns.is_string())
             {
@@ -95,7 +95,7 @@ fn follow(value: &mut Value, parent: &str, find: &impl Fn(&str, &str) -> Option<
 /// The hash of a config map's or secret's content.
 fn hash(value: &Value) -> String {
     let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
-    let mut object = json!({"kind": value["kind"], "name": text(&value["metadata"]["name"]), "data": ""});
+    let mut object = json!({"kind": value["kind"], "name": "", "data": ""});
     if value["kind"] == "Secret" {
         object["type"] = json!(text(&value["type"]));
     }

@@ -14,7 +14,7 @@ pub(super) fn all(k: &Value, directory: &Path, items: &mut Vec<Item>) -> Result<
             object_at(&mut item.value, "metadata")["namespace"] = json!(namespace);
         }
         for item in items.iter_mut() {
-            for subject in item.value["subjects"].as_array_mut().into_iter().flatten() {
+            for subject in item.value.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
                 if subject["kind"] == "ServiceAccount" && subject["name"] == "default" {
                     subject["namespace"] = json!(namespace);
                 }

@@ -314,7 +314,7 @@ impl Parser<'_> {
         let inner: String = self.chars.get(start..end).unwrap_or(&[]).iter().collect();
         let inner = inner.trim();
         if inner.is_empty() || inner == "*" {
-            return Ok(Step::Wildcard);
+            return Ok(Step::Slice([None; 3], false));
         }
         let pieces = split_union(inner);
         if pieces.len() > 1 {

@@ -102,7 +102,8 @@ impl Printer {
     pub fn render(&self, value: &Value) -> Result<String> {
         let count = self.count.replace(self.count.get() + 1);
         let stripped;
-        let value = if self.show_managed {
+        let structured = matches!(self.format, Format::Json | Format::Yaml | Format::Kyaml);
+        let value = if self.show_managed || !structured {
             value
         } else {
             stripped = without_managed(value);

@@ -270,7 +270,7 @@ async fn tls(call: Call) -> Result<()> {
     if cert.is_empty() || key.is_empty() {
         return Err(Error::new("key and cert must be specified"));
     }
-    let read = |path: &str| std::fs::read(path).map_err(|e| Error::new(format!("open {path}: {}", io_text(&e))));
+    let read = |path: &str| std::fs::read(path).map_err(|e| Error::new(format!("Cannot read file {path}, open {path}: {}", io_text(&e))));
     let (cert_pem, key_pem) = (read(cert)?, read(key)?);
     check_pair(&cert_pem, &key_pem)?;
     let mut data = Map::new();

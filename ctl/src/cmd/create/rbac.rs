@@ -126,7 +126,7 @@ async fn resource_rules(call: &Call, verbs: &[String]) -> Result<Vec<Value>> {
             match found {
                 Some(m) => (m.plural.clone(), m.group.clone()),
                 None if group.is_empty() => {
-                    return Err(Error::new(format!("the server doesn't have a resource type \"{resource}\"")));
+                    return Err(Error::Raw(format!("the server doesn't have a resource type \"{resource}\"")));
                 }
                 None => {
                     return Err(Error::Raw(format!("the server doesn't have a resource type \"{resource}\" in group \"{group}\"")));

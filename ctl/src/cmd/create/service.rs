@@ -96,7 +96,7 @@ async fn service(call: Call, kind: &'static str) -> Result<()> {
     let ip = call.flags.opt("clusterip").unwrap_or("").to_owned();
     let pairs = call.list("tcp");
     if pairs.is_empty() && kind != "ExternalName" && ip != "None" {
-        return Err(call.usage("at least one tcp port specifier must be provided"));
+        return Err(Error::new("at least one tcp port specifier must be provided"));
     }
     let mut ports = pairs.iter().map(|p| port(p)).collect::<Result<Vec<_>>>()?;
     let node_port = call.flags.opt("node-port").and_then(|p| p.parse::<i64>().ok()).unwrap_or(0);
