@@ -33,6 +33,8 @@ pub struct Query {
     pub all: bool,
     /// Types may stand without names and then mean all objects, names being allowed too.
     pub list_types: bool,
+    /// What manifests hold is validated before it is sent.
+    pub validating: bool,
     /// Manifests may name any namespace.
     pub any_namespace: bool,
     /// Page size; 0 is everything at once.
@@ -93,6 +95,7 @@ impl Query {
             all_namespaces: f.opt_bool("all-namespaces"),
             all: f.opt_bool("all"),
             list_types: false,
+            validating: f.opt("validate").is_some_and(|v| !matches!(v, "false" | "ignore")),
             any_namespace: false,
             chunk: f.opt("chunk-size").and_then(|c| c.parse().ok()).unwrap_or(500),
             subresource: text("subresource"),
@@ -122,6 +125,7 @@ impl Query {
                 .map(|value| files::Document {
                     value,
                     source: self.kustomize.clone(),
+                    problem: None,
                 })
                 .collect());
         }
@@ -142,6 +146,10 @@ impl Query {
             let discovery = ctx.discovery().await?;
             out.single = documents.len() == 1 && self.filenames.len() == 1;
             for document in documents {
+                if let Err(e) = document.check(self.validating) {
+                    out.errors.push(e);
+                    continue;
+                }
                 match info(&discovery, document, &namespace, ctx.explicit_namespace() && !self.any_namespace) {
                     Ok(i) => out.items.push(Target::Object(i)),
                     Err(e) => out.errors.push(e),
@@ -330,7 +338,7 @@ pub fn info_of(mapping: &Rc<Mapping>, object: Value) -> Info {
 
 /// The info of a document: its resource and its namespace.
 pub fn info(discovery: &Discovery, document: files::Document, namespace: &str, enforce: bool) -> Result<Info> {
-    let files::Document { mut value, source } = document;
+    let files::Document { mut value, source, .. } = document;
     let api_version = value["apiVersion"].as_str().unwrap_or("").to_owned();
     let kind = value["kind"].as_str().unwrap_or("").to_owned();
     let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();

@@ -15,6 +15,35 @@ pub struct Document {
     pub value: Value,
     /// The file's name, `STDIN`, or the address.
     pub source: String,
+    /// Why it is no object: it says neither kind nor version.
+    pub problem: Option<Problem>,
+}
+
+/// What a document lacks.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// `kind` and `apiVersion`, those that are missing.
+    pub missing: Vec<&'static str>,
+}
+
+impl Document {
+    /// The document's failure; a command that validates what it sends says so.
+    pub fn check(&self, validating: bool) -> Result<()> {
+        let Some(problem) = &self.problem else { return Ok(()) };
+        let source = &self.source;
+        if validating {
+            let all: Vec<String> = problem.missing.iter().map(|m| format!("{m} not set")).collect();
+            let told = if let [one] = all.as_slice() { one.clone() } else { format!("[{}]", all.join(", ")) };
+            return Err(Error::new(format!(
+                "error validating \"{source}\": error validating data: {told}; if you choose to ignore these errors, turn validation off with --validate=false"
+            )));
+        }
+        let field = if problem.missing.contains(&"kind") { "Kind" } else { "apiVersion" };
+        Err(Error::new(format!(
+            "unable to decode \"{source}\": Object '{field}' is missing in '{}'",
+            crate::print::json::compact(&self.value)
+        )))
+    }
 }
 
 /// Reads every document that the file names mean.
@@ -24,15 +53,15 @@ pub async fn read(names: &[String], recursive: bool) -> Result<Vec<Document>> {
         if name == "-" {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text)?;
-            documents(&text, "STDIN", &mut out)?;
+            split(&text, "STDIN", &mut out)?;
         } else if name.starts_with("http://") || name.starts_with("https://") {
             let text = download(name).await?;
-            documents(&text, name, &mut out)?;
+            split(&text, name, &mut out)?;
         } else {
             for path in expand(name, recursive)? {
                 let text = std::fs::read_to_string(&path)
                     .map_err(|e| Error::new(format!("error reading {}: {}", path.display(), crate::error::io_text(&e))))?;
-                documents(&text, &path.to_string_lossy(), &mut out)?;
+                split(&text, &path.to_string_lossy(), &mut out)?;
             }
         }
     }
@@ -108,8 +137,15 @@ fn pattern(path: &Path) -> Vec<PathBuf> {
     out
 }
 
-/// Splits a text into objects.
+/// Splits a text into objects; the first that is none fails the whole.
 pub fn documents(text: &str, source: &str, out: &mut Vec<Document>) -> Result<()> {
+    let before = out.len();
+    split(text, source, out)?;
+    out.iter().skip(before).try_for_each(|d| d.check(false))
+}
+
+/// Splits a text into documents, each with what it lacks.
+fn split(text: &str, source: &str, out: &mut Vec<Document>) -> Result<()> {
     let values = if text.trim_start().starts_with('{') {
         serde_json::Deserializer::from_str(text)
             .into_iter::<Value>()
@@ -140,12 +176,6 @@ fn push(value: Value, source: &str, out: &mut Vec<Document>) -> Result<()> {
             }
         )));
     }
-    if value["kind"].as_str().is_none_or(str::is_empty) {
-        return Err(Error::new(format!(
-            "unable to decode \"{source}\": Object 'Kind' is missing in '{}'",
-            crate::print::json::compact(&value)
-        )));
-    }
     if value["kind"].as_str().is_some_and(|k| k.ends_with("List"))
         && let Some(items) = value["items"].as_array()
     {
@@ -161,15 +191,12 @@ fn push(value: Value, source: &str, out: &mut Vec<Document>) -> Result<()> {
         }
         return Ok(());
     }
-    if value["apiVersion"].as_str().is_none_or(str::is_empty) {
-        return Err(Error::new(format!(
-            "unable to decode \"{source}\": Object 'apiVersion' is missing in '{}'",
-            crate::print::json::compact(&value)
-        )));
-    }
+    let missing: Vec<&'static str> =
+        ["apiVersion", "kind"].into_iter().filter(|k| value[*k].as_str().is_none_or(str::is_empty)).collect();
     out.push(Document {
         value,
         source: source.to_owned(),
+        problem: (!missing.is_empty()).then_some(Problem { missing }),
     });
     Ok(())
 }

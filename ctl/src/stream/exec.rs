@@ -216,6 +216,68 @@ async fn sizes(to: mpsc::Sender<Message>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubeconfig::Effective;
+    use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+
+    /// A server that sends standard input back, and the status when the input is closed.
+    async fn echo(listener: tokio::net::TcpListener, protocol: &'static str) {
+        let (stream, _) = listener.accept().await.unwrap();
+        #[allow(clippy::result_large_err)]
+        let choose = |_: &Request, mut response: Response| {
+            response.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+            Ok(response)
+        };
+        let mut socket = tokio_tungstenite::accept_hdr_async(stream, choose).await.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            let Message::Binary(data) = message else { continue };
+            match data.first().copied() {
+                Some(STDIN) => socket.send(frame(STDOUT, &data[1..])).await.unwrap(),
+                Some(CLOSE) => {
+                    assert_eq!(&data[1..], [STDIN]);
+                    let status = json!({"status": "Failure", "reason": "NonZeroExitCode",
+                        "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}});
+                    socket.send(frame(ERROR, status.to_string().as_bytes())).await.unwrap();
+                    socket.close(None).await.unwrap();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn standard_input_arrives_whole_and_its_end_is_told() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let effective = Effective {
+                cluster: json!({"server": format!("http://{}", listener.local_addr().unwrap())}),
+                user: json!({}),
+                ..Effective::default()
+            };
+            tokio::task::spawn_local(echo(listener, V5));
+            let rest = Rest::connect(&effective, None, false).await.unwrap();
+            let (to, input) = mpsc::channel(4);
+            let (output, mut from) = mpsc::channel::<Bytes>(4);
+            let sent = 8 * 1024 * 1024;
+            tokio::task::spawn_local(async move {
+                for _ in 0..sent / 32_768 {
+                    to.send(Bytes::from(vec![b'x'; 32_768])).await.unwrap();
+                }
+            });
+            let reader = tokio::task::spawn_local(async move {
+                let mut got = 0;
+                while let Some(data) = from.recv().await {
+                    got += data.len();
+                }
+                got
+            });
+            let session = Session { input: Input::Channel(input), output: Output::Channel(output), tty: false };
+            let outcome = session.run(&rest, "/exec").await;
+            assert_eq!(outcome.unwrap_err().code(), 7);
+            assert_eq!(reader.await.unwrap(), sent);
+        });
+    }
 
     #[test]
     fn the_exit_code_comes_from_the_status() {
