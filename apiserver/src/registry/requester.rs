@@ -29,7 +29,10 @@ fn sign(object: &mut Value, user: &UserInfo) {
         object.set("spec.groups", user.groups.clone());
     }
     if !user.extra.is_empty() {
-        let extra = user.extra.iter().map(|(key, values)| (key.clone(), Value::from(values.clone())));
+        let extra = user
+            .extra
+            .iter()
+            .map(|(key, values)| (key.clone(), Value::from(values.clone())));
         object.set("spec.extra", Value::Object(extra.collect()));
     }
 }
@@ -48,6 +51,9 @@ mod tests {
         };
         let mut request = json!({"spec": {"username": "root", "uid": "0", "groups": ["system:masters"], "extra": {"a": ["b"]}}});
         sign(&mut request, &user);
-        assert_eq!(request["spec"], json!({"username": "jane", "groups": ["system:authenticated"]}));
+        assert_eq!(
+            request["spec"],
+            json!({"username": "jane", "groups": ["system:authenticated"]})
+        );
     }
 }

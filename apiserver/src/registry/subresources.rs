@@ -431,7 +431,6 @@ impl Call {
         let request = self.read_as(kind, TOKEN, media_type, &bytes, &options)?;
         self.settle("").await?;
         let tokens = &self.server.tokens;
-        let request = tokens.prepare(request, &self.info.namespace, &self.info.name, self.now)?;
         let mut attributes = self.attributes(
             Operation::Create,
             &self.info.name,
@@ -440,7 +439,10 @@ impl Call {
             &options.object,
             options.dry_run,
         );
+        // A node's audiences are judged as it sent them: the server's own, filled in below, are nobody's to ask for.
         self.server.admission.mutate(&mut attributes).await?;
+        let request = std::mem::take(&mut attributes.object);
+        attributes.object = tokens.prepare(request, &self.info.namespace, &self.info.name, self.now)?;
         self.server.admission.validate(&mut attributes).await?;
         let request = std::mem::take(&mut attributes.object);
         let issued = tokens.issue(request, self.now, &uuid::Uuid::new_v4().to_string())?;

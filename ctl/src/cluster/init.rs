@@ -6,35 +6,30 @@
 use super::services::{InitConfig, Service};
 use anyhow::Context as _;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::SignalFd;
+use nix::sys::signal::{Signal as Kill, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pivot_root, sethostname};
 use std::collections::HashMap;
 use std::fs;
-use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A log larger than this is moved aside when its service starts.
 const LOG_LIMIT: u64 = 32 << 20;
 
 /// Becomes the node's init. Returns when the node was told to stop.
-pub(super) fn run(config_path: &Path) -> anyhow::Result<()> {
+pub(super) async fn run(config_path: &Path) -> anyhow::Result<()> {
     let text = fs::read(config_path).with_context(|| format!("reading {}", config_path.display()))?;
     let config: InitConfig = serde_json::from_slice(&text)?;
-    // Signals wait from the start, so that none is lost.
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
+    // Caught from the start, so that none is lost.
+    let signals = Signals::new()?;
     make_root(&config).context("making the node's root file system")?;
     sethostname(&config.hostname)?;
     network_settings();
-    Supervisor::new(config.services).run(&signals)
+    Supervisor::new(config.services).run(signals).await
 }
 
 fn none<'a>() -> Option<&'a str> {
@@ -325,6 +320,22 @@ fn network_settings() {
     }
 }
 
+struct Signals {
+    child: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            child: signal(SignalKind::child())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 struct Running {
     service: Service,
     pid: Option<Pid>,
@@ -362,35 +373,25 @@ impl Supervisor {
         Self { services }
     }
 
-    fn run(mut self, signals: &SigSet) -> anyhow::Result<()> {
-        let descriptor = SignalFd::new(signals)?;
+    async fn run(mut self, mut signals: Signals) -> anyhow::Result<()> {
         loop {
             self.start_due();
-            let wait = self.services.iter().filter_map(|s| s.start_at).min();
-            let wait = wait.map(|at| at.saturating_duration_since(Instant::now()));
-            let millis = wait.map_or(-1, |w| {
-                i32::try_from(w.as_millis()).unwrap_or(i32::MAX).saturating_add(1)
-            });
-            let timeout = nix::poll::PollTimeout::try_from(millis)?;
-            let mut polled = [nix::poll::PollFd::new(
-                descriptor.as_fd(),
-                nix::poll::PollFlags::POLLIN,
-            )];
-            match nix::poll::poll(&mut polled, timeout) {
-                Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
-                Ok(_) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let Some(signal) = descriptor.read_signal()? else {
-                continue;
+            let next = self.services.iter().filter_map(|s| s.start_at).min();
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
             };
-            if signal.ssi_signo == Signal::SIGCHLD as u32 {
-                self.reap();
-            } else {
-                self.stop();
-                return Ok(());
+            tokio::select! {
+                () = due => {}
+                _ = signals.child.recv() => self.reap(),
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
             }
         }
+        self.stop();
+        Ok(())
     }
 
     fn start_due(&mut self) {
@@ -436,7 +437,7 @@ impl Supervisor {
     fn stop(&mut self) {
         for running in self.services.iter().rev() {
             let Some(pid) = running.pid else { continue };
-            let _ = kill(pid, Signal::SIGTERM);
+            let _ = kill(pid, Kill::SIGTERM);
             let deadline = Instant::now() + Duration::from_secs(5);
             loop {
                 match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
@@ -444,7 +445,7 @@ impl Supervisor {
                         std::thread::sleep(Duration::from_millis(10))
                     }
                     Ok(WaitStatus::StillAlive) => {
-                        let _ = kill(pid, Signal::SIGKILL);
+                        let _ = kill(pid, Kill::SIGKILL);
                         break;
                     }
                     _ => break,
@@ -476,7 +477,6 @@ fn start(service: &Service) -> anyhow::Result<Pid> {
         ("HOME", "/root"),
     ]
     .into();
-    // The signals that this process blocks are unblocked in its children by `Command`.
     let child = Command::new(program)
         .args(arguments)
         .env_clear()

@@ -228,7 +228,7 @@ pub async fn run(args: ClusterArgs) -> anyhow::Result<()> {
             config,
             cgroup,
         } => Err(host::enter(&netns, &config, &cgroup)),
-        Command::NodeInit { config } => init::run(&config),
+        Command::NodeInit { config } => init::run(&config).await,
     }
 }
 
