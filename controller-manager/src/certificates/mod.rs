@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
+use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use rutter_client::informer::ObjectKey;
@@ -70,6 +71,10 @@ impl Reconcile for Approver {
             if !self.may(&csr, subresource).await? {
                 continue;
             }
+            if *subresource == plan::SELF_NODE_SERVER && !self.is_nodes_own(&request).await? {
+                tracing::info!(request = key.name, "it names addresses that its node doesn't report; not approved");
+                continue;
+            }
             let mut after = CertificateSigningRequest::clone(&csr);
             let conditions = after
                 .status
@@ -94,6 +99,16 @@ impl Reconcile for Approver {
 }
 
 impl Approver {
+    /// Whether a serving certificate names only what its node reports. The Node is read now: what it reports may be new.
+    async fn is_nodes_own(&self, request: &plan::Request) -> anyhow::Result<bool> {
+        let Some(name) = request.common_name.strip_prefix("system:node:") else {
+            return Ok(false);
+        };
+        let api: Api<Node> = Api::all(self.context.client.clone());
+        let node = api.get_opt(name).await.context("reading the node of a serving certificate")?;
+        Ok(node.is_some_and(|node| plan::names_are_nodes(request, &node)))
+    }
+
     async fn may(&self, csr: &CertificateSigningRequest, subresource: &str) -> anyhow::Result<bool> {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub struct Request {
     pub emails: usize,
     /// How many URIs.
     pub uris: usize,
+    /// The DNS names and addresses themselves.
+    pub names: Vec<String>,
 }
 
 /// Why a request can't be read.
@@ -72,8 +75,14 @@ pub fn parse(pem: &[u8]) -> Result<Request, ParseError> {
         };
         for name in &names.general_names {
             match name {
-                GeneralName::DNSName(_) => request.dns_names += 1,
-                GeneralName::IPAddress(_) => request.ip_addresses += 1,
+                GeneralName::DNSName(name) => {
+                    request.dns_names += 1;
+                    request.names.push((*name).to_owned());
+                }
+                GeneralName::IPAddress(bytes) => {
+                    request.ip_addresses += 1;
+                    request.names.push(address(bytes));
+                }
                 GeneralName::RFC822Name(_) => request.emails += 1,
                 GeneralName::URI(_) => request.uris += 1,
                 _ => {}
@@ -167,9 +176,35 @@ fn client_usages(usages: &[String]) -> Result<(), String> {
     }
 }
 
+/// An address of a certificate as text; one of a wrong length fits no node's.
+fn address(bytes: &[u8]) -> String {
+    let v4 = <[u8; 4]>::try_from(bytes).map(|b| std::net::IpAddr::from(b).to_string());
+    let v6 = || <[u8; 16]>::try_from(bytes).map(|b| std::net::IpAddr::from(b).to_string());
+    v4.or_else(|_| v6()).unwrap_or_default()
+}
+
+/// Whether a serving certificate names nothing but its node's own addresses, as the Node object has them.
+pub fn names_are_nodes(request: &Request, node: &Node) -> bool {
+    let own: Vec<&str> =
+        node.status.iter().flat_map(|s| s.addresses.iter().flatten()).map(|a| a.address.as_str()).collect();
+    !request.names.is_empty() && request.names.iter().all(|name| own.contains(&name.as_str()))
+}
+
+/// The right under which a node's request for a serving certificate is approved, once its names are found to be the node's. Nobody has it by
+/// default, as in upstream, where a person approves such requests.
+pub const SELF_NODE_SERVER: &str = "selfnodeserver";
+
 /// The rights under which a kubelet's request may be approved by itself, and what is said then.
 pub fn approvals(csr: &CertificateSigningRequest, request: &Request) -> Vec<(&'static str, &'static str)> {
     let usages = csr.spec.usages.as_deref().unwrap_or_default();
+    if csr.spec.signer_name == KUBELET_SERVING {
+        let own = csr.spec.username.as_deref() == Some(&request.common_name);
+        return if own && kubelet_serving(request, usages).is_ok() {
+            vec![(SELF_NODE_SERVER, "Auto approving self kubelet serving certificate after SubjectAccessReview.")]
+        } else {
+            Vec::new()
+        };
+    }
     if csr.spec.signer_name != KUBELET_CLIENT || kubelet_client(request, usages).is_err() {
         return Vec::new();
     }
@@ -349,6 +384,26 @@ mod tests {
                 "{what}"
             );
         }
+    }
+
+    #[test]
+    fn a_serving_certificate_may_name_only_its_nodes_addresses() {
+        let node: Node = serde_json::from_value(serde_json::json!({"status": {"addresses": [
+            {"type": "InternalIP", "address": "172.30.0.2"}, {"type": "Hostname", "address": "node-1"},
+        ]}}))
+        .unwrap();
+        for (names, want) in [
+            (vec!["172.30.0.2", "node-1"], true),
+            (vec!["node-1"], true),
+            (vec!["node-1", "kubernetes.default"], false),
+            (vec![], false),
+        ] {
+            let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+            let request = Request { names: names.clone(), ..Request::default() };
+            assert_eq!(names_are_nodes(&request, &node), want, "{names:?}");
+        }
+        assert_eq!(address(&[172, 30, 0, 2]), "172.30.0.2");
+        assert_eq!(address(&[1, 2]), "");
     }
 
     #[test]

@@ -83,6 +83,32 @@ fn access() -> Vec<Value> {
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
+            "metadata": {"name": "rutter:selfnodeserver"},
+            "rules": [{"apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/selfnodeserver"], "verbs": ["create"]}],
+        }),
+        binding("rutter:node-autoapprove-serving", "rutter:selfnodeserver", &nodes),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "rutter:serving-certificate-approver"},
+            "rules": [
+                {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
+                {
+                    "apiGroups": ["certificates.k8s.io"],
+                    "resources": ["signers"],
+                    "resourceNames": ["kubernetes.io/kubelet-serving"],
+                    "verbs": ["approve"],
+                },
+            ],
+        }),
+        binding(
+            "rutter:serving-certificate-approver",
+            "rutter:serving-certificate-approver",
+            &[json!({"kind": "ServiceAccount", "name": "certificate-controller", "namespace": "kube-system"})],
+        ),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
             "metadata": {"name": "rutter:node-network"},
             "rules": [
                 {"apiGroups": [""], "resources": ["nodes", "pods", "namespaces"], "verbs": ["get", "list", "watch"]},
