@@ -150,10 +150,15 @@ fn identity(note: &Note) -> Identity {
     )
 }
 
+/// What was written: about what, type, reason and message.
+type Written = (Identity, EventType, String, String);
+/// What counts as similar: about what, type and reason.
+type Similar = (Identity, EventType, String);
+
 #[derive(Default)]
 struct Correlator {
-    written: HashMap<(Identity, EventType, String, String), (String, i32, Timestamp)>,
-    similar: HashMap<(Identity, EventType, String), (HashSet<String>, Timestamp)>,
+    written: HashMap<Written, (String, i32, Timestamp)>,
+    similar: HashMap<Similar, (HashSet<String>, Timestamp)>,
     budget: HashMap<Identity, (f64, Timestamp)>,
 }
 

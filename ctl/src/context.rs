@@ -57,7 +57,11 @@ impl Ctx {
             ("tls-server-name", "tls-server-name"),
         ] {
             if let Some(v) = f.given(flag).filter(|v| !v.is_empty()) {
-                let v = if flag == "server" && !v.contains("://") { format!("http://{v}") } else { v.to_owned() };
+                let v = if flag == "server" && !v.contains("://") {
+                    format!("http://{v}")
+                } else {
+                    v.to_owned()
+                };
                 cluster.insert(key.to_owned(), json!(v));
             }
         }
@@ -67,7 +71,15 @@ impl Ctx {
         if f.opt_bool("disable-compression") {
             cluster.insert("disable-compression".to_owned(), json!(true));
         }
-        for key in ["client-certificate", "client-key", "token", "username", "password", "as", "as-uid"] {
+        for key in [
+            "client-certificate",
+            "client-key",
+            "token",
+            "username",
+            "password",
+            "as",
+            "as-uid",
+        ] {
             if let Some(v) = f.given(key).filter(|v| !v.is_empty()) {
                 user.insert(key.to_owned(), json!(v));
             }
@@ -121,7 +133,12 @@ impl Ctx {
             .get_or_try_init(|| async {
                 let timeout = request_timeout(self.flags.opt("request-timeout").unwrap_or("0"))?;
                 Ok(Rc::new(
-                    Rest::connect(self.effective()?, timeout, self.flags.opt_bool("warnings-as-errors")).await?,
+                    Rest::connect(
+                        self.effective()?,
+                        timeout,
+                        self.flags.opt_bool("warnings-as-errors"),
+                    )
+                    .await?,
                 ))
             })
             .await
@@ -144,7 +161,9 @@ impl Ctx {
     /// What the server says about its types.
     pub async fn openapi(&self) -> Result<Rc<crate::openapi::OpenApi>> {
         self.openapi
-            .get_or_try_init(|| async { Ok(Rc::new(crate::openapi::OpenApi::new(self.rest().await?).await?)) })
+            .get_or_try_init(|| async {
+                Ok(Rc::new(crate::openapi::OpenApi::new(self.rest().await?).await?))
+            })
             .await
             .cloned()
     }
@@ -160,7 +179,9 @@ fn request_timeout(text: &str) -> Result<Option<std::time::Duration>> {
     }
     match crate::duration::parse(text) {
         Ok(0) => Ok(None),
-        Ok(n) => Ok(Some(std::time::Duration::from_nanos(u64::try_from(n).unwrap_or(0)))),
+        Ok(n) => Ok(Some(std::time::Duration::from_nanos(
+            u64::try_from(n).unwrap_or(0),
+        ))),
         Err(_) => Err(Error::new(
             "Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)",
         )),

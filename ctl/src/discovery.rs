@@ -33,16 +33,28 @@ pub struct Mapping {
 impl Mapping {
     /// `apps/v1`, or `v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
     /// `deployments.apps`, or `pods`.
     pub fn group_resource(&self) -> String {
-        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
     /// `deployment.apps`, or `pod`: how messages name a kind.
     pub fn kind_name(&self) -> String {
         let kind = self.kind.to_lowercase();
-        if self.group.is_empty() { kind } else { format!("{kind}.{}", self.group) }
+        if self.group.is_empty() {
+            kind
+        } else {
+            format!("{kind}.{}", self.group)
+        }
     }
     /// `deployment.apps/web`
     pub fn display(&self, name: &str) -> String {
@@ -175,7 +187,11 @@ pub fn read_legacy(group: &str, version: &str, list: &Value) -> GroupVersion {
         mappings.push(Mapping {
             group: group.to_owned(),
             version: version.to_owned(),
-            singular: if singular.is_empty() { kind.to_lowercase() } else { singular },
+            singular: if singular.is_empty() {
+                kind.to_lowercase()
+            } else {
+                singular
+            },
             kind,
             plural: name,
             short: strings(&r["shortNames"]),
@@ -213,8 +229,12 @@ impl Discovery {
             for group in groups["groups"].as_array().into_iter().flatten() {
                 let name = text(&group["name"]);
                 let preferred = text(&group["preferredVersion"]["version"]);
-                let mut versions: Vec<String> =
-                    group["versions"].as_array().into_iter().flatten().map(|v| text(&v["version"])).collect();
+                let mut versions: Vec<String> = group["versions"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|v| text(&v["version"]))
+                    .collect();
                 versions.sort_by_key(|v| *v != preferred);
                 for version in versions {
                     match rest.get(&format!("/apis/{name}/{version}")).await {
@@ -254,7 +274,9 @@ impl Discovery {
 
     /// The resource of a group, at the preferred version.
     pub fn by_group_resource(&self, group: &str, plural: &str) -> Option<Rc<Mapping>> {
-        self.all().find(|m| m.group == group && m.plural == plural).cloned()
+        self.all()
+            .find(|m| m.group == group && m.plural == plural)
+            .cloned()
     }
 
     /// The resources of a category.
@@ -367,7 +389,11 @@ mod tests {
             ("endpoints", "", "v1", "endpoints"),
         ] {
             let m = served.resolve(argument).unwrap();
-            assert_eq!((m.group.as_str(), m.version.as_str(), m.plural.as_str()), (group, version, plural), "{argument}");
+            assert_eq!(
+                (m.group.as_str(), m.version.as_str(), m.plural.as_str()),
+                (group, version, plural),
+                "{argument}"
+            );
         }
         assert_eq!(
             served.resolve("widgets").unwrap_err().report(),

@@ -16,10 +16,14 @@ pub fn parse(text: &str) -> Result<i64, String> {
     }
     let mut total = 0f64;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let number: f64 = rest.get(..end).unwrap_or("").parse().map_err(|_| bad())?;
         rest = rest.get(end..).unwrap_or("");
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         let unit = rest.get(..end).unwrap_or("");
         let scale = match unit {
             "ns" => 1.0,
@@ -29,7 +33,10 @@ pub fn parse(text: &str) -> Result<i64, String> {
             "m" => 60e9,
             "h" => 3600e9,
             "" => {
-                return Err(format!("time: missing unit in duration {}", crate::error::go_quote(text)));
+                return Err(format!(
+                    "time: missing unit in duration {}",
+                    crate::error::go_quote(text)
+                ));
             }
             other => {
                 return Err(format!(
@@ -94,7 +101,11 @@ pub fn human(seconds: i64) -> String {
         return "0s".to_owned();
     }
     let two = |a: i64, au: &str, b: i64, bu: &str| {
-        if b == 0 { format!("{a}{au}") } else { format!("{a}{au}{b}{bu}") }
+        if b == 0 {
+            format!("{a}{au}")
+        } else {
+            format!("{a}{au}{b}{bu}")
+        }
     };
     let minutes = seconds / 60;
     let hours = minutes / 60;

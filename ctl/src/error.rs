@@ -43,7 +43,10 @@ impl Status {
     /// Reads a `Status` object.
     pub fn from_value(value: &Value) -> Self {
         Self {
-            code: value["code"].as_u64().and_then(|c| u16::try_from(c).ok()).unwrap_or(0),
+            code: value["code"]
+                .as_u64()
+                .and_then(|c| u16::try_from(c).ok())
+                .unwrap_or(0),
             reason: value["reason"].as_str().unwrap_or("").to_owned(),
             message: value["message"].as_str().unwrap_or("").to_owned(),
             details: value["details"].clone(),
@@ -268,9 +271,9 @@ impl From<serde_json::Error> for Error {
 impl From<kube::Error> for Error {
     fn from(e: kube::Error) -> Self {
         match e {
-            kube::Error::Api(status) => {
-                Self::Status(Box::new(Status::from_value(&serde_json::to_value(&*status).unwrap_or_default())))
-            }
+            kube::Error::Api(status) => Self::Status(Box::new(Status::from_value(
+                &serde_json::to_value(&*status).unwrap_or_default(),
+            ))),
             other => Self::Connect(format!("Unable to connect to the server: {}", chain(&other))),
         }
     }

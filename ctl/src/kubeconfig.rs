@@ -10,7 +10,11 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 /// The three lists of a kubeconfig: the list's key and the key of its entries' content.
-pub const LISTS: [(&str, &str); 3] = [("clusters", "cluster"), ("users", "user"), ("contexts", "context")];
+pub const LISTS: [(&str, &str); 3] = [
+    ("clusters", "cluster"),
+    ("users", "user"),
+    ("contexts", "context"),
+];
 
 /// One entry of a list.
 #[derive(Clone, Debug)]
@@ -76,8 +80,8 @@ pub fn read(path: &Path) -> Result<Option<Value>> {
             )));
         }
     };
-    let value = yaml::parse_one(&text)
-        .map_err(|e| Error::new(format!("error loading config file {path:?}: {e}")))?;
+    let value =
+        yaml::parse_one(&text).map_err(|e| Error::new(format!("error loading config file {path:?}: {e}")))?;
     Ok(Some(if value.is_null() { empty() } else { value }))
 }
 
@@ -129,7 +133,10 @@ pub fn load(explicit: Option<&str>) -> Result<Kubeconfig> {
     for path in paths {
         let Some(value) = read(&path)? else {
             if must {
-                return Err(Error::new(format!("stat {}: no such file or directory", path.display())));
+                return Err(Error::new(format!(
+                    "stat {}: no such file or directory",
+                    path.display()
+                )));
             }
             continue;
         };
@@ -188,7 +195,11 @@ impl Kubeconfig {
                 .iter()
                 .map(|e| json!({"name": e.name, key: if e.value.is_null() { json!({}) } else { e.value.clone() }}))
                 .collect();
-            out[list] = if items.is_empty() { Value::Null } else { Value::Array(items) };
+            out[list] = if items.is_empty() {
+                Value::Null
+            } else {
+                Value::Array(items)
+            };
         }
         out["current-context"] = json!(self.current);
         match &self.preferences {
@@ -237,19 +248,31 @@ pub struct Effective {
 
 /// Applies the overrides to the merged configuration.
 pub fn effective(config: &Kubeconfig, overrides: &Overrides) -> Result<Effective> {
-    let name = if overrides.context.is_empty() { &config.current } else { &overrides.context };
+    let name = if overrides.context.is_empty() {
+        &config.current
+    } else {
+        &overrides.context
+    };
     let context = match config.get("contexts", name) {
         Some(entry) => entry.value.clone(),
         None if !overrides.context.is_empty() => {
-            return Err(Error::Raw(format!("Error in configuration: context was not found for specified context: {name}")));
+            return Err(Error::Raw(format!(
+                "Error in configuration: context was not found for specified context: {name}"
+            )));
         }
         None if !name.is_empty() && config.found => {
-            return Err(Error::new(format!("current-context: context \"{name}\" does not exist")));
+            return Err(Error::new(format!(
+                "current-context: context \"{name}\" does not exist"
+            )));
         }
         None => json!({}),
     };
     let pick = |list: &str, override_: &str, key: &str| -> Result<Value> {
-        let name = if override_.is_empty() { context[key].as_str().unwrap_or("") } else { override_ };
+        let name = if override_.is_empty() {
+            context[key].as_str().unwrap_or("")
+        } else {
+            override_
+        };
         if name.is_empty() {
             return Ok(json!({}));
         }
@@ -262,29 +285,43 @@ pub fn effective(config: &Kubeconfig, overrides: &Overrides) -> Result<Effective
     let mut cluster = pick("clusters", &overrides.cluster, "cluster")?;
     let mut user = pick("users", &overrides.user, "user")?;
     let touched = !overrides.cluster_fields.is_empty() || !overrides.user_fields.is_empty();
-    apply_fields(&mut cluster, &overrides.cluster_fields, &[("certificate-authority", "certificate-authority-data")]);
+    apply_fields(
+        &mut cluster,
+        &overrides.cluster_fields,
+        &[("certificate-authority", "certificate-authority-data")],
+    );
     if overrides.cluster_fields.contains_key("insecure-skip-tls-verify")
         && !overrides.cluster_fields.contains_key("certificate-authority")
     {
-        remove(&mut cluster, &["certificate-authority", "certificate-authority-data"]);
+        remove(
+            &mut cluster,
+            &["certificate-authority", "certificate-authority-data"],
+        );
     }
     if overrides.user_fields.contains_key("token") {
-        remove(
-            &mut user,
-            &["tokenFile", "exec", "auth-provider"],
-        );
+        remove(&mut user, &["tokenFile", "exec", "auth-provider"]);
     }
     apply_fields(
         &mut user,
         &overrides.user_fields,
-        &[("client-certificate", "client-certificate-data"), ("client-key", "client-key-data")],
+        &[
+            ("client-certificate", "client-certificate-data"),
+            ("client-key", "client-key-data"),
+        ],
     );
-    let namespace = [overrides.namespace.as_str(), context["namespace"].as_str().unwrap_or("")]
-        .into_iter()
-        .find(|n| !n.is_empty())
-        .unwrap_or("default")
-        .to_owned();
-    let user_name = if overrides.user.is_empty() { context["user"].as_str().unwrap_or("") } else { &overrides.user };
+    let namespace = [
+        overrides.namespace.as_str(),
+        context["namespace"].as_str().unwrap_or(""),
+    ]
+    .into_iter()
+    .find(|n| !n.is_empty())
+    .unwrap_or("default")
+    .to_owned();
+    let user_name = if overrides.user.is_empty() {
+        context["user"].as_str().unwrap_or("")
+    } else {
+        &overrides.user
+    };
     let mut out = Effective {
         cluster,
         user,
@@ -298,7 +335,8 @@ pub fn effective(config: &Kubeconfig, overrides: &Overrides) -> Result<Effective
         if inside && !touched {
             out.in_cluster = true;
             if overrides.namespace.is_empty()
-                && let Ok(ns) = std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+                && let Ok(ns) =
+                    std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
             {
                 out.namespace = ns.trim().to_owned();
             }
@@ -330,10 +368,22 @@ fn apply_fields(target: &mut Value, fields: &Map<String, Value>, displaces: &[(&
 
 /// Paths in an entry are relative to its file.
 fn resolve_paths(entry: &Entry) -> Value {
-    let mut value = if entry.value.is_object() { entry.value.clone() } else { json!({}) };
+    let mut value = if entry.value.is_object() {
+        entry.value.clone()
+    } else {
+        json!({})
+    };
     let base = entry.origin.parent().unwrap_or(Path::new("."));
-    for key in ["certificate-authority", "client-certificate", "client-key", "tokenFile"] {
-        if let Some(path) = value[key].as_str().filter(|p| !p.is_empty() && Path::new(p).is_relative()) {
+    for key in [
+        "certificate-authority",
+        "client-certificate",
+        "client-key",
+        "tokenFile",
+    ] {
+        if let Some(path) = value[key]
+            .as_str()
+            .filter(|p| !p.is_empty() && Path::new(p).is_relative())
+        {
             value[key] = json!(base.join(path).to_string_lossy());
         }
     }
@@ -354,9 +404,18 @@ mod tests {
             origin: PathBuf::from("/etc/k/config"),
         };
         Kubeconfig {
-            clusters: vec![entry("c", json!({"server": "https://h:6443", "certificate-authority": "ca.crt"}))],
-            users: vec![entry("u", json!({"client-certificate-data": "x", "tokenFile": "t"}))],
-            contexts: vec![entry("x", json!({"cluster": "c", "user": "u", "namespace": "team"}))],
+            clusters: vec![entry(
+                "c",
+                json!({"server": "https://h:6443", "certificate-authority": "ca.crt"}),
+            )],
+            users: vec![entry(
+                "u",
+                json!({"client-certificate-data": "x", "tokenFile": "t"}),
+            )],
+            contexts: vec![entry(
+                "x",
+                json!({"cluster": "c", "user": "u", "namespace": "team"}),
+            )],
             current: "x".to_owned(),
             found: true,
             preferences: Value::Null,
@@ -381,8 +440,10 @@ mod tests {
 
     #[test]
     fn names_that_do_not_exist_are_told() {
-        let mut o = Overrides::default();
-        o.context = "nope".into();
+        let o = Overrides {
+            context: "nope".into(),
+            ..Overrides::default()
+        };
         assert_eq!(
             effective(&config(), &o).unwrap_err().report(),
             "Error in configuration: context was not found for specified context: nope"

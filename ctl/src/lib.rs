@@ -60,7 +60,10 @@ pub fn run(args: &[String]) -> Result<()> {
 }
 
 async fn dispatch(args: &[String]) -> Result<()> {
-    if args.first().is_some_and(|a| a == "__complete" || a == "__completeNoDesc") {
+    if args
+        .first()
+        .is_some_and(|a| a == "__complete" || a == "__completeNoDesc")
+    {
         return cli::complete::run(args).await;
     }
     let (path, rest) = parse::find(&root::ROOT, flags::GLOBAL, args);
@@ -75,7 +78,11 @@ async fn dispatch(args: &[String]) -> Result<()> {
         other => other,
     })?;
     if parsed.help {
-        out::print(&if name.is_empty() { help::root(&root::ROOT) } else { help::page(command, &name) });
+        out::print(&if name.is_empty() {
+            help::root(&root::ROOT)
+        } else {
+            help::page(command, &name)
+        });
         return Ok(());
     }
     let Some(run) = command.run else {
@@ -131,7 +138,9 @@ fn without_run(command: &'static cli::Command, name: &str, rest: &[String], args
         } else {
             format!("\n\nDid you mean this?\n\t{}\n", close.join("\n\t"))
         };
-        return Err(Error::Plain(format!("unknown command \"{word}\" for \"{PROGRAM}\"{hint}")));
+        return Err(Error::Plain(format!(
+            "unknown command \"{word}\" for \"{PROGRAM}\"{hint}"
+        )));
     }
     Err(Error::Plain(format!(
         "unknown command \"{word}\"\nSee '{PROGRAM} {name} -h' for help and examples"
@@ -146,7 +155,9 @@ fn distance(a: &str, b: &str) -> usize {
         let mut previous = row[0];
         row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
-            let next = (previous + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            let next = (previous + usize::from(x != *y))
+                .min(row[j] + 1)
+                .min(row[j + 1] + 1);
             previous = row[j + 1];
             row[j + 1] = next;
         }

@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    rutter_ctl::main(std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect())
+    rutter_ctl::main(
+        std::env::args_os()
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect(),
+    )
 }

@@ -26,7 +26,14 @@ impl OpenApi {
         let mut paths = HashMap::new();
         for (key, entry) in index["paths"].as_object().into_iter().flatten() {
             let url = entry["serverRelativeURL"].as_str().unwrap_or("").to_owned();
-            paths.insert(key.clone(), if url.is_empty() { format!("/openapi/v3/{key}") } else { url });
+            paths.insert(
+                key.clone(),
+                if url.is_empty() {
+                    format!("/openapi/v3/{key}")
+                } else {
+                    url
+                },
+            );
         }
         Ok(Self {
             rest,
@@ -37,12 +44,18 @@ impl OpenApi {
 
     /// The document of `apps/v1`, `v1`.
     pub async fn document(&self, api_version: &str) -> Result<Rc<Document>> {
-        let key = if api_version.contains('/') { format!("apis/{api_version}") } else { format!("api/{api_version}") };
+        let key = if api_version.contains('/') {
+            format!("apis/{api_version}")
+        } else {
+            format!("api/{api_version}")
+        };
         if let Some(doc) = self.documents.borrow().get(&key) {
             return Ok(doc.clone());
         }
         let Some(path) = self.paths.get(&key) else {
-            return Err(Error::new(format!("couldn't find resource for group version \"{api_version}\"")));
+            return Err(Error::new(format!(
+                "couldn't find resource for group version \"{api_version}\""
+            )));
         };
         let mut value = self.rest.get(path).await?;
         let schemas = match value["components"]["schemas"].take() {
@@ -65,9 +78,15 @@ impl Document {
     pub fn kind(&self, api_version: &str, kind: &str) -> Option<&Value> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         self.schemas.values().find(|schema| {
-            schema["x-kubernetes-group-version-kind"].as_array().is_some_and(|list| {
-                list.iter().any(|g| g["kind"] == kind && g["version"] == version && g["group"].as_str().unwrap_or("") == group)
-            })
+            schema["x-kubernetes-group-version-kind"]
+                .as_array()
+                .is_some_and(|list| {
+                    list.iter().any(|g| {
+                        g["kind"] == kind
+                            && g["version"] == version
+                            && g["group"].as_str().unwrap_or("") == group
+                    })
+                })
         })
     }
 
@@ -92,10 +111,13 @@ impl Document {
 
     /// The name of the schema that this one refers to.
     pub fn reference(schema: &Value) -> Option<&str> {
-        let reference = schema["$ref"].as_str().or_else(|| match schema["allOf"].as_array().map(Vec::as_slice) {
-            Some([only]) => only["$ref"].as_str(),
-            _ => None,
-        })?;
+        let reference =
+            schema["$ref"]
+                .as_str()
+                .or_else(|| match schema["allOf"].as_array().map(Vec::as_slice) {
+                    Some([only]) => only["$ref"].as_str(),
+                    _ => None,
+                })?;
         reference.rsplit('/').next()
     }
 

@@ -48,7 +48,12 @@ pub fn three_way(original: &Value, modified: &Value, current: &Value, schema: Op
 
 static NULL: Value = Value::Null;
 
-fn map_patch(original: &Value, modified: &Value, current: &Value, schema: Option<Schema<'_>>) -> Map<String, Value> {
+fn map_patch(
+    original: &Value,
+    modified: &Value,
+    current: &Value,
+    schema: Option<Schema<'_>>,
+) -> Map<String, Value> {
     let mut out = Map::new();
     let empty = Map::new();
     let was = original.as_object().unwrap_or(&empty);
@@ -74,7 +79,9 @@ fn map_patch(original: &Value, modified: &Value, current: &Value, schema: Option
                     out.insert(key.clone(), Value::Object(inner));
                 }
             }
-            (Value::Array(wanted), Value::Array(now)) => list_patch(key, before, wanted, now, field, &mut out),
+            (Value::Array(wanted), Value::Array(now)) => {
+                list_patch(key, before, wanted, now, field, &mut out)
+            }
             _ => {
                 if value != now {
                     out.insert(key.clone(), value.clone());
@@ -91,7 +98,14 @@ fn map_patch(original: &Value, modified: &Value, current: &Value, schema: Option
 }
 
 fn keys(value: &Value) -> Value {
-    Value::Array(value.as_object().into_iter().flatten().map(|(k, _)| Value::from(k.clone())).collect())
+    Value::Array(
+        value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(k, _)| Value::from(k.clone()))
+            .collect(),
+    )
 }
 
 fn list_patch(
@@ -108,7 +122,15 @@ fn list_patch(
     let merge_key = field.and_then(Schema::merge_key);
     match merge_key {
         Some(merge_key) if merges && all_maps && wanted.iter().all(|i| i.get(merge_key).is_some()) => {
-            merge_maps(key, merge_key, before, wanted, now, field.and_then(Schema::items), out);
+            merge_maps(
+                key,
+                merge_key,
+                before,
+                wanted,
+                now,
+                field.and_then(Schema::items),
+                out,
+            );
         }
         None if merges && !all_maps => merge_scalars(key, before, wanted, now, out),
         _ => {
@@ -128,7 +150,9 @@ fn merge_maps(
     item: Option<Schema<'_>>,
     out: &mut Map<String, Value>,
 ) {
-    let find = |list: &'_ [Value], id: &Value| -> Option<Value> { list.iter().find(|i| i[merge_key] == *id).cloned() };
+    let find = |list: &'_ [Value], id: &Value| -> Option<Value> {
+        list.iter().find(|i| i[merge_key] == *id).cloned()
+    };
     let mut patches: Vec<Value> = Vec::new();
     for value in wanted {
         let id = &value[merge_key];
@@ -155,7 +179,10 @@ fn merge_maps(
         }
     }
     let order = |list: &[Value], among: &[Value]| -> Vec<Value> {
-        list.iter().map(|i| i[merge_key].clone()).filter(|id| find(among, id).is_some()).collect()
+        list.iter()
+            .map(|i| i[merge_key].clone())
+            .filter(|id| find(among, id).is_some())
+            .collect()
     };
     let moved = order(wanted, now) != order(now, wanted);
     if patches.is_empty() && !moved {
@@ -172,13 +199,19 @@ fn merge_maps(
 fn is_union(item: Option<Schema<'_>>) -> bool {
     item.is_some_and(|s| {
         let properties = &s.document.resolve(s.node)["properties"];
-        properties.get("emptyDir").is_some() && properties.get("hostPath").is_some() && properties.get("configMap").is_some()
+        properties.get("emptyDir").is_some()
+            && properties.get("hostPath").is_some()
+            && properties.get("configMap").is_some()
     })
 }
 
 fn merge_scalars(key: &str, before: &[Value], wanted: &[Value], now: &[Value], out: &mut Map<String, Value>) {
     let added: Vec<Value> = wanted.iter().filter(|v| !now.contains(v)).cloned().collect();
-    let gone: Vec<Value> = before.iter().filter(|v| !wanted.contains(v) && now.contains(v)).cloned().collect();
+    let gone: Vec<Value> = before
+        .iter()
+        .filter(|v| !wanted.contains(v) && now.contains(v))
+        .cloned()
+        .collect();
     if added.is_empty() && gone.is_empty() {
         return;
     }
@@ -232,7 +265,8 @@ pub fn strategic(target: &mut Value, patch: &Value, schema: Option<Schema<'_>>) 
     for (key, value) in patch {
         if key.starts_with('$') {
             if let Some(field) = key.strip_prefix("$deleteFromPrimitiveList/")
-                && let (Some(list), Some(gone)) = (map.get_mut(field).and_then(Value::as_array_mut), value.as_array())
+                && let (Some(list), Some(gone)) =
+                    (map.get_mut(field).and_then(Value::as_array_mut), value.as_array())
             {
                 list.retain(|v| !gone.contains(v));
             }
@@ -259,7 +293,11 @@ pub fn strategic(target: &mut Value, patch: &Value, schema: Option<Schema<'_>>) 
 
 fn merge_list(list: &mut Vec<Value>, wanted: &[Value], field: Option<Schema<'_>>) {
     if wanted.iter().any(|i| i["$patch"] == "replace") {
-        *list = wanted.iter().filter(|i| i["$patch"] != "replace").cloned().collect();
+        *list = wanted
+            .iter()
+            .filter(|i| i["$patch"] != "replace")
+            .cloned()
+            .collect();
         return;
     }
     let Some(key) = field.and_then(Schema::merge_key) else {
@@ -311,13 +349,24 @@ mod tests {
     fn patch(original: Value, modified: Value, current: Value) -> Value {
         let document = document();
         let node = json!({"$ref": "#/components/schemas/Pod"});
-        three_way(&original, &modified, &current, Some(Schema::new(&document, &node)))
+        three_way(
+            &original,
+            &modified,
+            &current,
+            Some(Schema::new(&document, &node)),
+        )
     }
 
     #[test]
     fn what_was_never_applied_is_left_alone() {
-        assert_eq!(patch(json!({"a": 1}), json!({"a": 1}), json!({"a": 1, "b": 2})), json!({}));
-        assert_eq!(patch(json!({"a": 1, "b": 2}), json!({"a": 1}), json!({"a": 1, "b": 2})), json!({"b": null}));
+        assert_eq!(
+            patch(json!({"a": 1}), json!({"a": 1}), json!({"a": 1, "b": 2})),
+            json!({})
+        );
+        assert_eq!(
+            patch(json!({"a": 1, "b": 2}), json!({"a": 1}), json!({"a": 1, "b": 2})),
+            json!({"b": null})
+        );
         assert_eq!(patch(json!({"b": 2}), json!({}), json!({})), json!({}));
     }
 
@@ -334,7 +383,11 @@ mod tests {
                 "$setElementOrder/containers": [{"name": "a"}]})
         );
         assert_eq!(
-            patch(json!(null), json!({"containers": [c("a", "1")]}), json!({"containers": [c("a", "1"), c("x", "1")]})),
+            patch(
+                json!(null),
+                json!({"containers": [c("a", "1")]}),
+                json!({"containers": [c("a", "1"), c("x", "1")]})
+            ),
             json!({})
         );
     }
@@ -342,16 +395,31 @@ mod tests {
     #[test]
     fn scalars_merge_and_plain_lists_are_replaced() {
         assert_eq!(
-            patch(json!({"finalizers": ["x"]}), json!({"finalizers": ["y"]}), json!({"finalizers": ["x", "z"]})),
+            patch(
+                json!({"finalizers": ["x"]}),
+                json!({"finalizers": ["y"]}),
+                json!({"finalizers": ["x", "z"]})
+            ),
             json!({"finalizers": ["y"], "$deleteFromPrimitiveList/finalizers": ["x"], "$setElementOrder/finalizers": ["y"]})
         );
-        assert_eq!(patch(json!({"args": ["a"]}), json!({"args": ["b"]}), json!({"args": ["a"]})), json!({"args": ["b"]}));
+        assert_eq!(
+            patch(
+                json!({"args": ["a"]}),
+                json!({"args": ["b"]}),
+                json!({"args": ["a"]})
+            ),
+            json!({"args": ["b"]})
+        );
     }
 
     #[test]
     fn unions_retain_only_the_wanted_keys() {
         assert_eq!(
-            patch(json!(null), json!({"strategy": {"type": "R"}}), json!({"strategy": {"type": "U", "rolling": {"x": 1}}})),
+            patch(
+                json!(null),
+                json!({"strategy": {"type": "R"}}),
+                json!({"strategy": {"type": "U", "rolling": {"x": 1}}})
+            ),
             json!({"strategy": {"type": "R", "$retainKeys": ["type"]}})
         );
     }
@@ -363,7 +431,10 @@ mod tests {
         let mut target = json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}], "finalizers": ["x"]});
         let body = json!({"containers": [{"name": "a", "image": "2"}, {"name": "b", "$patch": "delete"}, {"name": "c"}], "finalizers": ["y"]});
         strategic(&mut target, &body, Some(Schema::new(&document, &node)));
-        assert_eq!(target, json!({"containers": [{"name": "a", "image": "2"}, {"name": "c"}], "finalizers": ["x", "y"]}));
+        assert_eq!(
+            target,
+            json!({"containers": [{"name": "a", "image": "2"}, {"name": "c"}], "finalizers": ["x", "y"]})
+        );
     }
 
     #[test]

@@ -84,7 +84,10 @@ pub fn format(nanos: i128, binary: bool) -> String {
             n /= 1024;
             at += 1;
         }
-        return format!("{n}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].get(at).unwrap_or(&""));
+        return format!(
+            "{n}{}",
+            ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].get(at).unwrap_or(&"")
+        );
     }
     let mut n = nanos;
     let mut at = 0;
@@ -92,7 +95,12 @@ pub fn format(nanos: i128, binary: bool) -> String {
         n /= 1000;
         at += 1;
     }
-    format!("{n}{}", ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"].get(at).unwrap_or(&""))
+    format!(
+        "{n}{}",
+        ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"]
+            .get(at)
+            .unwrap_or(&"")
+    )
 }
 
 /// The sum of quantities, in the family of the first.

@@ -72,7 +72,11 @@ pub fn with_query(path: &str, query: Query<'_>) -> String {
 
 impl Rest {
     /// Prepares a connection; nothing is sent yet.
-    pub async fn connect(effective: &Effective, timeout: Option<Duration>, warnings_fail: bool) -> Result<Self> {
+    pub async fn connect(
+        effective: &Effective,
+        timeout: Option<Duration>,
+        warnings_fail: bool,
+    ) -> Result<Self> {
         // Another part of the process may have chosen a provider already; it is the same one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut config = if effective.in_cluster {
@@ -84,9 +88,10 @@ impl Rest {
         config.connect_timeout = Some(timeout.unwrap_or(Duration::from_secs(30)));
         config.read_timeout = None;
         config.write_timeout = None;
-        config
-            .headers
-            .push((http::header::USER_AGENT, http::HeaderValue::from_static(concat!("rctl/", env!("CARGO_PKG_VERSION")))));
+        config.headers.push((
+            http::header::USER_AGENT,
+            http::HeaderValue::from_static(concat!("rctl/", env!("CARGO_PKG_VERSION"))),
+        ));
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = kube::Client::try_from(config).map_err(|e| Error::new(crate::error::chain(&e)))?;
         Ok(Self {
@@ -110,7 +115,12 @@ impl Rest {
             return Ok(response);
         }
         let code = response.status().as_u16();
-        let body = response.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map(|b| b.to_bytes())
+            .unwrap_or_default();
         Err(failure(code, &body))
     }
 
@@ -135,7 +145,10 @@ impl Rest {
 
     fn connect_error(&self, e: kube::Error) -> Error {
         let text = crate::error::chain(&e);
-        let host = self.server.split_once("://").map_or(self.server.as_str(), |(_, h)| h);
+        let host = self
+            .server
+            .split_once("://")
+            .map_or(self.server.as_str(), |(_, h)| h);
         let host = host.split('/').next().unwrap_or(host);
         if text.to_lowercase().contains("connection refused") {
             return Error::Connect(format!(
@@ -147,10 +160,12 @@ impl Rest {
             _ => {
                 let text = match text.as_str() {
                     t if t.contains("UnknownIssuer") => {
-                        "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
+                        "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+                            .to_owned()
                     }
                     t if t.contains("Expired") && t.contains("certificate") => {
-                        "tls: failed to verify certificate: x509: certificate has expired or is not yet valid".to_owned()
+                        "tls: failed to verify certificate: x509: certificate has expired or is not yet valid"
+                            .to_owned()
                     }
                     t if t.contains("failed to lookup address") => {
                         let name = host.rsplit_once(':').map_or(host, |(h, _)| h);
@@ -185,8 +200,16 @@ impl Rest {
     }
 
     /// Builds a request.
-    pub fn request(method: Method, path: &str, accept: &str, content: Option<(&str, Vec<u8>)>) -> Result<Request<Body>> {
-        let mut builder = Request::builder().method(method).uri(path).header(http::header::ACCEPT, accept);
+    pub fn request(
+        method: Method,
+        path: &str,
+        accept: &str,
+        content: Option<(&str, Vec<u8>)>,
+    ) -> Result<Request<Body>> {
+        let mut builder = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::ACCEPT, accept);
         let body = match content {
             Some((kind, bytes)) => {
                 builder = builder.header(http::header::CONTENT_TYPE, kind);
@@ -198,7 +221,13 @@ impl Rest {
     }
 
     /// One exchange whose answer is a JSON tree.
-    pub async fn call(&self, method: Method, path: &str, accept: &str, content: Option<(&str, Vec<u8>)>) -> Result<Value> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        content: Option<(&str, Vec<u8>)>,
+    ) -> Result<Value> {
         let bytes = self.bytes(method, path, accept, content).await?;
         if bytes.is_empty() {
             return Ok(Value::Null);
@@ -207,9 +236,19 @@ impl Rest {
     }
 
     /// One exchange whose answer is bytes.
-    pub async fn bytes(&self, method: Method, path: &str, accept: &str, content: Option<(&str, Vec<u8>)>) -> Result<Bytes> {
+    pub async fn bytes(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        content: Option<(&str, Vec<u8>)>,
+    ) -> Result<Bytes> {
         let response = self.send(Self::request(method, path, accept, content)?).await?;
-        let collected = response.into_body().collect().await.map_err(|e| self.connect_error(e_into(e)))?;
+        let collected = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|e| self.connect_error(e_into(e)))?;
         Ok(collected.to_bytes())
     }
 
@@ -223,11 +262,13 @@ impl Rest {
     }
     /// POST.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        self.call(Method::POST, path, JSON, Some((JSON, serde_json::to_vec(body)?))).await
+        self.call(Method::POST, path, JSON, Some((JSON, serde_json::to_vec(body)?)))
+            .await
     }
     /// PUT.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Value> {
-        self.call(Method::PUT, path, JSON, Some((JSON, serde_json::to_vec(body)?))).await
+        self.call(Method::PUT, path, JSON, Some((JSON, serde_json::to_vec(body)?)))
+            .await
     }
     /// PATCH with one of the types in [`patch`].
     pub async fn patch(&self, path: &str, kind: &str, body: Vec<u8>) -> Result<Value> {
@@ -235,7 +276,13 @@ impl Rest {
     }
     /// DELETE with `DeleteOptions`.
     pub async fn delete(&self, path: &str, options: &Value) -> Result<Value> {
-        self.call(Method::DELETE, path, JSON, Some((JSON, serde_json::to_vec(options)?))).await
+        self.call(
+            Method::DELETE,
+            path,
+            JSON,
+            Some((JSON, serde_json::to_vec(options)?)),
+        )
+        .await
     }
 
     /// GET whose answer is read as it comes.
@@ -243,7 +290,11 @@ impl Rest {
         let response = self.send(Self::request(Method::GET, path, accept, None)?).await?;
         Ok(ByteStream {
             inner: Box::pin(response.into_body().into_data_stream().map(|r| {
-                r.map_err(|e| Error::new(crate::error::chain(&*Box::<dyn std::error::Error>::from(e.to_string()))))
+                r.map_err(|e| {
+                    Error::new(crate::error::chain(&*Box::<dyn std::error::Error>::from(
+                        e.to_string(),
+                    )))
+                })
             })),
             buffer: Vec::new(),
         })
@@ -279,7 +330,11 @@ impl ByteStream {
     pub async fn line(&mut self) -> Result<Option<Vec<u8>>> {
         let mut searched = 0;
         loop {
-            if let Some(at) = self.buffer.get(searched..).and_then(|b| b.iter().position(|c| *c == b'\n')) {
+            if let Some(at) = self
+                .buffer
+                .get(searched..)
+                .and_then(|b| b.iter().position(|c| *c == b'\n'))
+            {
                 let rest = self.buffer.split_off(searched + at + 1);
                 let mut line = std::mem::replace(&mut self.buffer, rest);
                 line.pop();
@@ -376,10 +431,25 @@ async fn from_kubeconfig(effective: &Effective) -> Result<kube::Config> {
         if let Some(uid) = map.remove("as-uid").as_ref().and_then(Value::as_str) {
             headers.push(("impersonate-uid".to_owned(), uid.to_owned()));
         }
-        for group in map.remove("as-groups").as_ref().and_then(Value::as_array).into_iter().flatten() {
-            headers.push(("impersonate-group".to_owned(), group.as_str().unwrap_or("").to_owned()));
+        for group in map
+            .remove("as-groups")
+            .as_ref()
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            headers.push((
+                "impersonate-group".to_owned(),
+                group.as_str().unwrap_or("").to_owned(),
+            ));
         }
-        for (key, values) in map.remove("as-user-extra").as_ref().and_then(Value::as_object).into_iter().flatten() {
+        for (key, values) in map
+            .remove("as-user-extra")
+            .as_ref()
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             for value in values.as_array().into_iter().flatten() {
                 headers.push((
                     format!("impersonate-extra-{}", encode(key).to_lowercase()),
@@ -388,7 +458,9 @@ async fn from_kubeconfig(effective: &Effective) -> Result<kube::Config> {
             }
         }
     }
-    if headers.iter().any(|(k, _)| k != "impersonate-user") && headers.iter().all(|(k, _)| k != "impersonate-user") {
+    if headers.iter().any(|(k, _)| k != "impersonate-user")
+        && headers.iter().all(|(k, _)| k != "impersonate-user")
+    {
         return Err(Error::new(format!(
             "requesting uid, groups or user-extra for {} without impersonating a user",
             effective.user_name
@@ -400,9 +472,15 @@ async fn from_kubeconfig(effective: &Effective) -> Result<kube::Config> {
             .iter()
             .any(|k| cluster[*k].as_str().is_some_and(|v| !v.is_empty()))
     {
-        return Err(Error::new("specifying a root certificates file with the insecure flag is not allowed"));
+        return Err(Error::new(
+            "specifying a root certificates file with the insecure flag is not allowed",
+        ));
     }
-    for (key, entry) in [("certificate-authority", &cluster), ("client-certificate", &user), ("client-key", &user)] {
+    for (key, entry) in [
+        ("certificate-authority", &cluster),
+        ("client-certificate", &user),
+        ("client-key", &user),
+    ] {
         if let Some(path) = entry[key].as_str()
             && let Err(e) = std::fs::File::open(path)
         {
@@ -415,7 +493,11 @@ async fn from_kubeconfig(effective: &Effective) -> Result<kube::Config> {
     if let Some(map) = cluster.as_object_mut() {
         map.retain(|_, v| v.as_str() != Some(""));
     }
-    let server = cluster["server"].as_str().unwrap_or("").trim_end_matches('/').to_owned();
+    let server = cluster["server"]
+        .as_str()
+        .unwrap_or("")
+        .trim_end_matches('/')
+        .to_owned();
     cluster["server"] = json!(server);
     let document = json!({
         "clusters": [{"name": "c", "cluster": cluster}],
@@ -423,14 +505,17 @@ async fn from_kubeconfig(effective: &Effective) -> Result<kube::Config> {
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     });
-    let kubeconfig: KubeKubeconfig =
-        serde_json::from_value(document).map_err(|e| Error::new(format!("error loading config file: {e}")))?;
+    let kubeconfig: KubeKubeconfig = serde_json::from_value(document)
+        .map_err(|e| Error::new(format!("error loading config file: {e}")))?;
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(|e| Error::new(crate::error::chain(&e)))?;
     for (name, value) in headers {
-        let name: http::HeaderName = name.parse().map_err(|_| Error::new("invalid impersonation header"))?;
-        let value = http::HeaderValue::from_str(&value).map_err(|_| Error::new("invalid impersonation value"))?;
+        let name: http::HeaderName = name
+            .parse()
+            .map_err(|_| Error::new("invalid impersonation header"))?;
+        let value =
+            http::HeaderValue::from_str(&value).map_err(|_| Error::new("invalid impersonation value"))?;
         config.headers.push((name, value));
     }
     Ok(config)
@@ -443,7 +528,10 @@ mod tests {
     #[test]
     fn queries_are_escaped() {
         assert_eq!(
-            with_query("/api/v1/pods", &[("labelSelector", "a in (b,c)".into()), ("limit", "5".into())]),
+            with_query(
+                "/api/v1/pods",
+                &[("labelSelector", "a in (b,c)".into()), ("limit", "5".into())]
+            ),
             "/api/v1/pods?labelSelector=a%20in%20%28b%2Cc%29&limit=5"
         );
     }

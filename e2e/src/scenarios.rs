@@ -134,7 +134,7 @@ fn inside_a_pod(cluster: &Cluster) -> anyhow::Result<()> {
     for (_, node, ip) in three_ready(cluster)? {
         let url = format!("http://{ip}:8080/");
         cluster
-            .rctl(&["exec", "shell", "--", "wget", "-qO-", "-T", "3", &url])
+            .rctl(&["exec", "shell", "--", "wget", "-qO-", &url])
             .with_context(|| format!("a pod on {node}"))?;
     }
     let whole = "x".repeat(100_000);

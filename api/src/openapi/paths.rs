@@ -165,7 +165,11 @@ fn writes(
         );
     }
     if has("patch") {
-        let patches = if schemas.is_custom { CUSTOM_PATCHES } else { PATCHES };
+        let patches = if schemas.is_custom {
+            CUSTOM_PATCHES
+        } else {
+            PATCHES
+        };
         operations.insert(
             "patch".to_owned(),
             operation(schemas, "patch", body, PATCH, Some(patches)),

@@ -72,7 +72,10 @@ impl Reconcile for Approver {
                 continue;
             }
             if *subresource == plan::SELF_NODE_SERVER && !self.is_nodes_own(&request).await? {
-                tracing::info!(request = key.name, "it names addresses that its node doesn't report; not approved");
+                tracing::info!(
+                    request = key.name,
+                    "it names addresses that its node doesn't report; not approved"
+                );
                 continue;
             }
             let mut after = CertificateSigningRequest::clone(&csr);
@@ -105,7 +108,10 @@ impl Approver {
             return Ok(false);
         };
         let api: Api<Node> = Api::all(self.context.client.clone());
-        let node = api.get_opt(name).await.context("reading the node of a serving certificate")?;
+        let node = api
+            .get_opt(name)
+            .await
+            .context("reading the node of a serving certificate")?;
         Ok(node.is_some_and(|node| plan::names_are_nodes(request, &node)))
     }
 

@@ -185,8 +185,12 @@ fn address(bytes: &[u8]) -> String {
 
 /// Whether a serving certificate names nothing but its node's own addresses, as the Node object has them.
 pub fn names_are_nodes(request: &Request, node: &Node) -> bool {
-    let own: Vec<&str> =
-        node.status.iter().flat_map(|s| s.addresses.iter().flatten()).map(|a| a.address.as_str()).collect();
+    let own: Vec<&str> = node
+        .status
+        .iter()
+        .flat_map(|s| s.addresses.iter().flatten())
+        .map(|a| a.address.as_str())
+        .collect();
     !request.names.is_empty() && request.names.iter().all(|name| own.contains(&name.as_str()))
 }
 
@@ -200,7 +204,10 @@ pub fn approvals(csr: &CertificateSigningRequest, request: &Request) -> Vec<(&'s
     if csr.spec.signer_name == KUBELET_SERVING {
         let own = csr.spec.username.as_deref() == Some(&request.common_name);
         return if own && kubelet_serving(request, usages).is_ok() {
-            vec![(SELF_NODE_SERVER, "Auto approving self kubelet serving certificate after SubjectAccessReview.")]
+            vec![(
+                SELF_NODE_SERVER,
+                "Auto approving self kubelet serving certificate after SubjectAccessReview.",
+            )]
         } else {
             Vec::new()
         };
@@ -399,7 +406,10 @@ mod tests {
             (vec![], false),
         ] {
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-            let request = Request { names: names.clone(), ..Request::default() };
+            let request = Request {
+                names: names.clone(),
+                ..Request::default()
+            };
             assert_eq!(names_are_nodes(&request, &node), want, "{names:?}");
         }
         assert_eq!(address(&[172, 30, 0, 2]), "172.30.0.2");

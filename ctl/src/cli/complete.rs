@@ -25,7 +25,14 @@ pub async fn run(args: &[String]) -> Result<()> {
         }
     }
     crate::outln!(":{directive}");
-    crate::errln!("Completion ended with directive: {}", if directive == DEFAULT { "ShellCompDirectiveDefault" } else { "ShellCompDirectiveNoFileComp" });
+    crate::errln!(
+        "Completion ended with directive: {}",
+        if directive == DEFAULT {
+            "ShellCompDirectiveDefault"
+        } else {
+            "ShellCompDirectiveNoFileComp"
+        }
+    );
     Ok(())
 }
 
@@ -45,7 +52,12 @@ async fn complete(words: &[String]) -> (Candidates, u8) {
             .all_flags()
             .chain(flags::GLOBAL)
             .filter(|f| !f.hidden && f.name.starts_with(name))
-            .map(|f| (format!("--{}{}", f.name, if f.bare.is_none() { "=" } else { "" }), first_line(f.help)))
+            .map(|f| {
+                (
+                    format!("--{}{}", f.name, if f.bare.is_none() { "=" } else { "" }),
+                    first_line(f.help),
+                )
+            })
             .collect();
         out.sort();
         out.dedup();
@@ -71,8 +83,17 @@ async fn complete(words: &[String]) -> (Candidates, u8) {
     }
     let parsed = parse::parse(command, flags::GLOBAL, &rest).unwrap_or_default();
     let ctx = Ctx::new(parsed.values);
-    let found = arguments(&ctx, command.args, &parsed.args, typing).await.unwrap_or_default();
-    (found.into_iter().filter(|w| w.starts_with(typing.as_str())).map(|w| (w, String::new())).collect(), NO_FILES)
+    let found = arguments(&ctx, command.args, &parsed.args, typing)
+        .await
+        .unwrap_or_default();
+    (
+        found
+            .into_iter()
+            .filter(|w| w.starts_with(typing.as_str()))
+            .map(|w| (w, String::new()))
+            .collect(),
+        NO_FILES,
+    )
 }
 
 fn first_line(text: &str) -> String {
@@ -94,19 +115,52 @@ fn expects_value(command: &'static Command, word: &str) -> Option<&'static Flag>
     flag.bare.is_none().then_some(flag)
 }
 
-async fn flag_values(rest: &[String], command: &'static Command, flag: &str, typing: &str, prefix: &str) -> (Candidates, u8) {
-    let parsed = parse::parse(command, flags::GLOBAL, rest.get(..rest.len().saturating_sub(usize::from(prefix.is_empty()))).unwrap_or(&[]))
-        .unwrap_or_default();
+async fn flag_values(
+    rest: &[String],
+    command: &'static Command,
+    flag: &str,
+    typing: &str,
+    prefix: &str,
+) -> (Candidates, u8) {
+    let parsed = parse::parse(
+        command,
+        flags::GLOBAL,
+        rest.get(..rest.len().saturating_sub(usize::from(prefix.is_empty())))
+            .unwrap_or(&[]),
+    )
+    .unwrap_or_default();
     let ctx = Ctx::new(parsed.values);
     let values: Option<Vec<String>> = match flag {
         "namespace" => names(&ctx, "namespaces").await.ok(),
-        "context" => ctx.kubeconfig().ok().map(|k| k.contexts.into_iter().map(|e| e.name).collect()),
-        "cluster" => ctx.kubeconfig().ok().map(|k| k.clusters.into_iter().map(|e| e.name).collect()),
-        "user" => ctx.kubeconfig().ok().map(|k| k.users.into_iter().map(|e| e.name).collect()),
+        "context" => ctx
+            .kubeconfig()
+            .ok()
+            .map(|k| k.contexts.into_iter().map(|e| e.name).collect()),
+        "cluster" => ctx
+            .kubeconfig()
+            .ok()
+            .map(|k| k.clusters.into_iter().map(|e| e.name).collect()),
+        "user" => ctx
+            .kubeconfig()
+            .ok()
+            .map(|k| k.users.into_iter().map(|e| e.name).collect()),
         "output" => Some(
-            ["json", "yaml", "kyaml", "name", "wide", "jsonpath=", "jsonpath-as-json=", "jsonpath-file=", "go-template=", "go-template-file=", "custom-columns=", "custom-columns-file="]
-                .map(str::to_owned)
-                .to_vec(),
+            [
+                "json",
+                "yaml",
+                "kyaml",
+                "name",
+                "wide",
+                "jsonpath=",
+                "jsonpath-as-json=",
+                "jsonpath-file=",
+                "go-template=",
+                "go-template-file=",
+                "custom-columns=",
+                "custom-columns-file=",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         ),
         "dry-run" => Some(["none", "server", "client"].map(str::to_owned).to_vec()),
         "cascade" => Some(["background", "orphan", "foreground"].map(str::to_owned).to_vec()),
@@ -114,7 +168,17 @@ async fn flag_values(rest: &[String], command: &'static Command, flag: &str, typ
             Some(pod) => containers(&ctx, pod).await.ok(),
             None => None,
         },
-        "filename" | "kubeconfig" | "kustomize" | "certificate-authority" | "client-certificate" | "client-key" | "from-file" | "from-env-file" | "patch-file" | "cert" | "key" => {
+        "filename"
+        | "kubeconfig"
+        | "kustomize"
+        | "certificate-authority"
+        | "client-certificate"
+        | "client-key"
+        | "from-file"
+        | "from-env-file"
+        | "patch-file"
+        | "cert"
+        | "key" => {
             return (Vec::new(), DEFAULT);
         }
         _ => None,
@@ -131,9 +195,15 @@ async fn flag_values(rest: &[String], command: &'static Command, flag: &str, typ
 async fn names(ctx: &Ctx, kind: &str) -> Result<Vec<String>> {
     let mapping = ctx.discovery().await?.resolve(kind)?;
     let rest = ctx.rest().await?;
-    let path = with_query(&mapping.collection(&ctx.namespace()?), &[("limit", "500".to_owned())]);
+    let path = with_query(
+        &mapping.collection(&ctx.namespace()?),
+        &[("limit", "500".to_owned())],
+    );
     let list = rest
-        .get_as(&path, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json")
+        .get_as(
+            &path,
+            "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json",
+        )
         .await?;
     Ok(list["items"]
         .as_array()
@@ -146,7 +216,11 @@ async fn names(ctx: &Ctx, kind: &str) -> Result<Vec<String>> {
 async fn containers(ctx: &Ctx, pod: &str) -> Result<Vec<String>> {
     let name = pod.rsplit('/').next().unwrap_or(pod);
     let mapping = ctx.discovery().await?.resolve("pods")?;
-    let object = ctx.rest().await?.get(&mapping.path(&ctx.namespace()?, name)).await?;
+    let object = ctx
+        .rest()
+        .await?
+        .get(&mapping.path(&ctx.namespace()?, name))
+        .await?;
     Ok(crate::cmd::pods::containers(&object)
         .filter_map(|(_, c)| c["name"].as_str().map(str::to_owned))
         .collect())
@@ -166,27 +240,53 @@ async fn types(ctx: &Ctx) -> Result<Vec<String>> {
 }
 
 async fn arguments(ctx: &Ctx, kind: Args, before: &[String], typing: &str) -> Result<Vec<String>> {
-    let unused = |all: Vec<String>| -> Vec<String> { all.into_iter().filter(|n| !before.contains(n)).collect() };
+    let unused =
+        |all: Vec<String>| -> Vec<String> { all.into_iter().filter(|n| !before.contains(n)).collect() };
     match kind {
         Args::None => Ok(Vec::new()),
-        Args::Words(words) => Ok(if before.is_empty() { words.iter().map(|w| (*w).to_owned()).collect() } else { Vec::new() }),
-        Args::Types => if before.is_empty() { types(ctx).await } else { Ok(Vec::new()) },
+        Args::Words(words) => Ok(if before.is_empty() {
+            words.iter().map(|w| (*w).to_owned()).collect()
+        } else {
+            Vec::new()
+        }),
+        Args::Types => {
+            if before.is_empty() {
+                types(ctx).await
+            } else {
+                Ok(Vec::new())
+            }
+        }
         Args::Names(kind) => Ok(unused(names(ctx, kind).await?)),
         Args::Contexts => Ok(ctx.kubeconfig()?.contexts.into_iter().map(|e| e.name).collect()),
         Args::Clusters => Ok(ctx.kubeconfig()?.clusters.into_iter().map(|e| e.name).collect()),
         Args::Users => Ok(ctx.kubeconfig()?.users.into_iter().map(|e| e.name).collect()),
-        Args::PodContainers if before.len() == 1 => containers(ctx, before.first().map_or("", String::as_str)).await,
+        Args::PodContainers if before.len() == 1 => {
+            containers(ctx, before.first().map_or("", String::as_str)).await
+        }
         Args::Resources | Args::Pod | Args::PodContainers => {
             if let Some((kind, _)) = typing.split_once('/') {
-                return Ok(names(ctx, kind).await?.into_iter().map(|n| format!("{kind}/{n}")).collect());
+                return Ok(names(ctx, kind)
+                    .await?
+                    .into_iter()
+                    .map(|n| format!("{kind}/{n}"))
+                    .collect());
             }
             match (kind, before.first()) {
                 (Args::Resources, None) => types(ctx).await,
-                (Args::Resources, Some(first)) if !first.contains('/') => Ok(unused(names(ctx, first).await?)),
+                (Args::Resources, Some(first)) if !first.contains('/') => {
+                    Ok(unused(names(ctx, first).await?))
+                }
                 (Args::Resources, Some(_)) => Ok(Vec::new()),
                 (_, None) => {
                     let mut out = names(ctx, "pods").await?;
-                    for kind in ["deployments", "daemonsets", "jobs", "replicasets", "services", "statefulsets"] {
+                    for kind in [
+                        "deployments",
+                        "daemonsets",
+                        "jobs",
+                        "replicasets",
+                        "services",
+                        "statefulsets",
+                    ] {
                         if kind.starts_with(typing) && !typing.is_empty() {
                             out.push(format!("{kind}/"));
                         }

@@ -5,16 +5,48 @@ use super::{Command, Flag, Kind, PROGRAM};
 /// Groups of the top-level page.
 pub const GROUPS: &[(&str, &[&str])] = &[
     ("Basic Commands (Beginner):", &["create", "expose", "run", "set"]),
-    ("Basic Commands (Intermediate):", &["explain", "get", "edit", "delete"]),
+    (
+        "Basic Commands (Intermediate):",
+        &["explain", "get", "edit", "delete"],
+    ),
     ("Deploy Commands:", &["rollout", "scale", "autoscale"]),
-    ("Cluster Management Commands:", &["cluster", "certificate", "cluster-info", "top", "cordon", "uncordon", "drain", "taint"]),
+    (
+        "Cluster Management Commands:",
+        &[
+            "cluster",
+            "certificate",
+            "cluster-info",
+            "top",
+            "cordon",
+            "uncordon",
+            "drain",
+            "taint",
+        ],
+    ),
     (
         "Troubleshooting and Debugging Commands:",
-        &["describe", "logs", "attach", "exec", "port-forward", "proxy", "cp", "auth", "debug", "events"],
+        &[
+            "describe",
+            "logs",
+            "attach",
+            "exec",
+            "port-forward",
+            "proxy",
+            "cp",
+            "auth",
+            "debug",
+            "events",
+        ],
     ),
-    ("Advanced Commands:", &["diff", "apply", "patch", "replace", "wait", "kustomize"]),
+    (
+        "Advanced Commands:",
+        &["diff", "apply", "patch", "replace", "wait", "kustomize"],
+    ),
     ("Settings Commands:", &["label", "annotate", "completion"]),
-    ("Other Commands:", &["api-resources", "api-versions", "config", "plugin", "version"]),
+    (
+        "Other Commands:",
+        &["api-resources", "api-versions", "config", "plugin", "version"],
+    ),
 ];
 
 /// The page of the program.
@@ -32,7 +64,10 @@ pub fn root(root: &Command) -> String {
     if !plugins.is_empty() {
         out.push_str("\nSubcommands provided by plugins:\n");
         for (name, path) in plugins {
-            out.push_str(&format!("  {name:<15} The command {name} is provided by {}\n", path.display()));
+            out.push_str(&format!(
+                "  {name:<15} The command {name} is provided by {}\n",
+                path.display()
+            ));
         }
     }
     out.push_str(&format!(
@@ -44,7 +79,11 @@ pub fn root(root: &Command) -> String {
 /// A command's page.
 pub fn page(command: &Command, path: &str) -> String {
     let mut out = String::new();
-    let long = if command.long.is_empty() { command.short } else { command.long };
+    let long = if command.long.is_empty() {
+        command.short
+    } else {
+        command.long
+    };
     out.push_str(long.trim());
     out.push('\n');
     if !command.aliases.is_empty() {
@@ -91,7 +130,9 @@ pub fn page(command: &Command, path: &str) -> String {
     let options = " [options]";
     out.push_str(&format!("\nUsage:\n  {PROGRAM} {path}{usage}{options}\n\n"));
     if !command.subs.is_empty() {
-        out.push_str(&format!("Use \"{PROGRAM} {path} <command> --help\" for more information about a given command.\n"));
+        out.push_str(&format!(
+            "Use \"{PROGRAM} {path} <command> --help\" for more information about a given command.\n"
+        ));
     }
     out.push_str(&format!(
         "Use \"{PROGRAM} options\" for a list of global command-line options (applies to all commands).\n"

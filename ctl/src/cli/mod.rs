@@ -186,7 +186,10 @@ impl Command {
 
     /// The subcommand of this name or alias.
     pub fn sub(&self, name: &str) -> Option<&'static Command> {
-        self.subs.iter().copied().find(|c| c.name == name || c.aliases.contains(&name))
+        self.subs
+            .iter()
+            .copied()
+            .find(|c| c.name == name || c.aliases.contains(&name))
     }
 
     /// All its own flags.
@@ -268,7 +271,8 @@ impl Values {
     /// Without the values of flags that the command declares itself: one of its own may have a global flag's name.
     pub fn globals(&self, command: &Command) -> Self {
         let mut out = self.clone();
-        out.given.retain(|name, _| !command.all_flags().any(|f| f.name == *name));
+        out.given
+            .retain(|name, _| !command.all_flags().any(|f| f.name == *name));
         out
     }
     /// Overrides a value.
@@ -329,7 +333,9 @@ impl Call {
     }
     /// Arguments before `--`.
     pub fn before_dash(&self) -> &[String] {
-        self.args.get(..self.dash.unwrap_or(self.args.len())).unwrap_or(&self.args)
+        self.args
+            .get(..self.dash.unwrap_or(self.args.len()))
+            .unwrap_or(&self.args)
     }
     /// Arguments after `--`.
     pub fn after_dash(&self) -> &[String] {

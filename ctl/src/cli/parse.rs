@@ -53,7 +53,11 @@ pub fn split_csv(text: &str) -> Vec<String> {
 /// Finds the command that the arguments name, and the rest of them.
 ///
 /// Flags before the command's name are skipped over with their values, as kubectl does, and stay in the rest.
-pub fn find(root: &'static Command, globals: &'static [Flag], args: &[String]) -> (Vec<&'static Command>, Vec<String>) {
+pub fn find(
+    root: &'static Command,
+    globals: &'static [Flag],
+    args: &[String],
+) -> (Vec<&'static Command>, Vec<String>) {
     let mut path = vec![root];
     let mut rest: Vec<String> = Vec::new();
     let mut index = 0;
@@ -94,7 +98,9 @@ fn takes_next(command: &Command, globals: &'static [Flag], arg: &str) -> bool {
     }
     let mut letters = arg.chars().skip(1);
     match (letters.next(), letters.next()) {
-        (Some(c), None) => all().find(|f| f.short == Some(c)).is_some_and(|f| f.bare.is_none()),
+        (Some(c), None) => all()
+            .find(|f| f.short == Some(c))
+            .is_some_and(|f| f.bare.is_none()),
         _ => false,
     }
 }
@@ -160,8 +166,8 @@ fn shorts<'a>(
     out: &mut Parsed,
 ) -> Result<()> {
     let letters = arg.get(1..).unwrap_or("");
-    let mut chars = letters.char_indices();
-    while let Some((at, c)) = chars.next() {
+    let chars = letters.char_indices();
+    for (at, c) in chars {
         let after = letters.get(at + c.len_utf8()..).unwrap_or("");
         let Some(flag) = lookup(command, globals, |f| f.short == Some(c)) else {
             if c == 'h' {
@@ -205,7 +211,9 @@ fn set(values: &mut Values, flag: &'static Flag, value: String) -> Result<()> {
             Some(c) => format!("-{c}, --{}", flag.name),
             None => format!("--{}", flag.name),
         };
-        return Err(Error::Flag(format!("invalid argument {value:?} for {name:?} flag: {problem}")));
+        return Err(Error::Flag(format!(
+            "invalid argument {value:?} for {name:?} flag: {problem}"
+        )));
     }
     let slot = values.given.entry(flag.name).or_default();
     if !matches!(flag.kind, Kind::Slice | Kind::Array) {

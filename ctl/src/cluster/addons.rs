@@ -104,7 +104,9 @@ fn access() -> Vec<Value> {
         binding(
             "rutter:serving-certificate-approver",
             "rutter:serving-certificate-approver",
-            &[json!({"kind": "ServiceAccount", "name": "certificate-controller", "namespace": "kube-system"})],
+            &[
+                json!({"kind": "ServiceAccount", "name": "certificate-controller", "namespace": "kube-system"}),
+            ],
         ),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -186,6 +186,9 @@ pub(super) fn kubelet_config(cluster: &Cluster) -> anyhow::Result<String> {
         "clusterDNS": [cluster.dns_service().to_string()],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        // The disk is this machine's and not the node's: how full it is is no reason to evict pods or to remove images.
+        "evictionHard": {"imagefs.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%"},
+        "imageGCHighThresholdPercent": 100,
         "rotateCertificates": true,
         "serverTLSBootstrap": true,
         "staticPodPath": format!("{ETC}/manifests"),

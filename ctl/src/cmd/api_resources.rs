@@ -49,7 +49,10 @@ async fn resources(call: Call) -> Result<()> {
     }
     let (output, sort_by) = (call.str("output"), call.str("sort-by"));
     if !matches!(output, "" | "wide" | "name" | "json" | "yaml" | "kyaml") {
-        return Err(Error::new(format!("--output {output} is not available in {} api-resources", crate::cli::PROGRAM)));
+        return Err(Error::new(format!(
+            "--output {output} is not available in {} api-resources",
+            crate::cli::PROGRAM
+        )));
     }
     if !matches!(sort_by, "" | "name" | "kind") {
         return Err(Error::new("--sort-by accepts only name or kind"));
@@ -107,7 +110,13 @@ async fn resources(call: Call) -> Result<()> {
                 rows.push(head.into_iter().map(str::to_owned).collect());
             }
             for m in &list {
-                let mut row = vec![m.plural.clone(), m.short.join(","), m.api_version(), m.namespaced.to_string(), m.kind.clone()];
+                let mut row = vec![
+                    m.plural.clone(),
+                    m.short.join(","),
+                    m.api_version(),
+                    m.namespaced.to_string(),
+                    m.kind.clone(),
+                ];
                 if wide {
                     let mut verbs = m.verbs.clone();
                     verbs.sort();
@@ -136,7 +145,13 @@ async fn versions(call: Call) -> Result<()> {
     let mut all: Vec<String> = discovery
         .versions
         .iter()
-        .map(|v| if v.group.is_empty() { v.version.clone() } else { format!("{}/{}", v.group, v.version) })
+        .map(|v| {
+            if v.group.is_empty() {
+                v.version.clone()
+            } else {
+                format!("{}/{}", v.group, v.version)
+            }
+        })
         .collect();
     all.sort();
     for version in all {

@@ -71,13 +71,17 @@ async fn run(call: Call) -> Result<()> {
         return Err(Error::new("--force-conflicts only works with --server-side"));
     }
     if DryRun::from_call(&call)? == DryRun::Client && server_side {
-        return Err(Error::new("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)"));
+        return Err(Error::new(
+            "--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)",
+        ));
     }
     if call.bool("force") && server_side {
         return Err(Error::new("--force cannot be used with --server-side"));
     }
     if call.bool("prune") && !call.bool("all") && query.selector.is_empty() {
-        return Err(Error::new("all resources selected for prune without explicitly passing --all. To prune all resources, pass the --all flag. If you did not mean to prune all resources, specify a label selector"));
+        return Err(Error::new(
+            "all resources selected for prune without explicitly passing --all. To prune all resources, pass the --all flag. If you did not mean to prune all resources, specify a label selector",
+        ));
     }
     let printer = Printer::from_call(&call)?;
     let targets = query.targets(&call.ctx).await?;
@@ -95,7 +99,11 @@ async fn run(call: Call) -> Result<()> {
     if infos.is_empty() && errors.is_empty() {
         return Err(Error::new("no objects passed to apply"));
     }
-    let manager = if server_side { "kubectl" } else { "kubectl-client-side-apply" };
+    let manager = if server_side {
+        "kubectl"
+    } else {
+        "kubectl-client-side-apply"
+    };
     let write = Write::from_call(&call, manager)?;
     let rest = call.ctx.rest().await?;
     let mut done: Vec<Info> = Vec::new();
@@ -132,7 +140,9 @@ fn selector(text: &str) -> Result<Option<rutter_api::LabelSelector>> {
     if text.is_empty() {
         return Ok(None);
     }
-    rutter_api::LabelSelector::parse(text).map(Some).map_err(|e| Error::new(e.to_string()))
+    rutter_api::LabelSelector::parse(text)
+        .map(Some)
+        .map_err(|e| Error::new(e.to_string()))
 }
 
 async fn in_server(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Result<(Info, String)> {
@@ -150,15 +160,20 @@ async fn in_server(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Resu
         meta.remove("managedFields");
     }
     super::apply_migrate::run(rest, info, &write.manager, write.dry).await?;
-    match rest.patch(&path, patch::APPLY, serde_json::to_vec(&object)?).await {
+    match rest
+        .patch(&path, patch::APPLY, serde_json::to_vec(&object)?)
+        .await
+    {
         Ok(object) => {
             let object = keep_annotation(rest, write, info, object).await?;
             Ok((info.with(object), "serverside-applied".to_owned()))
         }
-        Err(Error::Status(s)) if s.reason == "Conflict" && s.message.contains("conflict with") => Err(Error::new(format!(
-            "{}\nPlease review the fields above--they currently have other managers. Here\nare the ways you can resolve this warning:\n* If you intend to manage all of these fields, please re-run the apply\n  command with the `--force-conflicts` flag.\n* If you do not intend to manage all of the fields, please edit your\n  manifest to remove references to the fields that should keep their\n  current managers.\n* You may co-own fields by updating your manifest to match the existing\n  value; in this case, you'll become the manager if the other manager(s)\n  stop managing the field (remove it from their configuration).\nSee https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts",
-            s.message
-        ))),
+        Err(Error::Status(s)) if s.reason == "Conflict" && s.message.contains("conflict with") => {
+            Err(Error::new(format!(
+                "{}\nPlease review the fields above--they currently have other managers. Here\nare the ways you can resolve this warning:\n* If you intend to manage all of these fields, please re-run the apply\n  command with the `--force-conflicts` flag.\n* If you do not intend to manage all of the fields, please edit your\n  manifest to remove references to the fields that should keep their\n  current managers.\n* You may co-own fields by updating your manifest to match the existing\n  value; in this case, you'll become the manager if the other manager(s)\n  stop managing the field (remove it from their configuration).\nSee https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts",
+                s.message
+            )))
+        }
         Err(e) => Err(e),
     }
 }
@@ -175,8 +190,16 @@ async fn keep_annotation(rest: &Rest, write: &Write, info: &Info, object: Value)
         meta["namespace"] = json!(info.namespace);
     }
     let body = json!({"apiVersion": info.mapping.api_version(), "kind": info.mapping.kind, "metadata": meta});
-    let params = [("fieldManager", "kubectl-last-applied".to_owned()), ("force", "true".to_owned())];
-    rest.patch(&with_query(&info.path(), &params), patch::APPLY, serde_json::to_vec(&body)?).await
+    let params = [
+        ("fieldManager", "kubectl-last-applied".to_owned()),
+        ("force", "true".to_owned()),
+    ];
+    rest.patch(
+        &with_query(&info.path(), &params),
+        patch::APPLY,
+        serde_json::to_vec(&body)?,
+    )
+    .await
 }
 
 async fn in_client(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Result<(Info, String)> {
@@ -194,7 +217,10 @@ async fn in_client(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Resu
             if write.dry == DryRun::Client {
                 return Ok((fresh, "created".to_owned()));
             }
-            let created = write.create(rest, &fresh).await.map_err(|e| e.when("creating", &info.source))?;
+            let created = write
+                .create(rest, &fresh)
+                .await
+                .map_err(|e| e.when("creating", &info.source))?;
             return Ok((info.with(created), "created".to_owned()));
         }
         Err(e) => {
@@ -203,7 +229,11 @@ async fn in_client(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Resu
                     s.message = format!(
                         "error when retrieving current configuration of:\nResource: {}, GroupVersionKind: {}\nName: {}, Namespace: {}\nfrom server for: {}: {}",
                         go_quote(&gvr(info)),
-                        go_quote(&format!("{}, Kind={}", info.mapping.api_version(), info.mapping.kind)),
+                        go_quote(&format!(
+                            "{}, Kind={}",
+                            info.mapping.api_version(),
+                            info.mapping.kind
+                        )),
                         go_quote(&info.name),
                         go_quote(&info.namespace),
                         go_quote(&info.source),
@@ -234,10 +264,17 @@ async fn in_client(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Resu
         if write.dry == DryRun::Client {
             return Ok((info.with(live), "configured".to_owned()));
         }
-        match write.patch(rest, info, call.str("subresource"), kind, &body).await {
+        match write
+            .patch(rest, info, call.str("subresource"), kind, &body)
+            .await
+        {
             Ok(object) => {
                 let same = object["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"];
-                let word = if same && write.dry == DryRun::None { "unchanged" } else { "configured" };
+                let word = if same && write.dry == DryRun::None {
+                    "unchanged"
+                } else {
+                    "configured"
+                };
                 return Ok((info.with(object), word.to_owned()));
             }
             Err(e) if e.is_conflict() && attempt < 4 => {
@@ -252,7 +289,11 @@ async fn in_client(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Resu
                     "error when applying patch:\n{}\nto:\nResource: {}, GroupVersionKind: {}\nName: {}, Namespace: {}\nfor: {}: error when patching {}: {}",
                     crate::print::json::compact(&body),
                     go_quote(&gvr(info)),
-                    go_quote(&format!("{}, Kind={}", info.mapping.api_version(), info.mapping.kind)),
+                    go_quote(&format!(
+                        "{}, Kind={}",
+                        info.mapping.api_version(),
+                        info.mapping.kind
+                    )),
                     go_quote(&info.name),
                     go_quote(&info.namespace),
                     go_quote(&info.source),
@@ -264,7 +305,10 @@ async fn in_client(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Resu
             Err(e) => return Err(e),
         }
     }
-    Err(Error::new(format!("{} kept changing while it was applied", info.display())))
+    Err(Error::new(format!(
+        "{} kept changing while it was applied",
+        info.display()
+    )))
 }
 
 fn gvr(info: &Info) -> String {
@@ -272,7 +316,13 @@ fn gvr(info: &Info) -> String {
 }
 
 /// Deletes the object and makes it anew, as `--force` allows.
-async fn recreate(call: &Call, rest: &Rest, write: &Write, info: &Info, modified: &Value) -> Result<(Info, String)> {
+async fn recreate(
+    call: &Call,
+    rest: &Rest,
+    write: &Write,
+    info: &Info,
+    modified: &Value,
+) -> Result<(Info, String)> {
     let grace = call.flags.int("grace-period");
     let mut options = json!({"propagationPolicy": "Background"});
     if grace >= 0 {
@@ -282,7 +332,10 @@ async fn recreate(call: &Call, rest: &Rest, write: &Write, info: &Info, modified
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(300);
     while rest.get(&info.path()).await.is_ok() {
         if tokio::time::Instant::now() > deadline {
-            return Err(Error::new(format!("timed out waiting for {} to be deleted", info.display())));
+            return Err(Error::new(format!(
+                "timed out waiting for {} to be deleted",
+                info.display()
+            )));
         }
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
@@ -291,7 +344,12 @@ async fn recreate(call: &Call, rest: &Rest, write: &Write, info: &Info, modified
 }
 
 /// The patch and its type: strategic where the server publishes how lists merge, else a merge patch.
-pub(super) async fn make_patch(call: &Call, info: &Info, modified: &Value, live: &Value) -> Result<(Value, &'static str)> {
+pub(super) async fn make_patch(
+    call: &Call,
+    info: &Info,
+    modified: &Value,
+    live: &Value,
+) -> Result<(Value, &'static str)> {
     let original: Value = live["metadata"]["annotations"][LAST_APPLIED]
         .as_str()
         .and_then(|t| serde_json::from_str(t).ok())
@@ -307,7 +365,14 @@ pub(super) async fn make_patch(call: &Call, info: &Info, modified: &Value, live:
             Ok(document) => {
                 let node = document.kind(&info.mapping.api_version(), &info.mapping.kind);
                 let schema = node.map(|n| Schema::new(&document, n));
-                (three_way(&original, modified, &current, schema), if schema.is_some() { patch::STRATEGIC } else { patch::MERGE })
+                (
+                    three_way(&original, modified, &current, schema),
+                    if schema.is_some() {
+                        patch::STRATEGIC
+                    } else {
+                        patch::MERGE
+                    },
+                )
             }
             Err(_) => (three_way(&original, modified, &current, None), patch::MERGE),
         }
@@ -321,11 +386,28 @@ pub(super) async fn make_patch(call: &Call, info: &Info, modified: &Value, live:
 pub fn is_builtin(group: &str) -> bool {
     matches!(
         group,
-        "" | "apps" | "batch" | "autoscaling" | "policy" | "extensions" | "admissionregistration.k8s.io"
-            | "apiextensions.k8s.io" | "apiregistration.k8s.io" | "authentication.k8s.io" | "authorization.k8s.io"
-            | "certificates.k8s.io" | "coordination.k8s.io" | "discovery.k8s.io" | "events.k8s.io"
-            | "flowcontrol.apiserver.k8s.io" | "internal.apiserver.k8s.io" | "networking.k8s.io" | "node.k8s.io"
-            | "rbac.authorization.k8s.io" | "resource.k8s.io" | "scheduling.k8s.io" | "storage.k8s.io"
+        "" | "apps"
+            | "batch"
+            | "autoscaling"
+            | "policy"
+            | "extensions"
+            | "admissionregistration.k8s.io"
+            | "apiextensions.k8s.io"
+            | "apiregistration.k8s.io"
+            | "authentication.k8s.io"
+            | "authorization.k8s.io"
+            | "certificates.k8s.io"
+            | "coordination.k8s.io"
+            | "discovery.k8s.io"
+            | "events.k8s.io"
+            | "flowcontrol.apiserver.k8s.io"
+            | "internal.apiserver.k8s.io"
+            | "networking.k8s.io"
+            | "node.k8s.io"
+            | "rbac.authorization.k8s.io"
+            | "resource.k8s.io"
+            | "scheduling.k8s.io"
+            | "storage.k8s.io"
             | "storagemigration.k8s.io"
     )
 }

@@ -14,7 +14,12 @@ pub static VIEW: Command = Command {
     name: "view-last-applied",
     short: "View the latest last-applied-configuration annotations of a resource/object",
     usage: "(TYPE [NAME | -l label] | TYPE/NAME | -f FILENAME)",
-    flags: &[ALL, FILENAME, SELECTOR, &[text("output", "yaml", "Output format. Must be one of (yaml, json)").short('o')]],
+    flags: &[
+        ALL,
+        FILENAME,
+        SELECTOR,
+        &[text("output", "yaml", "Output format. Must be one of (yaml, json)").short('o')],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(view(c))),
     ..Command::NEW
@@ -25,7 +30,16 @@ pub static SET: Command = Command {
     name: "set-last-applied",
     short: "Set the last-applied-configuration annotation on a live object to match the contents of a file",
     usage: "-f FILENAME",
-    flags: &[DRY_RUN, FILENAME, OUTPUT, TEMPLATE, &[bool("create-annotation", "Will create 'last-applied-configuration' annotations if current objects doesn't have one")]],
+    flags: &[
+        DRY_RUN,
+        FILENAME,
+        OUTPUT,
+        TEMPLATE,
+        &[bool(
+            "create-annotation",
+            "Will create 'last-applied-configuration' annotations if current objects doesn't have one",
+        )],
+    ],
     run: Some(|c| Box::pin(set(c))),
     ..Command::NEW
 };
@@ -35,7 +49,15 @@ pub static EDIT: Command = Command {
     name: "edit-last-applied",
     short: "Edit latest last-applied-configuration annotations of a resource/object",
     usage: "(RESOURCE/NAME | -f FILENAME)",
-    flags: &[FILENAME, &[text("output", "yaml", "Output format of the edited manifest. One of: (json, yaml).").short('o')]],
+    flags: &[
+        FILENAME,
+        &[text(
+            "output",
+            "yaml",
+            "Output format of the edited manifest. One of: (json, yaml).",
+        )
+        .short('o')],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(edit(c))),
     ..Command::NEW
@@ -48,14 +70,19 @@ async fn view(call: Call) -> Result<()> {
     Error::collect(errors)?;
     for info in infos {
         let Some(text) = info.object["metadata"]["annotations"][LAST_APPLIED].as_str() else {
-            return Err(Error::new(format!("no last-applied-configuration annotation found on resource: {}\n", info.name)));
+            return Err(Error::new(format!(
+                "no last-applied-configuration annotation found on resource: {}\n",
+                info.name
+            )));
         };
         let value: Value = serde_json::from_str(text)?;
         match call.str("output") {
             "yaml" => crate::out::print(&yaml::to_string(&value)),
             "json" => crate::outln!("{}", print_json::indented(&value, "  ")),
             other => {
-                return Err(call.usage(format!("Unexpected -o output mode: {other}, the flag 'output' must be one of yaml|json")));
+                return Err(call.usage(format!(
+                    "Unexpected -o output mode: {other}, the flag 'output' must be one of yaml|json"
+                )));
             }
         }
     }
@@ -86,7 +113,13 @@ async fn set(call: Call) -> Result<()> {
                 params.push(("dryRun", "All".to_owned()));
             }
             let body = json!({"metadata": {"annotations": {LAST_APPLIED: text}}});
-            object = rest.patch(&with_query(&info.path(), &params), patch::MERGE, serde_json::to_vec(&body)?).await?;
+            object = rest
+                .patch(
+                    &with_query(&info.path(), &params),
+                    patch::MERGE,
+                    serde_json::to_vec(&body)?,
+                )
+                .await?;
         }
         printer.result(&info.with(object), &format!("configured{}", dry.suffix()))?;
     }
@@ -100,11 +133,18 @@ async fn edit(call: Call) -> Result<()> {
     let rest = call.ctx.rest().await?;
     for info in infos {
         let Some(text) = info.object["metadata"]["annotations"][LAST_APPLIED].as_str() else {
-            return Err(Error::new(format!("no last-applied-configuration annotation found on resource: {}\n", info.name)));
+            return Err(Error::new(format!(
+                "no last-applied-configuration annotation found on resource: {}\n",
+                info.name
+            )));
         };
         let before: Value = serde_json::from_str(text)?;
         let as_json = call.str("output") == "json";
-        let shown = if as_json { print_json::pretty(&before) } else { yaml::to_string(&before) };
+        let shown = if as_json {
+            print_json::pretty(&before)
+        } else {
+            yaml::to_string(&before)
+        };
         let edited = super::edit::in_editor(&shown, if as_json { "json" } else { "yaml" })?;
         let after = yaml::parse_one(&edited).map_err(Error::new)?;
         if after == before {
@@ -112,7 +152,8 @@ async fn edit(call: Call) -> Result<()> {
             continue;
         }
         let body = json!({"metadata": {"annotations": {LAST_APPLIED: last_applied_text(&after)}}});
-        rest.patch(&info.path(), patch::MERGE, serde_json::to_vec(&body)?).await?;
+        rest.patch(&info.path(), patch::MERGE, serde_json::to_vec(&body)?)
+            .await?;
         crate::outln!("{} edited", info.display());
     }
     Ok(())

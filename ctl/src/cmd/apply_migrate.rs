@@ -28,7 +28,10 @@ pub async fn run(rest: &Rest, info: &Info, manager: &str, dry: DryRun) -> Result
         {"op": "replace", "path": "/metadata/managedFields", "value": fields},
         {"op": "replace", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
     ]);
-    match rest.patch(&info.path(), patch::JSON, serde_json::to_vec(&body)?).await {
+    match rest
+        .patch(&info.path(), patch::JSON, serde_json::to_vec(&body)?)
+        .await
+    {
         Err(e) if !e.is_conflict() => Err(e),
         _ => Ok(()),
     }
@@ -38,8 +41,16 @@ pub async fn run(rest: &Rest, info: &Info, manager: &str, dry: DryRun) -> Result
 fn migrated(live: &Value, manager: &str) -> Option<Value> {
     live["metadata"]["annotations"][LAST_APPLIED].as_str()?;
     let entries = live["metadata"]["managedFields"].as_array()?;
-    let is_client = |e: &Value| e["manager"] == CLIENT && e["operation"] == "Update" && e["subresource"].as_str().unwrap_or("").is_empty();
-    let is_target = |e: &Value| e["manager"] == manager && e["operation"] == "Apply" && e["subresource"].as_str().unwrap_or("").is_empty();
+    let is_client = |e: &Value| {
+        e["manager"] == CLIENT
+            && e["operation"] == "Update"
+            && e["subresource"].as_str().unwrap_or("").is_empty()
+    };
+    let is_target = |e: &Value| {
+        e["manager"] == manager
+            && e["operation"] == "Apply"
+            && e["subresource"].as_str().unwrap_or("").is_empty()
+    };
     if !entries.iter().any(is_client) {
         return None;
     }
@@ -55,7 +66,11 @@ fn migrated(live: &Value, manager: &str) -> Option<Value> {
     if let Some(annotations) = union["f:metadata"]["f:annotations"].as_object_mut() {
         annotations.remove(&format!("f:{LAST_APPLIED}"));
     }
-    let mut out: Vec<Value> = entries.iter().filter(|e| !is_target(e) && !is_client(e)).cloned().collect();
+    let mut out: Vec<Value> = entries
+        .iter()
+        .filter(|e| !is_target(e) && !is_client(e))
+        .cloned()
+        .collect();
     out.insert(0, json!({
         "manager": manager, "operation": "Apply", "apiVersion": version, "fieldsType": "FieldsV1", "fieldsV1": union,
         "time": entries.iter().find(|e| is_client(e)).map_or(Value::Null, |e| e["time"].clone()),
@@ -86,7 +101,10 @@ mod tests {
         let out = migrated(&live, "kubectl").unwrap();
         assert_eq!(out[0]["manager"], "kubectl");
         assert_eq!(out[0]["operation"], "Apply");
-        assert_eq!(out[0]["fieldsV1"], json!({"f:metadata": {"f:annotations": {".": {}}}, "f:data": {"f:a": {}}}));
+        assert_eq!(
+            out[0]["fieldsV1"],
+            json!({"f:metadata": {"f:annotations": {".": {}}}, "f:data": {"f:a": {}}})
+        );
         assert_eq!(out[1]["manager"], "other");
         assert_eq!(migrated(&json!({"metadata": {}}), "kubectl"), None);
     }

@@ -35,7 +35,12 @@ async fn run(call: Call) -> Result<()> {
         [one] => one.clone(),
         [kind, name] => format!("{kind}/{name}"),
         [] => return Err(Error::new("at least 1 argument is required for attach")),
-        more => return Err(call.usage(format!("expected POD, TYPE/NAME, or TYPE NAME, (at most 2 arguments) saw {}: {more:?}", more.len()))),
+        more => {
+            return Err(call.usage(format!(
+                "expected POD, TYPE/NAME, or TYPE NAME, (at most 2 arguments) saw {}: {more:?}",
+                more.len()
+            )));
+        }
     };
     let pod = pods::attachable(&call, &target).await?;
     let rest = call.ctx.rest().await?;
@@ -47,10 +52,13 @@ async fn run(call: Call) -> Result<()> {
 pub async fn to(rest: &Rest, pod: &Info, asked: &str, stdin: bool, tty: bool, quiet: bool) -> Result<()> {
     let phase = pod.object["status"]["phase"].as_str().unwrap_or("");
     if phase == "Succeeded" || phase == "Failed" {
-        return Err(Error::new(format!("cannot attach a container in a completed pod; current phase is {phase}")));
+        return Err(Error::new(format!(
+            "cannot attach a container in a completed pod; current phase is {phase}"
+        )));
     }
     let container = pods::container(&pod.object, asked, quiet)?;
-    let has_tty = pods::containers(&pod.object).any(|(_, c)| c["name"] == container.as_str() && c["tty"] == true);
+    let has_tty =
+        pods::containers(&pod.object).any(|(_, c)| c["name"] == container.as_str() && c["tty"] == true);
     let mut tty = tty;
     if tty && !has_tty {
         tty = false;
@@ -69,8 +77,14 @@ pub async fn to(rest: &Rest, pod: &Info, asked: &str, stdin: bool, tty: bool, qu
         query.push(("stdin", "true".to_owned()));
     }
     query.push(("stdout", "true".to_owned()));
-    query.push(if tty { ("tty", "true".to_owned()) } else { ("stderr", "true".to_owned()) });
-    Session::local(stdin, raw).run(rest, &with_query(&pod.sub_path("attach"), &query)).await?;
+    query.push(if tty {
+        ("tty", "true".to_owned())
+    } else {
+        ("stderr", "true".to_owned())
+    });
+    Session::local(stdin, raw)
+        .run(rest, &with_query(&pod.sub_path("attach"), &query))
+        .await?;
     if stdin && raw && pod.object["spec"]["restartPolicy"] == "Always" && !quiet {
         crate::outln!(
             "Session ended, resume using '{} attach {} -c {container} -i -t' command when the pod is running",

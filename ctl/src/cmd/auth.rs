@@ -33,12 +33,19 @@ static CAN_I: Command = Command {
         # Everything in this namespace
         {} auth can-i --list",
     usage: "VERB [TYPE | TYPE/NAME | NONRESOURCEURL]",
-    flags: &[ALL_NAMESPACES, &[
-        bool("list", "If true, prints all allowed actions."),
-        bool("no-headers", "If true, prints allowed actions without headers"),
-        bool("quiet", "If true, suppress output and just return the exit code.").short('q'),
-        text("subresource", "", "SubResource such as pod/log or deployment/scale"),
-    ]],
+    flags: &[
+        ALL_NAMESPACES,
+        &[
+            bool("list", "If true, prints all allowed actions."),
+            bool("no-headers", "If true, prints allowed actions without headers"),
+            bool("quiet", "If true, suppress output and just return the exit code.").short('q'),
+            text(
+                "subresource",
+                "",
+                "SubResource such as pod/log or deployment/scale",
+            ),
+        ],
+    ],
     run: Some(|c| Box::pin(can_i(c))),
     ..Command::NEW
 };
@@ -59,16 +66,32 @@ static RECONCILE: Command = Command {
     short: "Reconciles rules for RBAC role, role binding, cluster role, and cluster role binding objects",
     long: "Reconciles rules for RBAC role, role binding, cluster role, and cluster role binding objects.\n\n Missing objects are created, and the containing namespace is created for namespaced objects, if required. Existing roles are updated to include the permissions in the input objects, and remove extra permissions if --remove-extra-permissions is specified. Existing bindings are updated to include the subjects in the input objects, and remove extra subjects if --remove-extra-subjects is specified.",
     usage: "-f FILENAME",
-    flags: &[DRY_RUN, FILENAME, OUTPUT, TEMPLATE, &[
-        bool("remove-extra-permissions", "If true, removes extra permissions added to roles"),
-        bool("remove-extra-subjects", "If true, removes extra subjects added to rolebindings"),
-    ]],
+    flags: &[
+        DRY_RUN,
+        FILENAME,
+        OUTPUT,
+        TEMPLATE,
+        &[
+            bool(
+                "remove-extra-permissions",
+                "If true, removes extra permissions added to roles",
+            ),
+            bool(
+                "remove-extra-subjects",
+                "If true, removes extra subjects added to rolebindings",
+            ),
+        ],
+    ],
     run: Some(|c| Box::pin(reconcile(c))),
     ..Command::NEW
 };
 
 async fn can_i(call: Call) -> Result<()> {
-    let namespace = if call.bool("all-namespaces") { String::new() } else { call.ctx.namespace()? };
+    let namespace = if call.bool("all-namespaces") {
+        String::new()
+    } else {
+        call.ctx.namespace()?
+    };
     if call.bool("list") {
         if !call.args.is_empty() {
             return Err(call.usage("list option must be specified with no arguments"));
@@ -82,7 +105,10 @@ async fn can_i(call: Call) -> Result<()> {
         [verb, what] => (verb, what.clone(), String::new()),
         [verb, what, name] => (verb, what.clone(), name.clone()),
         _ => {
-            return Err(Error::new("you must specify two arguments: verb resource or verb resource/resourceName.\nSee 'rctl auth can-i -h' for help and examples.".replace("rctl", crate::cli::PROGRAM)));
+            return Err(Error::new(format!(
+                "you must specify two arguments: verb resource or verb resource/resourceName.\nSee '{} auth can-i -h' for help and examples.",
+                crate::cli::PROGRAM
+            )));
         }
     };
     let subresource = call.str("subresource");
@@ -108,7 +134,11 @@ async fn can_i(call: Call) -> Result<()> {
                         if m.group.is_empty() {
                             crate::errln!("Warning: resource '{}' is not namespace scoped\n", m.plural);
                         } else {
-                            crate::errln!("Warning: resource '{}' is not namespace scoped in group '{}'\n", m.plural, m.group);
+                            crate::errln!(
+                                "Warning: resource '{}' is not namespace scoped in group '{}'\n",
+                                m.plural,
+                                m.group
+                            );
                         }
                     }
                     if !m.namespaced {
@@ -122,7 +152,9 @@ async fn can_i(call: Call) -> Result<()> {
                     if g.is_empty() {
                         crate::errln!("Warning: the server doesn't have a resource type '{r}'\n");
                     } else {
-                        crate::errln!("Warning: the server doesn't have a resource type '{r}' in group '{g}'\n");
+                        crate::errln!(
+                            "Warning: the server doesn't have a resource type '{r}' in group '{g}'\n"
+                        );
                     }
                     attributes["resource"] = json!(r);
                     attributes["group"] = json!(g);
@@ -137,8 +169,11 @@ async fn can_i(call: Call) -> Result<()> {
         }
         json!({"resourceAttributes": attributes})
     };
-    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec});
-    let answer = rest.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review).await?;
+    let review =
+        json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec});
+    let answer = rest
+        .post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review)
+        .await?;
     let allowed = answer["status"]["allowed"] == true;
     if !call.bool("quiet") {
         if allowed {
@@ -158,9 +193,15 @@ async fn can_i(call: Call) -> Result<()> {
 
 async fn list(call: &Call, namespace: &str) -> Result<()> {
     let rest = call.ctx.rest().await?;
-    let namespace = if namespace.is_empty() { "default" } else { namespace };
+    let namespace = if namespace.is_empty() {
+        "default"
+    } else {
+        namespace
+    };
     let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}});
-    let answer = rest.post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &review).await?;
+    let answer = rest
+        .post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &review)
+        .await?;
     let status = &answer["status"];
     if status["incomplete"] == true {
         let why = status["evaluationError"].as_str().unwrap_or("");
@@ -171,10 +212,19 @@ async fn list(call: &Call, namespace: &str) -> Result<()> {
     let all = compact(&rules);
     let mut rows: Vec<Vec<String>> = Vec::new();
     if !call.bool("no-headers") {
-        rows.push(["Resources", "Non-Resource URLs", "Resource Names", "Verbs"].map(str::to_owned).to_vec());
+        rows.push(
+            ["Resources", "Non-Resource URLs", "Resource Names", "Verbs"]
+                .map(str::to_owned)
+                .to_vec(),
+        );
     }
     for (resource, urls, names, verbs) in all {
-        rows.push(vec![resource, format!("[{}]", urls.join(" ")), format!("[{}]", names.join(" ")), format!("[{}]", verbs.join(" "))]);
+        rows.push(vec![
+            resource,
+            format!("[{}]", urls.join(" ")),
+            format!("[{}]", names.join(" ")),
+            format!("[{}]", verbs.join(" ")),
+        ]);
     }
     crate::out::print(&Columns::default().format(&rows));
     Ok(())
@@ -183,8 +233,11 @@ async fn list(call: &Call, namespace: &str) -> Result<()> {
 async fn whoami(call: Call) -> Result<()> {
     let printer = Printer::from_call(&call)?;
     let rest = call.ctx.rest().await?;
-    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {}});
-    let answer = rest.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &review).await?;
+    let review =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {}});
+    let answer = rest
+        .post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &review)
+        .await?;
     if !printer.is_human() {
         return printer.print(&answer);
     }
@@ -196,10 +249,16 @@ async fn whoami(call: Call) -> Result<()> {
         }
     }
     if !items(&user["groups"]).is_empty() {
-        rows.push(vec!["Groups".to_owned(), format!("[{}]", strings(&user["groups"]).join(" "))]);
+        rows.push(vec![
+            "Groups".to_owned(),
+            format!("[{}]", strings(&user["groups"]).join(" ")),
+        ]);
     }
     for (key, values) in user["extra"].as_object().into_iter().flatten() {
-        rows.push(vec![format!("Extra: {key}"), format!("[{}]", strings(values).join(" "))]);
+        rows.push(vec![
+            format!("Extra: {key}"),
+            format!("[{}]", strings(values).join(" ")),
+        ]);
     }
     crate::out::print(&Columns::default().format(&rows));
     Ok(())
@@ -239,7 +298,11 @@ async fn reconcile(call: Call) -> Result<()> {
         let object = match rest.get(&info.path()).await {
             Ok(live) => {
                 let mut new = live.clone();
-                let only = call.bool(if field == "rules" { "remove-extra-permissions" } else { "remove-extra-subjects" });
+                let only = call.bool(if field == "rules" {
+                    "remove-extra-permissions"
+                } else {
+                    "remove-extra-subjects"
+                });
                 new[field] = union(&live[field], &info.object[field], only);
                 for map in ["labels", "annotations"] {
                     for (k, v) in info.object["metadata"][map].as_object().into_iter().flatten() {
@@ -256,7 +319,13 @@ async fn reconcile(call: Call) -> Result<()> {
                 if write.dry == DryRun::Client {
                     info.object.clone()
                 } else {
-                    if info.mapping.namespaced && rest.get(&format!("/api/v1/namespaces/{}", info.namespace)).await.is_err() && write.dry == DryRun::None {
+                    if info.mapping.namespaced
+                        && rest
+                            .get(&format!("/api/v1/namespaces/{}", info.namespace))
+                            .await
+                            .is_err()
+                        && write.dry == DryRun::None
+                    {
                         rest.post("/api/v1/namespaces", &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": info.namespace}})).await?;
                     }
                     write.create(&rest, &info).await?

@@ -18,15 +18,51 @@ pub static COMMAND: Command = Command {
         # Between two and ten pods, by their use of CPU
         {} autoscale deployment web --min=2 --max=10 --cpu=80%",
     usage: "(-f FILENAME | TYPE NAME | TYPE/NAME) [--min=MINPODS] --max=MAXPODS [--cpu=CPU] [--memory=MEMORY]",
-    flags: &[DRY_RUN, FILENAME, OUTPUT, RECORD, SAVE_CONFIG, TEMPLATE, &[
-        text("cpu", "", "Target CPU utilization over all the pods. When specified as a percentage (e.g.\"70%\" for 70% of requested CPU) it will target average utilization. When specified as quantity (e.g.\"500m\" for 500 milliCPU) it will target average value. Value without units is treated as a quantity with miliCPU being the unit (e.g.\"500\" is \"500m\")."),
-        int("cpu-percent", "-1", "The target average CPU utilization (represented as a percent of requested CPU) over all the pods. If it's not specified or negative, a default autoscaling policy will be used."),
-        text("field-manager", "kubectl-autoscale", "Name of the manager used to track field ownership."),
-        int("max", "-1", "The upper limit for the number of pods that can be set by the autoscaler. Required."),
-        text("memory", "", "Target memory utilization over all the pods. When specified as a percentage (e.g.\"60%\" for 60% of requested memory) it will target average utilization. When specified as quantity (e.g.\"200Mi\" for 200 MiB, \"1Gi\" for 1 GiB) it will target average value."),
-        int("min", "-1", "The lower limit for the number of pods that can be set by the autoscaler. If it's not specified or negative, the server will apply a default value."),
-        text("name", "", "The name for the newly created object. If not specified, the name of the input resource will be used."),
-    ]],
+    flags: &[
+        DRY_RUN,
+        FILENAME,
+        OUTPUT,
+        RECORD,
+        SAVE_CONFIG,
+        TEMPLATE,
+        &[
+            text(
+                "cpu",
+                "",
+                "Target CPU utilization over all the pods. When specified as a percentage (e.g.\"70%\" for 70% of requested CPU) it will target average utilization. When specified as quantity (e.g.\"500m\" for 500 milliCPU) it will target average value. Value without units is treated as a quantity with miliCPU being the unit (e.g.\"500\" is \"500m\").",
+            ),
+            int(
+                "cpu-percent",
+                "-1",
+                "The target average CPU utilization (represented as a percent of requested CPU) over all the pods. If it's not specified or negative, a default autoscaling policy will be used.",
+            ),
+            text(
+                "field-manager",
+                "kubectl-autoscale",
+                "Name of the manager used to track field ownership.",
+            ),
+            int(
+                "max",
+                "-1",
+                "The upper limit for the number of pods that can be set by the autoscaler. Required.",
+            ),
+            text(
+                "memory",
+                "",
+                "Target memory utilization over all the pods. When specified as a percentage (e.g.\"60%\" for 60% of requested memory) it will target average utilization. When specified as quantity (e.g.\"200Mi\" for 200 MiB, \"1Gi\" for 1 GiB) it will target average value.",
+            ),
+            int(
+                "min",
+                "-1",
+                "The lower limit for the number of pods that can be set by the autoscaler. If it's not specified or negative, the server will apply a default value.",
+            ),
+            text(
+                "name",
+                "",
+                "The name for the newly created object. If not specified, the name of the input resource will be used.",
+            ),
+        ],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -36,11 +72,17 @@ pub static COMMAND: Command = Command {
 fn metric(name: &str, text: &str, unit: &str) -> Result<Value> {
     let target = match text.strip_suffix('%') {
         Some(percent) => {
-            let n: i64 = percent.parse().map_err(|_| Error::new(format!("invalid --{name} value: {text}")))?;
+            let n: i64 = percent
+                .parse()
+                .map_err(|_| Error::new(format!("invalid --{name} value: {text}")))?;
             json!({"type": "Utilization", "averageUtilization": n})
         }
         None => {
-            let quantity = if text.bytes().all(|b| b.is_ascii_digit()) { format!("{text}{unit}") } else { text.to_owned() };
+            let quantity = if text.bytes().all(|b| b.is_ascii_digit()) {
+                format!("{text}{unit}")
+            } else {
+                text.to_owned()
+            };
             if crate::quantity::parse(&quantity).is_none() {
                 return Err(Error::new(format!("invalid --{name} value: {text}")));
             }
@@ -56,10 +98,14 @@ async fn run(call: Call) -> Result<()> {
         return Err(Error::new("required flag(s) \"max\" not set"));
     }
     if max < 1 {
-        return Err(Error::new("--max=MAXPODS is required and must be at least 1, max: -1".replace("-1", &max.to_string())));
+        return Err(Error::new(format!(
+            "--max=MAXPODS is required and must be at least 1, max: {max}"
+        )));
     }
     if max < min {
-        return Err(Error::new(format!("--max=MAXPODS must be larger or equal to --min=MINPODS, max: {max}, min: {min}")));
+        return Err(Error::new(format!(
+            "--max=MAXPODS must be larger or equal to --min=MINPODS, max: {max}, min: {min}"
+        )));
     }
     let write = Write::from_call(&call, "kubectl-autoscale")?;
     let printer = Printer::from_call(&call)?;
@@ -85,7 +131,11 @@ async fn run(call: Call) -> Result<()> {
         if !info.mapping.subresources.iter().any(|(s, _)| s == "scale") {
             return Err(Error::new(format!("cannot autoscale a {}", info.mapping.kind)));
         }
-        let name = if call.str("name").is_empty() { info.name.clone() } else { call.str("name").to_owned() };
+        let name = if call.str("name").is_empty() {
+            info.name.clone()
+        } else {
+            call.str("name").to_owned()
+        };
         let mut object = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name},
             "spec": {"maxReplicas": max, "scaleTargetRef": {"apiVersion": info.mapping.api_version(), "kind": info.mapping.kind, "name": info.name}},
             "status": {"currentMetrics": null, "desiredReplicas": 0}});
@@ -101,8 +151,18 @@ async fn run(call: Call) -> Result<()> {
         if call.bool("save-config") {
             annotate_applied(&mut object);
         }
-        let mapping = mapping_of(&*call.ctx.discovery().await?, "autoscaling/v2", "HorizontalPodAutoscaler")?;
-        let mut made = Info { mapping, namespace: info.namespace.clone(), name, object, source: String::new() };
+        let mapping = mapping_of(
+            &*call.ctx.discovery().await?,
+            "autoscaling/v2",
+            "HorizontalPodAutoscaler",
+        )?;
+        let mut made = Info {
+            mapping,
+            namespace: info.namespace.clone(),
+            name,
+            object,
+            source: String::new(),
+        };
         if write.dry != DryRun::Client {
             made.object = write.create(&rest, &made).await?;
         }

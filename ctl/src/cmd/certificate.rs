@@ -8,7 +8,10 @@ use crate::print::Printer;
 use crate::resource::builder::Query;
 use serde_json::json;
 
-const FORCE: &[Flag] = &[bool("force", "Update the CSR even if it is already approved or denied.")];
+const FORCE: &[Flag] = &[bool(
+    "force",
+    "Update the CSR even if it is already approved or denied.",
+)];
 
 /// The command.
 pub static COMMAND: Command = Command {
@@ -43,10 +46,14 @@ static DENY: Command = Command {
 async fn run(call: Call, kind: &'static str) -> Result<()> {
     let mut query = Query::from_call(&call);
     if query.args.is_empty() && !query.has_files() {
-        return Err(Error::new("one or more CSRs must be specified as <name> or -f <filename>"));
+        return Err(Error::new(
+            "one or more CSRs must be specified as <name> or -f <filename>",
+        ));
     }
     if !query.has_files() {
-        query.args.insert(0, "certificatesigningrequests.v1.certificates.k8s.io".to_owned());
+        query
+            .args
+            .insert(0, "certificatesigningrequests.v1.certificates.k8s.io".to_owned());
     }
     let (infos, errors) = query.latest(&call.ctx).await?;
     Error::collect(errors)?;
@@ -60,9 +67,16 @@ async fn run(call: Call, kind: &'static str) -> Result<()> {
         let mut object = info.object.clone();
         for attempt in 0..10 {
             let opposite = if kind == "Approved" { "Denied" } else { "Approved" };
-            let has = |t: &str| items(&object["status"]["conditions"]).iter().any(|c| c["type"] == t);
+            let has = |t: &str| {
+                items(&object["status"]["conditions"])
+                    .iter()
+                    .any(|c| c["type"] == t)
+            };
             if has(opposite) {
-                return Err(Error::new(format!("certificate signing request {:?} is already {opposite}", info.name)));
+                return Err(Error::new(format!(
+                    "certificate signing request {:?} is already {opposite}",
+                    info.name
+                )));
             }
             if has(kind) && !call.bool("force") {
                 break;
@@ -73,7 +87,11 @@ async fn run(call: Call, kind: &'static str) -> Result<()> {
                 "reason": if kind == "Approved" { "KubectlApprove" } else { "KubectlDeny" },
                 "message": format!("This CSR was {word} by kubectl certificate {}.", if kind == "Approved" { "approve" } else { "deny" }),
             });
-            let mut conditions: Vec<_> = items(&object["status"]["conditions"]).iter().filter(|c| c["type"] != kind).cloned().collect();
+            let mut conditions: Vec<_> = items(&object["status"]["conditions"])
+                .iter()
+                .filter(|c| c["type"] != kind)
+                .cloned()
+                .collect();
             conditions.push(condition);
             object["status"]["conditions"] = json!(conditions);
             match rest.put(&info.sub_path("approval"), &object).await {

@@ -15,10 +15,13 @@ pub static COMMAND: Command = Command {
 };
 
 async fn run(call: Call) -> Result<()> {
-    let command = ClusterArgs::augment_args(clap::Command::new("cluster").bin_name(format!("{PROGRAM} cluster")));
+    let command =
+        ClusterArgs::augment_args(clap::Command::new("cluster").bin_name(format!("{PROGRAM} cluster")));
     let mut words = vec!["cluster".to_owned()];
     words.extend(call.args);
-    let parsed = command.try_get_matches_from(words).and_then(|m| ClusterArgs::from_arg_matches(&m));
+    let parsed = command
+        .try_get_matches_from(words)
+        .and_then(|m| ClusterArgs::from_arg_matches(&m));
     let args = match parsed {
         Ok(args) => args,
         Err(e) if e.use_stderr() => return Err(Error::Code(e.exit_code(), e.render().to_string())),
@@ -27,5 +30,7 @@ async fn run(call: Call) -> Result<()> {
             return Ok(());
         }
     };
-    crate::cluster::run(args).await.map_err(|e| Error::Plain(format!("{e:#}")))
+    crate::cluster::run(args)
+        .await
+        .map_err(|e| Error::Plain(format!("{e:#}")))
 }

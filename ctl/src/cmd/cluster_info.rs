@@ -25,12 +25,23 @@ pub static COMMAND: Command = Command {
 static DUMP: Command = Command {
     name: "dump",
     short: "Dump relevant information for debugging and diagnosis",
-    flags: &[ALL_NAMESPACES, &[
-        slice("namespaces", "A comma separated list of namespaces to dump."),
-        text("output", "json", "Output format. One of: (json, yaml).").short('o'),
-        text("output-directory", "", "Where to output the files.  If empty or '-' uses stdout, otherwise creates a directory hierarchy in that directory"),
-        duration("pod-running-timeout", "20s", "The length of time (like 5s, 2m, or 3h, higher than zero) to wait until at least one pod is running"),
-    ]],
+    flags: &[
+        ALL_NAMESPACES,
+        &[
+            slice("namespaces", "A comma separated list of namespaces to dump."),
+            text("output", "json", "Output format. One of: (json, yaml).").short('o'),
+            text(
+                "output-directory",
+                "",
+                "Where to output the files.  If empty or '-' uses stdout, otherwise creates a directory hierarchy in that directory",
+            ),
+            duration(
+                "pod-running-timeout",
+                "20s",
+                "The length of time (like 5s, 2m, or 3h, higher than zero) to wait until at least one pod is running",
+            ),
+        ],
+    ],
     run: Some(|c| Box::pin(dump(c))),
     ..Command::NEW
 };
@@ -46,22 +57,51 @@ fn line(name: &str, link: &str) {
 async fn run(call: Call) -> Result<()> {
     let rest = call.ctx.rest().await?;
     let services = call.ctx.discovery().await?.resolve("services")?;
-    let found = list(&rest, &services, "kube-system", &[("labelSelector", "kubernetes.io/cluster-service=true".to_owned())], 500).await?;
+    let found = list(
+        &rest,
+        &services,
+        "kube-system",
+        &[("labelSelector", "kubernetes.io/cluster-service=true".to_owned())],
+        500,
+    )
+    .await?;
     line("Kubernetes control plane", &rest.server);
     for s in found {
         let (name, namespace) = (field(&s["metadata"]["name"]), field(&s["metadata"]["namespace"]));
         let ingress = items(&s["status"]["loadBalancer"]["ingress"]);
         let link = match ingress.first() {
             Some(i) => {
-                let host = if i["ip"].is_string() { field(&i["ip"]) } else { field(&i["hostname"]) };
-                items(&s["spec"]["ports"]).iter().map(|p| format!("http://{host}:{} ", field(&p["port"]))).collect::<String>()
+                let host = if i["ip"].is_string() {
+                    field(&i["ip"])
+                } else {
+                    field(&i["hostname"])
+                };
+                items(&s["spec"]["ports"])
+                    .iter()
+                    .map(|p| format!("http://{host}:{} ", field(&p["port"])))
+                    .collect::<String>()
             }
             None => {
                 let port = items(&s["spec"]["ports"]).first().cloned().unwrap_or_default();
-                let scheme = if field(&port["name"]) == "https" || port["port"] == 443 { "https:" } else { "" };
-                let suffix = if field(&port["name"]).is_empty() { String::new() } else { format!(":{}", field(&port["name"])) };
-                let name = if scheme.is_empty() && suffix.is_empty() { name.clone() } else { format!("{scheme}{name}{suffix}") };
-                format!("{}/api/v1/namespaces/{namespace}/services/{name}/proxy", rest.server)
+                let scheme = if field(&port["name"]) == "https" || port["port"] == 443 {
+                    "https:"
+                } else {
+                    ""
+                };
+                let suffix = if field(&port["name"]).is_empty() {
+                    String::new()
+                } else {
+                    format!(":{}", field(&port["name"]))
+                };
+                let name = if scheme.is_empty() && suffix.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{scheme}{name}{suffix}")
+                };
+                format!(
+                    "{}/api/v1/namespaces/{namespace}/services/{name}/proxy",
+                    rest.server
+                )
             }
         };
         let shown = match s["metadata"]["labels"]["kubernetes.io/name"].as_str() {
@@ -70,7 +110,10 @@ async fn run(call: Call) -> Result<()> {
         };
         line(&shown, &link);
     }
-    crate::outln!("\nTo further debug and diagnose cluster problems, use '{} cluster-info dump'.", crate::cli::PROGRAM);
+    crate::outln!(
+        "\nTo further debug and diagnose cluster problems, use '{} cluster-info dump'.",
+        crate::cli::PROGRAM
+    );
     Ok(())
 }
 
@@ -91,12 +134,25 @@ async fn dump(call: Call) -> Result<()> {
         std::fs::write(file, text)?;
         Ok(())
     };
-    let render = |value: &serde_json::Value| if as_yaml { yaml::to_string(value) } else { print_json::pretty(value) };
+    let render = |value: &serde_json::Value| {
+        if as_yaml {
+            yaml::to_string(value)
+        } else {
+            print_json::pretty(value)
+        }
+    };
     let extension = if as_yaml { "yaml" } else { "json" };
-    save(format!("nodes.{extension}"), render(&rest.get("/api/v1/nodes").await?))?;
+    save(
+        format!("nodes.{extension}"),
+        render(&rest.get("/api/v1/nodes").await?),
+    )?;
     let namespaces: Vec<String> = if call.bool("all-namespaces") {
         let m = discovery.resolve("namespaces")?;
-        list(&rest, &m, "", &[], 500).await?.iter().map(|n| field(&n["metadata"]["name"])).collect()
+        list(&rest, &m, "", &[], 500)
+            .await?
+            .iter()
+            .map(|n| field(&n["metadata"]["name"]))
+            .collect()
     } else if call.changed("namespaces") {
         call.list("namespaces")
     } else {
@@ -124,9 +180,18 @@ async fn dump(call: Call) -> Result<()> {
                     Ok(t) => field(&t),
                     Err(e) => format!("Create log request error: {}\n", e.message()),
                 };
-                let head = format!("==== START logs for container {container} of pod {namespace}/{} ====\n", info.name);
-                let tail = format!("==== END logs for container {container} of pod {namespace}/{} ====\n", info.name);
-                save(format!("{namespace}/{}/logs.txt", info.name), format!("{head}{text}{tail}"))?;
+                let head = format!(
+                    "==== START logs for container {container} of pod {namespace}/{} ====\n",
+                    info.name
+                );
+                let tail = format!(
+                    "==== END logs for container {container} of pod {namespace}/{} ====\n",
+                    info.name
+                );
+                save(
+                    format!("{namespace}/{}/logs.txt", info.name),
+                    format!("{head}{text}{tail}"),
+                )?;
             }
         }
     }

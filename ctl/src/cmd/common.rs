@@ -82,16 +82,28 @@ impl Write {
 
     /// Creates an object.
     pub async fn create(&self, rest: &Rest, info: &Info) -> Result<Value> {
-        rest.post(&with_query(&info.collection(), &self.params()), &info.object).await
+        rest.post(&with_query(&info.collection(), &self.params()), &info.object)
+            .await
     }
 
     /// Replaces an object.
     pub async fn update(&self, rest: &Rest, info: &Info, subresource: &str) -> Result<Value> {
-        rest.put(&with_query(&info.sub_path(subresource), &self.params()), &info.object).await
+        rest.put(
+            &with_query(&info.sub_path(subresource), &self.params()),
+            &info.object,
+        )
+        .await
     }
 
     /// Patches an object.
-    pub async fn patch(&self, rest: &Rest, info: &Info, subresource: &str, kind: &str, patch: &Value) -> Result<Value> {
+    pub async fn patch(
+        &self,
+        rest: &Rest,
+        info: &Info,
+        subresource: &str,
+        kind: &str,
+        patch: &Value,
+    ) -> Result<Value> {
         let path = with_query(&info.sub_path(subresource), &self.params());
         rest.patch(&path, kind, serde_json::to_vec(patch)?).await
     }
@@ -164,8 +176,14 @@ pub fn change_cause() -> String {
 }
 
 /// A kind's resource, or an error that names it.
-pub fn mapping_of(discovery: &crate::discovery::Discovery, api_version: &str, kind: &str) -> Result<std::rc::Rc<Mapping>> {
+pub fn mapping_of(
+    discovery: &crate::discovery::Discovery,
+    api_version: &str,
+    kind: &str,
+) -> Result<std::rc::Rc<Mapping>> {
     discovery.by_kind(api_version, kind).ok_or_else(|| {
-        Error::new(format!("no matches for kind \"{kind}\" in version \"{api_version}\""))
+        Error::new(format!(
+            "no matches for kind \"{kind}\" in version \"{api_version}\""
+        ))
     })
 }

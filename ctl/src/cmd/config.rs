@@ -15,9 +15,21 @@ pub static COMMAND: Command = Command {
     long: "Modify kubeconfig files using subcommands like \"rctl config set current-context my-context\".\n\n The file is the one that --kubeconfig names; else those of $KUBECONFIG, a list, which are merged: a changed value is written to the file that had it, a new one to the first; else ~/.kube/config.",
     usage: "SUBCOMMAND",
     subs: &[
-        &CURRENT, &DELETE_CLUSTER, &DELETE_CONTEXT, &DELETE_USER, &GET_CLUSTERS, &GET_CONTEXTS, &GET_USERS,
-        &RENAME_CONTEXT, &SET, &super::config_set::SET_CLUSTER, &super::config_set::SET_CONTEXT,
-        &super::config_set::SET_CREDENTIALS, &UNSET, &USE_CONTEXT, &VIEW,
+        &CURRENT,
+        &DELETE_CLUSTER,
+        &DELETE_CONTEXT,
+        &DELETE_USER,
+        &GET_CLUSTERS,
+        &GET_CONTEXTS,
+        &GET_USERS,
+        &RENAME_CONTEXT,
+        &SET,
+        &super::config_set::SET_CLUSTER,
+        &super::config_set::SET_CONTEXT,
+        &super::config_set::SET_CREDENTIALS,
+        &UNSET,
+        &USE_CONTEXT,
+        &VIEW,
     ],
     ..Command::NEW
 };
@@ -28,14 +40,16 @@ static CURRENT: Command = Command {
     examples: "
         # The context that commands use
         {} config current-context",
-    run: Some(|c| Box::pin(async move {
-        let config = c.ctx.kubeconfig()?;
-        if config.current.is_empty() {
-            return Err(Error::new("current-context is not set"));
-        }
-        crate::outln!("{}", config.current);
-        Ok(())
-    })),
+    run: Some(|c| {
+        Box::pin(async move {
+            let config = c.ctx.kubeconfig()?;
+            if config.current.is_empty() {
+                return Err(Error::new("current-context is not set"));
+            }
+            crate::outln!("{}", config.current);
+            Ok(())
+        })
+    }),
     ..Command::NEW
 };
 
@@ -84,7 +98,10 @@ static GET_CONTEXTS: Command = Command {
         {} config get-contexts staging",
     usage: "[(-o|--output=)name)]",
     flags: &[&[
-        bool("no-headers", "When using the default or custom-column output format, don't print headers (default print headers)."),
+        bool(
+            "no-headers",
+            "When using the default or custom-column output format, don't print headers (default print headers).",
+        ),
         text("output", "", "Output format. One of: (name).").short('o'),
     ]],
     args: Args::Contexts,
@@ -110,7 +127,10 @@ static SET: Command = Command {
     run: Some(|c| Box::pin(set(c))),
     ..Command::NEW
 };
-const SET_RAW: &[Flag] = &[bool("set-raw-bytes", "When writing a []byte PROPERTY_VALUE, write the given string directly without base64 decoding.")];
+const SET_RAW: &[Flag] = &[bool(
+    "set-raw-bytes",
+    "When writing a []byte PROPERTY_VALUE, write the given string directly without base64 decoding.",
+)];
 static UNSET: Command = Command {
     name: "unset",
     short: "Unset an individual value in a kubeconfig file",
@@ -195,7 +215,10 @@ async fn delete(call: Call, list: &'static str, what: &'static str) -> Result<()
     let config = call.ctx.kubeconfig()?;
     let path = default_file(&call);
     let Some(entry) = config.get(list, name) else {
-        return Err(Error::new(format!("cannot delete {what} {name}, not in {}", path.display())));
+        return Err(Error::new(format!(
+            "cannot delete {what} {name}, not in {}",
+            path.display()
+        )));
     };
     let origin = entry.origin.clone();
     let mut file = open(&origin)?;
@@ -217,8 +240,8 @@ async fn get_contexts(call: Call) -> Result<()> {
     let output = call.str("output");
     if !matches!(output, "" | "name" | "wide") {
         return Err(Error::new(format!(
-            "output format {output:?} is not recognized or is not supported, expected \"name\""
-        ).replace("output format", "output")));
+            "output {output:?} is not recognized or is not supported, expected \"name\""
+        )));
     }
     let config = call.ctx.kubeconfig()?;
     let mut names: Vec<String> = if call.args.is_empty() {
@@ -230,7 +253,11 @@ async fn get_contexts(call: Call) -> Result<()> {
     let mut errors = Vec::new();
     let mut rows: Vec<Vec<String>> = Vec::new();
     if !call.bool("no-headers") && output != "name" {
-        rows.push(["CURRENT", "NAME", "CLUSTER", "AUTHINFO", "NAMESPACE"].map(str::to_owned).to_vec());
+        rows.push(
+            ["CURRENT", "NAME", "CLUSTER", "AUTHINFO", "NAMESPACE"]
+                .map(str::to_owned)
+                .to_vec(),
+        );
     }
     for name in names {
         let Some(entry) = config.get("contexts", &name) else {
@@ -243,7 +270,13 @@ async fn get_contexts(call: Call) -> Result<()> {
         }
         let field = |key: &str| entry.value[key].as_str().unwrap_or("").to_owned();
         let mark = if name == config.current { "*" } else { "" };
-        rows.push(vec![mark.to_owned(), name.clone(), field("cluster"), field("user"), field("namespace")]);
+        rows.push(vec![
+            mark.to_owned(),
+            name.clone(),
+            field("cluster"),
+            field("user"),
+            field("namespace"),
+        ]);
     }
     if output != "name" {
         crate::out::print(&Columns::default().format(&rows));
@@ -257,7 +290,10 @@ async fn rename(call: Call) -> Result<()> {
     };
     let config = call.ctx.kubeconfig()?;
     let Some(entry) = config.get("contexts", old) else {
-        return Err(Error::new(format!("cannot rename the context {old:?}, it's not in {}", default_file(&call).display())));
+        return Err(Error::new(format!(
+            "cannot rename the context {old:?}, it's not in {}",
+            default_file(&call).display()
+        )));
     };
     if config.get("contexts", new).is_some() {
         return Err(Error::new(format!(
@@ -317,7 +353,11 @@ async fn use_context(call: Call) -> Result<()> {
 fn property<'a>(config: &Kubeconfig, path: &'a str) -> Result<(String, String, Vec<&'a str>)> {
     let (list, rest) = path.split_once('.').unwrap_or((path, ""));
     if !LISTS.iter().any(|(l, _)| *l == list) {
-        return Ok((list.to_owned(), String::new(), rest.split('.').filter(|p| !p.is_empty()).collect()));
+        return Ok((
+            list.to_owned(),
+            String::new(),
+            rest.split('.').filter(|p| !p.is_empty()).collect(),
+        ));
     }
     // An entry whose name has dots is found as the longest that fits.
     let known = config
@@ -327,21 +367,36 @@ fn property<'a>(config: &Kubeconfig, path: &'a str) -> Result<(String, String, V
         .filter(|n| rest == *n || rest.starts_with(&format!("{n}.")))
         .max_by_key(|n| n.len());
     let (name, field) = match known {
-        Some(n) => (n.to_owned(), rest.get(n.len()..).unwrap_or("").trim_start_matches('.')),
+        Some(n) => (
+            n.to_owned(),
+            rest.get(n.len()..).unwrap_or("").trim_start_matches('.'),
+        ),
         None => match rest.rsplit_once('.') {
             Some((n, f)) => (n.to_owned(), f),
             None => (rest.to_owned(), ""),
         },
     };
-    Ok((list.to_owned(), name, field.split('.').filter(|p| !p.is_empty()).collect()))
+    Ok((
+        list.to_owned(),
+        name,
+        field.split('.').filter(|p| !p.is_empty()).collect(),
+    ))
 }
 
 fn content_key(list: &str) -> &'static str {
-    LISTS.iter().find(|(l, _)| *l == list).map_or("context", |(_, k)| k)
+    LISTS
+        .iter()
+        .find(|(l, _)| *l == list)
+        .map_or("context", |(_, k)| k)
 }
 
 /// Changes an entry in the file it came from, or adds it to the default one.
-pub(super) fn change(call: &Call, list: &str, name: &str, edit: impl Fn(&mut Value) -> Result<()>) -> Result<bool> {
+pub(super) fn change(
+    call: &Call,
+    list: &str,
+    name: &str,
+    edit: impl Fn(&mut Value) -> Result<()>,
+) -> Result<bool> {
     let config = call.ctx.kubeconfig_or_empty()?;
     let (path, existed) = match config.get(list, name) {
         Some(entry) => (entry.origin.clone(), true),
@@ -383,7 +438,10 @@ async fn set(call: Call) -> Result<()> {
             return Err(Error::new(format!("unable to parse path {path:?} at {name:?}")));
         };
         let value = if *field == "insecure-skip-tls-verify" || *field == "disable-compression" {
-            json!(crate::cli::parse::parse_bool(value).ok_or_else(|| Error::new(format!("error parsing {value:?} as bool")))?)
+            json!(
+                crate::cli::parse::parse_bool(value)
+                    .ok_or_else(|| Error::new(format!("error parsing {value:?} as bool")))?
+            )
         } else if field.ends_with("-data") && call.bool("set-raw-bytes") {
             use base64::Engine;
             json!(base64::engine::general_purpose::STANDARD.encode(value))
@@ -415,7 +473,9 @@ async fn unset(call: Call) -> Result<()> {
     let config = call.ctx.kubeconfig_or_empty()?;
     let (list, name, field) = property(&config, path)?;
     for file_path in all_files(&call) {
-        let Some(mut file) = kubeconfig::read(&file_path)? else { continue };
+        let Some(mut file) = kubeconfig::read(&file_path)? else {
+            continue;
+        };
         if name.is_empty() {
             if let Some(map) = file.as_object_mut() {
                 map.remove(&list);
@@ -425,7 +485,8 @@ async fn unset(call: Call) -> Result<()> {
                 items.retain(|i| i["name"].as_str() != Some(&name));
             } else {
                 for item in items.iter_mut().filter(|i| i["name"].as_str() == Some(&name)) {
-                    if let (Some(map), Some(key)) = (item[content_key(&list)].as_object_mut(), field.first()) {
+                    if let (Some(map), Some(key)) = (item[content_key(&list)].as_object_mut(), field.first())
+                    {
                         map.remove(*key);
                     }
                 }
@@ -456,7 +517,13 @@ async fn view(call: Call) -> Result<()> {
                 ("client-certificate", "client-certificate-data"),
                 ("client-key", "client-key-data"),
             ] {
-                let Some(path) = entry.value[path_key].as_str().filter(|p| !p.is_empty()).map(|p| base.join(p)) else { continue };
+                let Some(path) = entry.value[path_key]
+                    .as_str()
+                    .filter(|p| !p.is_empty())
+                    .map(|p| base.join(p))
+                else {
+                    continue;
+                };
                 if flatten {
                     use base64::Engine;
                     let bytes = std::fs::read(&path)
@@ -475,13 +542,13 @@ async fn view(call: Call) -> Result<()> {
         }
     }
     let mut value = entries_changed.to_value();
-    if value["preferences"].is_null() {
-        if let Some(map) = value.as_object_mut() {
-            map.remove("preferences");
-        }
+    if value["preferences"].is_null()
+        && let Some(map) = value.as_object_mut()
+    {
+        map.remove("preferences");
     }
     let mut printer = Printer::from_call(&call)?;
-    printer.format = parse_format(call.str("output"), call.str("template"), false, false)?;
+    printer.format = parse_format(call.str("output"), call.str("template"), false)?;
     printer.print(&value)
 }
 
@@ -509,7 +576,11 @@ fn minimise(config: &mut Kubeconfig) -> Result<()> {
     };
     let current = config.current.clone();
     config.contexts.retain(|e| e.name == current);
-    config.clusters.retain(|e| Some(e.name.as_str()) == context["cluster"].as_str());
-    config.users.retain(|e| Some(e.name.as_str()) == context["user"].as_str());
+    config
+        .clusters
+        .retain(|e| Some(e.name.as_str()) == context["cluster"].as_str());
+    config
+        .users
+        .retain(|e| Some(e.name.as_str()) == context["user"].as_str());
     Ok(())
 }

@@ -11,7 +11,8 @@ pub static SET_CLUSTER: Command = Command {
     name: "set-cluster",
     short: "Set a cluster entry in kubeconfig",
     long: "Set a cluster entry in kubeconfig.\n\n Specifying a name that already exists will merge new fields on top of existing values for those fields.",
-    examples: "
+    examples:
+        "
         # The server's address, and the authority written into the file
         {} config set-cluster dev --server=https://10.0.0.1:6443 --certificate-authority=ca.crt --embed-certs",
     usage: "NAME [--server=server] [--certificate-authority=path/to/certificate/authority] [--insecure-skip-tls-verify=true] [--tls-server-name=example.com]",
@@ -75,8 +76,12 @@ fn file(call: &Call, entry: &mut Value, key: &str, path: &str) -> Result<()> {
         map.remove(key);
     }
     if call.bool("embed-certs") {
-        let bytes = std::fs::read(path)
-            .map_err(|e| Error::new(format!("could not read {key} data from {path}: open {path}: {}", io_text(&e))))?;
+        let bytes = std::fs::read(path).map_err(|e| {
+            Error::new(format!(
+                "could not read {key} data from {path}: open {path}: {}",
+                io_text(&e)
+            ))
+        })?;
         entry[data_key] = json!(base64::engine::general_purpose::STANDARD.encode(bytes));
     } else {
         let absolute = std::path::absolute(path)?;
@@ -86,9 +91,14 @@ fn file(call: &Call, entry: &mut Value, key: &str, path: &str) -> Result<()> {
 }
 
 async fn cluster(call: Call) -> Result<()> {
-    let name = call.one_arg("NAME").map_err(|_| call.usage(format!("Unexpected args: [{}]", call.args.join(" "))))?.to_owned();
+    let name = call
+        .one_arg("NAME")
+        .map_err(|_| call.usage(format!("Unexpected args: [{}]", call.args.join(" "))))?
+        .to_owned();
     if !call.str("certificate-authority").is_empty() && call.bool("insecure-skip-tls-verify") {
-        return Err(Error::new("you cannot specify a certificate authority and insecure mode at the same time"));
+        return Err(Error::new(
+            "you cannot specify a certificate authority and insecure mode at the same time",
+        ));
     }
     if call.bool("embed-certs") && call.str("certificate-authority").is_empty() {
         return Err(Error::new("you must specify a --certificate-authority to embed"));
@@ -108,7 +118,11 @@ async fn cluster(call: Call) -> Result<()> {
                 }
             }
         }
-        if let Some(path) = call.flags.given("certificate-authority").filter(|p| !p.is_empty()) {
+        if let Some(path) = call
+            .flags
+            .given("certificate-authority")
+            .filter(|p| !p.is_empty())
+        {
             entry["insecure-skip-tls-verify"] = Value::Null;
             file(&call, entry, "certificate-authority", path)?;
         }
@@ -133,29 +147,50 @@ async fn context(call: Call) -> Result<()> {
             name
         }
         (_, true) => return Err(Error::new("you cannot specify both a context name and --current")),
-        _ => return Err(call.usage("you must specify a non-empty context name or --current").clone()),
+        _ => {
+            return Err(call
+                .usage("you must specify a non-empty context name or --current")
+                .clone());
+        }
     };
     let existed = change(&call, "contexts", &name, |entry| {
         for key in ["cluster", "user", "namespace"] {
             if let Some(v) = call.flags.given(key) {
-                entry[key] = if v.is_empty() && key == "namespace" { Value::Null } else { json!(v) };
+                entry[key] = if v.is_empty() && key == "namespace" {
+                    Value::Null
+                } else {
+                    json!(v)
+                };
             } else if key != "namespace" && entry[key].is_null() {
                 entry[key] = json!("");
             }
         }
         Ok(())
     })?;
-    crate::outln!("Context {name:?} {}.", if existed { "modified" } else { "created" });
+    crate::outln!(
+        "Context {name:?} {}.",
+        if existed { "modified" } else { "created" }
+    );
     Ok(())
 }
 
 async fn credentials(call: Call) -> Result<()> {
-    let name = call.one_arg("NAME").map_err(|_| call.usage(format!("Unexpected args: [{}]", call.args.join(" "))))?.to_owned();
+    let name = call
+        .one_arg("NAME")
+        .map_err(|_| call.usage(format!("Unexpected args: [{}]", call.args.join(" "))))?
+        .to_owned();
     if call.changed("token") && call.changed("username") {
-        return Err(Error::new("you cannot specify more than one authentication method at the same time: --token or --username/--password"));
+        return Err(Error::new(
+            "you cannot specify more than one authentication method at the same time: --token or --username/--password",
+        ));
     }
-    if call.bool("embed-certs") && call.str("client-certificate").is_empty() && call.str("client-key").is_empty() {
-        return Err(Error::new("you must specify a --client-certificate or --client-key to embed"));
+    if call.bool("embed-certs")
+        && call.str("client-certificate").is_empty()
+        && call.str("client-key").is_empty()
+    {
+        return Err(Error::new(
+            "you must specify a --client-certificate or --client-key to embed",
+        ));
     }
     change(&call, "users", &name, |entry| {
         for key in ["client-certificate", "client-key"] {
@@ -183,7 +218,11 @@ async fn credentials(call: Call) -> Result<()> {
 }
 
 fn exec(call: &Call, entry: &mut Value) {
-    for (flag, key) in [("exec-command", "command"), ("exec-api-version", "apiVersion"), ("exec-interactive-mode", "interactiveMode")] {
+    for (flag, key) in [
+        ("exec-command", "command"),
+        ("exec-api-version", "apiVersion"),
+        ("exec-interactive-mode", "interactiveMode"),
+    ] {
         if let Some(v) = call.flags.given(flag) {
             entry["exec"][key] = json!(v);
         }
@@ -206,7 +245,12 @@ fn exec(call: &Call, entry: &mut Value) {
         entry["exec"]["env"] = json!(env);
     }
     if entry["exec"].is_object() {
-        for (key, default) in [("interactiveMode", json!("IfAvailable")), ("provideClusterInfo", json!(false)), ("env", Value::Null), ("args", Value::Null)] {
+        for (key, default) in [
+            ("interactiveMode", json!("IfAvailable")),
+            ("provideClusterInfo", json!(false)),
+            ("env", Value::Null),
+            ("args", Value::Null),
+        ] {
             if entry["exec"][key].is_null() {
                 entry["exec"][key] = default;
             }

@@ -41,19 +41,35 @@ struct Spec {
 
 fn parse(text: &str) -> Result<Spec> {
     let Some((head, path)) = text.split_once(':') else {
-        return Ok(Spec { pod: None, path: text.to_owned() });
+        return Ok(Spec {
+            pod: None,
+            path: text.to_owned(),
+        });
     };
     if head.is_empty() {
-        return Err(Error::new("filespec must match the canonical format: [[namespace/]pod:]file/path"));
+        return Err(Error::new(
+            "filespec must match the canonical format: [[namespace/]pod:]file/path",
+        ));
     }
     // A path may have a colon in it if it says that it is one.
     if head.starts_with('.') || head.starts_with('/') {
-        return Ok(Spec { pod: None, path: text.to_owned() });
+        return Ok(Spec {
+            pod: None,
+            path: text.to_owned(),
+        });
     }
     match head.split('/').collect::<Vec<_>>().as_slice() {
-        [pod] => Ok(Spec { pod: Some((None, (*pod).to_owned())), path: path.to_owned() }),
-        [namespace, pod] => Ok(Spec { pod: Some((Some((*namespace).to_owned()), (*pod).to_owned())), path: path.to_owned() }),
-        _ => Err(Error::new("filespec must match the canonical format: [[namespace/]pod:]file/path")),
+        [pod] => Ok(Spec {
+            pod: Some((None, (*pod).to_owned())),
+            path: path.to_owned(),
+        }),
+        [namespace, pod] => Ok(Spec {
+            pod: Some((Some((*namespace).to_owned()), (*pod).to_owned())),
+            path: path.to_owned(),
+        }),
+        _ => Err(Error::new(
+            "filespec must match the canonical format: [[namespace/]pod:]file/path",
+        )),
     }
 }
 
@@ -66,11 +82,18 @@ async fn run(call: Call) -> Result<()> {
         return Err(Error::new("filepath can not be empty"));
     }
     match (&from.pod, &to.pod) {
-        (Some(_), Some(_)) => Err(Error::new("one of src or dest must be a local file specification")),
-        (None, None) => Err(Error::new("one of src or dest must be a remote file specification")),
+        (Some(_), Some(_)) => Err(Error::new(
+            "one of src or dest must be a local file specification",
+        )),
+        (None, None) => Err(Error::new(
+            "one of src or dest must be a remote file specification",
+        )),
         (None, Some(pod)) => {
             if !Path::new(&from.path).exists() {
-                return Err(Error::new(format!("{} doesn't exist in local filesystem", from.path)));
+                return Err(Error::new(format!(
+                    "{} doesn't exist in local filesystem",
+                    from.path
+                )));
             }
             let (rest, pod, container) = locate(&call, pod).await?;
             upload(&call, &rest, &pod, &container, &from.path, &to.path).await
@@ -82,9 +105,19 @@ async fn run(call: Call) -> Result<()> {
     }
 }
 
-async fn locate(call: &Call, (namespace, name): &(Option<String>, String)) -> Result<(std::rc::Rc<Rest>, Info, String)> {
+async fn locate(
+    call: &Call,
+    (namespace, name): &(Option<String>, String),
+) -> Result<(std::rc::Rc<Rest>, Info, String)> {
     let rest = call.ctx.rest().await?;
-    let mut info = match Query::default().args_of(&["pods", name]).targets(&call.ctx).await?.items.into_iter().next() {
+    let mut info = match Query::default()
+        .args_of(&["pods", name])
+        .targets(&call.ctx)
+        .await?
+        .items
+        .into_iter()
+        .next()
+    {
         Some(crate::resource::builder::Target::Named(i)) => i,
         _ => return Err(Error::new("no pod")),
     };
@@ -110,10 +143,23 @@ fn clean(path: &str) -> String {
         }
     }
     let joined = out.join("/");
-    if path.starts_with('/') { format!("/{joined}") } else if joined.is_empty() { ".".to_owned() } else { joined }
+    if path.starts_with('/') {
+        format!("/{joined}")
+    } else if joined.is_empty() {
+        ".".to_owned()
+    } else {
+        joined
+    }
 }
 
-async fn upload(call: &Call, rest: &Rest, pod: &Info, container: &str, local: &str, remote: &str) -> Result<()> {
+async fn upload(
+    call: &Call,
+    rest: &Rest,
+    pod: &Info,
+    container: &str,
+    local: &str,
+    remote: &str,
+) -> Result<()> {
     let source = PathBuf::from(local);
     let mut target = clean(remote);
     let base = source
@@ -123,8 +169,16 @@ async fn upload(call: &Call, rest: &Rest, pod: &Info, container: &str, local: &s
         .unwrap_or_default();
     // Into a directory that is there, under the source's own name.
     let check = vec!["test".to_owned(), "-d".to_owned(), target.clone()];
-    let probe = Session { input: Input::None, output: Output::Channel(mpsc::channel(1).0), tty: false };
-    if probe.run(rest, &super::exec::path(pod, container, &check, false, false)).await.is_ok() {
+    let probe = Session {
+        input: Input::None,
+        output: Output::Channel(mpsc::channel(1).0),
+        tty: false,
+    };
+    if probe
+        .run(rest, &super::exec::path(pod, container, &check, false, false))
+        .await
+        .is_ok()
+    {
         target = format!("{}/{base}", target.trim_end_matches('/'));
     }
     let (directory, name) = match target.rsplit_once('/') {
@@ -134,15 +188,27 @@ async fn upload(call: &Call, rest: &Rest, pod: &Info, container: &str, local: &s
     };
     let mut command: Vec<String> = vec!["tar".into(), "-xmf".into(), "-".into()];
     if call.bool("no-preserve") {
-        command = vec!["tar".into(), "--no-same-permissions".into(), "--no-same-owner".into(), "-xmf".into(), "-".into()];
+        command = vec![
+            "tar".into(),
+            "--no-same-permissions".into(),
+            "--no-same-owner".into(),
+            "-xmf".into(),
+            "-".into(),
+        ];
     }
     if !directory.is_empty() {
         command.extend(["-C".to_owned(), directory]);
     }
     let (to, from) = mpsc::channel::<Bytes>(8);
     let packer = tokio::task::spawn_blocking(move || pack(&source, &name, to));
-    let session = Session { input: Input::Channel(from), output: Output::Stdout, tty: false };
-    let outcome = session.run(rest, &super::exec::path(pod, container, &command, true, false)).await;
+    let session = Session {
+        input: Input::Channel(from),
+        output: Output::Stdout,
+        tty: false,
+    };
+    let outcome = session
+        .run(rest, &super::exec::path(pod, container, &command, true, false))
+        .await;
     let packed = packer.await.map_err(|e| Error::new(e.to_string()))?;
     outcome?;
     packed
@@ -171,7 +237,9 @@ fn pack(source: &Path, name: &str, to: mpsc::Sender<Bytes>) -> Result<()> {
     if source.is_dir() {
         archive.append_dir_all(name, source).map_err(problem)?;
     } else {
-        archive.append_path_with_name(source.canonicalize().map_err(problem)?, name).map_err(problem)?;
+        archive
+            .append_path_with_name(source.canonicalize().map_err(problem)?, name)
+            .map_err(problem)?;
     }
     let mut inner = archive.into_inner().map_err(problem)?;
     inner.flush().map_err(problem)
@@ -200,7 +268,14 @@ impl Read for Drain {
     }
 }
 
-async fn download(call: &Call, rest: &Rest, pod: &Info, container: &str, remote: &str, local: &str) -> Result<()> {
+async fn download(
+    call: &Call,
+    rest: &Rest,
+    pod: &Info,
+    container: &str,
+    remote: &str,
+    local: &str,
+) -> Result<()> {
     let source = clean(remote);
     let command: Vec<String> = vec!["tar".into(), "cf".into(), "-".into(), source.clone()];
     let retries = call.flags.int("retries");
@@ -208,9 +283,24 @@ async fn download(call: &Call, rest: &Rest, pod: &Info, container: &str, remote:
     loop {
         let (to, from) = mpsc::channel::<Bytes>(8);
         let (prefix, target) = (source.trim_start_matches('/').to_owned(), PathBuf::from(local));
-        let unpacker = tokio::task::spawn_blocking(move || unpack(Drain { from, rest: Bytes::new() }, &prefix, &target));
-        let session = Session { input: Input::None, output: Output::Channel(to), tty: false };
-        let outcome = session.run(rest, &super::exec::path(pod, container, &command, false, false)).await;
+        let unpacker = tokio::task::spawn_blocking(move || {
+            unpack(
+                Drain {
+                    from,
+                    rest: Bytes::new(),
+                },
+                &prefix,
+                &target,
+            )
+        });
+        let session = Session {
+            input: Input::None,
+            output: Output::Channel(to),
+            tty: false,
+        };
+        let outcome = session
+            .run(rest, &super::exec::path(pod, container, &command, false, false))
+            .await;
         let unpacked = unpacker.await.map_err(|e| Error::new(e.to_string()))?;
         match outcome.and(unpacked) {
             Ok(()) => return Ok(()),
@@ -241,11 +331,18 @@ fn unpack(input: impl Read, prefix: &str, target: &Path) -> Result<()> {
             Err(_) if prefix == "." => path.clone(),
             Err(_) => return Err(Error::new("tar contents corrupted")),
         };
-        if inside.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
+        if inside
+            .components()
+            .any(|c| !matches!(c, Component::Normal(_) | Component::CurDir))
+        {
             crate::errln!("warning: file {:?} is outside target destination, skipping", path);
             continue;
         }
-        let to = if inside.as_os_str().is_empty() { target.clone() } else { target.join(&inside) };
+        let to = if inside.as_os_str().is_empty() {
+            target.clone()
+        } else {
+            target.join(&inside)
+        };
         let kind = entry.header().entry_type();
         if kind.is_dir() {
             std::fs::create_dir_all(&to).map_err(problem)?;
@@ -257,7 +354,12 @@ fn unpack(input: impl Read, prefix: &str, target: &Path) -> Result<()> {
         if kind.is_symlink() || kind.is_hard_link() {
             links += 1;
             if links == 1 {
-                crate::errln!("warning: skipping symlink: {:?} -> {:?} (consider using \"{} exec -n NS POD -- tar cf - PATH | tar xf -\")", to, entry.link_name().ok().flatten(), crate::cli::PROGRAM);
+                crate::errln!(
+                    "warning: skipping symlink: {:?} -> {:?} (consider using \"{} exec -n NS POD -- tar cf - PATH | tar xf -\")",
+                    to,
+                    entry.link_name().ok().flatten(),
+                    crate::cli::PROGRAM
+                );
             }
             continue;
         }
@@ -273,10 +375,19 @@ mod tests {
 
     #[test]
     fn specs_name_a_pod_or_a_local_path() {
-        let remote = |ns: Option<&str>, pod: &str, path: &str| Spec { pod: Some((ns.map(str::to_owned), pod.to_owned())), path: path.to_owned() };
+        let remote = |ns: Option<&str>, pod: &str, path: &str| Spec {
+            pod: Some((ns.map(str::to_owned), pod.to_owned())),
+            path: path.to_owned(),
+        };
         assert_eq!(parse("pod:/x").unwrap(), remote(None, "pod", "/x"));
         assert_eq!(parse("ns/pod:x").unwrap(), remote(Some("ns"), "pod", "x"));
-        assert_eq!(parse("./a:b").unwrap(), Spec { pod: None, path: "./a:b".into() });
+        assert_eq!(
+            parse("./a:b").unwrap(),
+            Spec {
+                pod: None,
+                path: "./a:b".into()
+            }
+        );
         assert!(parse(":x").is_err());
         assert!(parse("a/b/c:x").is_err());
     }
@@ -291,7 +402,15 @@ mod tests {
         let packing = source.clone();
         let thread = std::thread::spawn(move || pack(&packing, "data/src", to));
         let target = dir.path().join("out");
-        unpack(Drain { from, rest: Bytes::new() }, "data/src", &target).unwrap();
+        unpack(
+            Drain {
+                from,
+                rest: Bytes::new(),
+            },
+            "data/src",
+            &target,
+        )
+        .unwrap();
         thread.join().unwrap().unwrap();
         assert_eq!(std::fs::read_to_string(target.join("sub/f")).unwrap(), "hello");
         assert_eq!(clean("/a/../b/./c"), "/b/c");

@@ -3,7 +3,7 @@
 use super::common::{DryRun, Write};
 use super::run::wait_for;
 use crate::cli::flags::{FILENAME, POD_TIMEOUT};
-use crate::cli::{Args, Call, Command, bool, text, array};
+use crate::cli::{Args, Call, Command, array, bool, text};
 use crate::error::{Error, Result};
 use crate::resource::Info;
 use crate::resource::builder::Query;
@@ -58,7 +58,9 @@ pub static COMMAND: Command = Command {
 
 fn suffix() -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    (0..5).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
+    (0..5)
+        .map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]))
+        .collect()
 }
 
 /// The debugging container that the flags describe.
@@ -72,12 +74,20 @@ fn container(call: &Call, name: &str) -> Result<Value> {
     }
     let words = call.after_dash();
     if !words.is_empty() {
-        out[if call.bool("arguments-only") { "args" } else { "command" }] = json!(words);
+        out[if call.bool("arguments-only") {
+            "args"
+        } else {
+            "command"
+        }] = json!(words);
     }
     let env: Vec<Value> = call
         .list("env")
         .iter()
-        .map(|p| p.split_once('=').map(|(k, v)| json!({"name": k, "value": v})).ok_or_else(|| Error::new(format!("invalid env: {p}"))))
+        .map(|p| {
+            p.split_once('=')
+                .map(|(k, v)| json!({"name": k, "value": v}))
+                .ok_or_else(|| Error::new(format!("invalid env: {p}")))
+        })
         .collect::<Result<_>>()?;
     if !env.is_empty() {
         out["env"] = json!(env);
@@ -117,12 +127,20 @@ async fn customize(call: &Call, container: &mut Value) -> Result<()> {
     if file.is_empty() {
         return Ok(());
     }
-    let text = std::fs::read_to_string(file).map_err(|e| Error::new(format!("must pass a container spec json file for custom profile: {e}")))?;
+    let text = std::fs::read_to_string(file).map_err(|e| {
+        Error::new(format!(
+            "must pass a container spec json file for custom profile: {e}"
+        ))
+    })?;
     let body = crate::print::yaml::parse_one(&text).map_err(Error::new)?;
     let api = call.ctx.openapi().await?;
     let document = api.document("v1").await?;
     let node = json!({"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"});
-    crate::patch::strategic(container, &body, Some(crate::patch::Schema::new(&document, &node)));
+    crate::patch::strategic(
+        container,
+        &body,
+        Some(crate::patch::Schema::new(&document, &node)),
+    );
     Ok(())
 }
 
@@ -136,10 +154,14 @@ async fn run(call: Call) -> Result<()> {
         return Err(Error::new("must specify --image when not using --copy-to"));
     }
     if call.bool("tty") && !call.bool("stdin") {
-        return Err(Error::new("-i/--stdin is required for containers with -t/--tty=true"));
+        return Err(Error::new(
+            "-i/--stdin is required for containers with -t/--tty=true",
+        ));
     }
     if !call.str("target").is_empty() && !copy_to.is_empty() {
-        return Err(Error::new("--target is incompatible with --copy-to. Use --share-processes instead."));
+        return Err(Error::new(
+            "--target is incompatible with --copy-to. Use --share-processes instead.",
+        ));
     }
     let mut query = Query::from_call(&call);
     if !query.has_files() && !names.iter().any(|n| n.contains('/')) {
@@ -148,7 +170,11 @@ async fn run(call: Call) -> Result<()> {
     let (infos, errors) = query.latest(&call.ctx).await?;
     Error::collect(errors)?;
     let rest = call.ctx.rest().await?;
-    let write = Write { dry: DryRun::None, manager: "kubectl-debug".to_owned(), validation: "" };
+    let write = Write {
+        dry: DryRun::None,
+        manager: "kubectl-debug".to_owned(),
+        validation: "",
+    };
     for info in infos {
         let (pod, container) = match info.mapping.kind.as_str() {
             "Node" => on_node(&call, &rest, &write, &info).await?,
@@ -156,7 +182,11 @@ async fn run(call: Call) -> Result<()> {
             "Pod" => copy(&call, &rest, &write, &info).await?,
             other => return Err(Error::new(format!("{other:?} not supported by debug"))),
         };
-        let attach = if call.changed("attach") { call.bool("attach") } else { call.bool("stdin") };
+        let attach = if call.changed("attach") {
+            call.bool("attach")
+        } else {
+            call.bool("stdin")
+        };
         if attach && !container.is_empty() {
             join(&call, &rest, &pod, &container).await?;
         }
@@ -165,12 +195,19 @@ async fn run(call: Call) -> Result<()> {
 }
 
 async fn ephemeral(call: &Call, rest: &Rest, info: &Info) -> Result<(Info, String)> {
-    let name = if call.str("container").is_empty() { format!("debugger-{}", suffix()) } else { call.str("container").to_owned() };
+    let name = if call.str("container").is_empty() {
+        format!("debugger-{}", suffix())
+    } else {
+        call.str("container").to_owned()
+    };
     let mut c = container(call, &name)?;
     if !call.str("target").is_empty() {
         c["targetContainerName"] = json!(call.str("target"));
         if !call.bool("quiet") {
-            crate::errln!("Targeting container {:?}. If you don't see processes from this container it may be because the container runtime doesn't support this feature.", call.str("target"));
+            crate::errln!(
+                "Targeting container {:?}. If you don't see processes from this container it may be because the container runtime doesn't support this feature.",
+                call.str("target")
+            );
         }
     }
     profile(call.str("profile"), &mut c, false)?;
@@ -180,11 +217,18 @@ async fn ephemeral(call: &Call, rest: &Rest, info: &Info) -> Result<(Info, Strin
     }
     let body = json!({"spec": {"ephemeralContainers": [c]}});
     let object = rest
-        .patch(&info.sub_path("ephemeralcontainers"), patch::STRATEGIC, serde_json::to_vec(&body)?)
+        .patch(
+            &info.sub_path("ephemeralcontainers"),
+            patch::STRATEGIC,
+            serde_json::to_vec(&body)?,
+        )
         .await
         .map_err(|e| match e {
             Error::Status(s) if s.code == 404 && s.details["name"].as_str().is_none_or(str::is_empty) => {
-                Error::new(format!("ephemeral containers are disabled for this cluster (error from server: {:?}).", s.message))
+                Error::new(format!(
+                    "ephemeral containers are disabled for this cluster (error from server: {:?}).",
+                    s.message
+                ))
             }
             other => other,
         })?;
@@ -212,21 +256,35 @@ async fn copy(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Result<(I
         }
     }
     spec["shareProcessNamespace"] = json!(call.bool("share-processes"));
-    let images: Vec<(String, String)> = call.list("set-image").iter().filter_map(|p| p.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned()))).collect();
+    let images: Vec<(String, String)> = call
+        .list("set-image")
+        .iter()
+        .filter_map(|p| p.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned())))
+        .collect();
     for c in spec["containers"].as_array_mut().into_iter().flatten() {
         if let Some(map) = c.as_object_mut() {
-            for (flag, field) in [("keep-liveness", "livenessProbe"), ("keep-readiness", "readinessProbe"), ("keep-startup", "startupProbe")] {
+            for (flag, field) in [
+                ("keep-liveness", "livenessProbe"),
+                ("keep-readiness", "readinessProbe"),
+                ("keep-startup", "startupProbe"),
+            ] {
                 if !call.bool(flag) {
                     map.remove(field);
                 }
             }
         }
-        if let Some((_, image)) = images.iter().find(|(n, _)| c["name"] == n.as_str()).or_else(|| images.iter().find(|(n, _)| n == "*")) {
+        if let Some((_, image)) = images
+            .iter()
+            .find(|(n, _)| c["name"] == n.as_str())
+            .or_else(|| images.iter().find(|(n, _)| n == "*"))
+        {
             c["image"] = json!(image);
         }
     }
     let mut name = call.str("container").to_owned();
-    let existing = spec["containers"].as_array().and_then(|l| l.iter().position(|c| c["name"] == name.as_str()));
+    let existing = spec["containers"]
+        .as_array()
+        .and_then(|l| l.iter().position(|c| c["name"] == name.as_str()));
     let debugging = !call.str("image").is_empty() || !call.after_dash().is_empty() || call.bool("stdin");
     if debugging {
         match existing.or_else(|| (call.str("image").is_empty()).then_some(0)) {
@@ -263,18 +321,27 @@ async fn copy(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Result<(I
     if call.bool("replace") {
         super::delete::delete_and_wait(rest, info, 0, Duration::from_secs(300)).await?;
     }
-    let made = Info { name: call.str("copy-to").to_owned(), object, ..info.clone() };
+    let made = Info {
+        name: call.str("copy-to").to_owned(),
+        object,
+        ..info.clone()
+    };
     let object = write.create(rest, &made).await?;
     Ok((made.with(object), if debugging { name } else { String::new() }))
 }
 
 async fn on_node(call: &Call, rest: &Rest, write: &Write, node: &Info) -> Result<(Info, String)> {
-    let name = if call.str("container").is_empty() { "debugger".to_owned() } else { call.str("container").to_owned() };
+    let name = if call.str("container").is_empty() {
+        "debugger".to_owned()
+    } else {
+        call.str("container").to_owned()
+    };
     let mut c = container(call, &name)?;
     let kind = call.str("profile");
     profile(kind, &mut c, true)?;
     let host = matches!(kind, "general" | "sysadmin");
-    let mut spec = json!({"nodeName": node.name, "restartPolicy": "Never", "tolerations": [{"operator": "Exists"}]});
+    let mut spec =
+        json!({"nodeName": node.name, "restartPolicy": "Never", "tolerations": [{"operator": "Exists"}]});
     if host {
         c["volumeMounts"] = json!([{"name": "host-root", "mountPath": "/host"}]);
         spec["volumes"] = json!([{"name": "host-root", "hostPath": {"path": "/"}}]);
@@ -294,10 +361,19 @@ async fn on_node(call: &Call, rest: &Rest, write: &Write, node: &Info) -> Result
     let namespace = call.ctx.namespace()?;
     let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod_name, "namespace": namespace,
         "labels": {"app.kubernetes.io/managed-by": "kubectl-debug"}}, "spec": spec});
-    let made = Info { mapping, namespace, name: pod_name.clone(), object, source: String::new() };
+    let made = Info {
+        mapping,
+        namespace,
+        name: pod_name.clone(),
+        object,
+        source: String::new(),
+    };
     let object = write.create(rest, &made).await?;
     if !call.bool("quiet") {
-        crate::errln!("Creating debugging pod {pod_name} with container {name} on node {}.", node.name);
+        crate::errln!(
+            "Creating debugging pod {pod_name} with container {name} on node {}.",
+            node.name
+        );
     }
     Ok((made.with(object), name))
 }
@@ -305,13 +381,19 @@ async fn on_node(call: &Call, rest: &Rest, write: &Write, node: &Info) -> Result
 /// Waits for the container and joins it; if it has ended already, prints its log.
 async fn join(call: &Call, rest: &Rest, pod: &Info, container: &str) -> Result<()> {
     let status = |p: &Value| -> Option<Value> {
-        ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"]
-            .iter()
-            .flat_map(|k| p["status"][*k].as_array().into_iter().flatten())
-            .find(|s| s["name"] == container)
-            .cloned()
+        [
+            "containerStatuses",
+            "initContainerStatuses",
+            "ephemeralContainerStatuses",
+        ]
+        .iter()
+        .flat_map(|k| p["status"][*k].as_array().into_iter().flatten())
+        .find(|s| s["name"] == container)
+        .cloned()
     };
-    let up = |p: &Value| status(p).is_some_and(|s| s["state"]["running"].is_object() || s["state"]["terminated"].is_object());
+    let up = |p: &Value| {
+        status(p).is_some_and(|s| s["state"]["running"].is_object() || s["state"]["terminated"].is_object())
+    };
     let timeout = call.flags.duration("pod-running-timeout");
     let now = wait_for(rest, pod, timeout, up).await?;
     if status(&now.object).is_some_and(|s| s["state"]["terminated"].is_object()) {
@@ -319,7 +401,15 @@ async fn join(call: &Call, rest: &Rest, pod: &Info, container: &str) -> Result<(
         crate::out::print(text.as_str().unwrap_or(""));
         return Ok(());
     }
-    super::attach::to(rest, &now, container, call.bool("stdin"), call.bool("tty"), call.bool("quiet")).await
+    super::attach::to(
+        rest,
+        &now,
+        container,
+        call.bool("stdin"),
+        call.bool("tty"),
+        call.bool("quiet"),
+    )
+    .await
 }
 
 #[cfg(test)]

@@ -81,8 +81,15 @@ impl Options {
 
     /// Deletes one object; gives its UID if the server told it.
     pub async fn delete(self, rest: &Rest, info: &Info) -> Result<Option<String>> {
-        let answer = rest.delete(&info.path(), &self.body()).await.map_err(|e| e.when("deleting", &info.source))?;
-        let uid = if answer["kind"] == "Status" { &answer["details"]["uid"] } else { &answer["metadata"]["uid"] };
+        let answer = rest
+            .delete(&info.path(), &self.body())
+            .await
+            .map_err(|e| e.when("deleting", &info.source))?;
+        let uid = if answer["kind"] == "Status" {
+            &answer["details"]["uid"]
+        } else {
+            &answer["metadata"]["uid"]
+        };
         Ok(uid.as_str().map(str::to_owned))
     }
 }
@@ -92,7 +99,9 @@ fn options(call: &Call) -> Result<Options> {
     let force = call.bool("force");
     if call.bool("now") {
         if grace != -1 {
-            return Err(Error::new("--now and --grace-period cannot be specified together"));
+            return Err(Error::new(
+                "--now and --grace-period cannot be specified together",
+            ));
         }
         grace = 1;
     }
@@ -103,10 +112,14 @@ fn options(call: &Call) -> Result<Options> {
         grace = 0;
     }
     if force && grace > 0 {
-        return Err(Error::new("--force and --grace-period greater than 0 cannot be specified together"));
+        return Err(Error::new(
+            "--force and --grace-period greater than 0 cannot be specified together",
+        ));
     }
     if force {
-        crate::errln!("Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely.");
+        crate::errln!(
+            "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely."
+        );
     }
     Ok(Options {
         grace,
@@ -125,7 +138,9 @@ async fn run(call: Call) -> Result<()> {
     }
     let output = call.str("output");
     if !matches!(output, "" | "name") {
-        return Err(Error::new(format!("unexpected -o output mode: {output}. We only support '-o name'")));
+        return Err(Error::new(format!(
+            "unexpected -o output mode: {output}. We only support '-o name'"
+        )));
     }
     let mut query = Query::from_call(&call);
     let selecting = query.all || !query.selector.is_empty() || !query.field_selector.is_empty();
@@ -133,11 +148,17 @@ async fn run(call: Call) -> Result<()> {
         return Err(Error::new("cannot set --all and --selector at the same time"));
     }
     if query.all && !query.field_selector.is_empty() {
-        return Err(Error::new("cannot set --all and --field-selector at the same time"));
+        return Err(Error::new(
+            "cannot set --all and --field-selector at the same time",
+        ));
     }
     let options = options(&call)?;
     query.all |= selecting;
-    let ignore = if call.changed("ignore-not-found") { call.bool("ignore-not-found") } else { selecting };
+    let ignore = if call.changed("ignore-not-found") {
+        call.bool("ignore-not-found")
+    } else {
+        selecting
+    };
     let targets = query.targets(&call.ctx).await?;
     let rest = call.ctx.rest().await?;
     let mut errors = targets.errors;
@@ -145,10 +166,12 @@ async fn run(call: Call) -> Result<()> {
     for target in targets.items {
         match target {
             Target::Object(i) | Target::Named(i) => infos.push(i),
-            Target::List { mapping, namespace } => match list(&rest, &mapping, &namespace, &query.params(), query.chunk).await {
-                Ok(items) => infos.extend(items.into_iter().map(|o| info_of(&mapping, o))),
-                Err(e) => errors.push(e),
-            },
+            Target::List { mapping, namespace } => {
+                match list(&rest, &mapping, &namespace, &query.params(), query.chunk).await {
+                    Ok(items) => infos.extend(items.into_iter().map(|o| info_of(&mapping, o))),
+                    Err(e) => errors.push(e),
+                }
+            }
         }
     }
     if call.bool("interactive") && !confirm(&infos)? {
@@ -184,7 +207,16 @@ async fn run(call: Call) -> Result<()> {
     }
     if call.bool("wait") && options.dry == DryRun::None {
         let timeout = call.flags.duration("timeout");
-        wait_gone(&rest, &deleted, if timeout.is_zero() { Duration::from_secs(7 * 86_400) } else { timeout }).await?;
+        wait_gone(
+            &rest,
+            &deleted,
+            if timeout.is_zero() {
+                Duration::from_secs(7 * 86_400)
+            } else {
+                timeout
+            },
+        )
+        .await?;
     }
     Ok(())
 }
@@ -194,7 +226,11 @@ fn report(info: &Info, options: Options, output: &str) {
         crate::outln!("{}", info.display());
         return;
     }
-    let mut operation = if options.grace == 0 { "force deleted".to_owned() } else { "deleted".to_owned() };
+    let mut operation = if options.grace == 0 {
+        "force deleted".to_owned()
+    } else {
+        "deleted".to_owned()
+    };
     if info.mapping.namespaced {
         operation.push_str(&format!(" from {} namespace", info.namespace));
     }
@@ -207,7 +243,10 @@ fn report(info: &Info, options: Options, output: &str) {
 }
 
 fn confirm(infos: &[Info]) -> Result<bool> {
-    crate::outln!("You are about to delete the following {} resource(s):", infos.len());
+    crate::outln!(
+        "You are about to delete the following {} resource(s):",
+        infos.len()
+    );
     for info in infos {
         crate::outln!("{}", info.display());
     }
@@ -227,7 +266,10 @@ pub async fn wait_gone(rest: &Rest, deleted: &[(Info, Option<String>)], timeout:
             // Who may delete but not look has done what there is to do.
             Ok(Err(e)) if matches!(e.reason(), "Forbidden" | "MethodNotAllowed") => {}
             Ok(Err(e)) => errors.push(e),
-            Err(_) => errors.push(Error::new(format!("timed out waiting for the condition on {}/{}", info.mapping.plural, info.name))),
+            Err(_) => errors.push(Error::new(format!(
+                "timed out waiting for the condition on {}/{}",
+                info.mapping.plural, info.name
+            ))),
         }
     }
     Error::collect(errors)
@@ -243,8 +285,14 @@ async fn gone(rest: &Rest, info: &Info, uid: Option<&str>) -> Result<()> {
         if uid.is_some_and(|u| object["metadata"]["uid"].as_str() != Some(u)) {
             return Ok(());
         }
-        let version = object["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
-        let query = [("fieldSelector", format!("metadata.name={}", info.name)), ("resourceVersion", version)];
+        let version = object["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or("")
+            .to_owned();
+        let query = [
+            ("fieldSelector", format!("metadata.name={}", info.name)),
+            ("resourceVersion", version),
+        ];
         let mut stream = match rest.watch(&info.collection(), &query, "application/json").await {
             Ok(s) => s,
             Err(e) if e.reason() == "Expired" => continue,

@@ -20,9 +20,17 @@ pub static COMMAND: Command = Command {
         # All pods whose name begins so
         {} describe pods web",
     usage: "(-f FILENAME | TYPE [NAME_PREFIX | -l label] | TYPE/NAME)",
-    flags: &[ALL_NAMESPACES, CHUNK, FILENAME, SELECTOR, &[
-        bool("show-events", "If true, display events related to the described object.").on(),
-    ]],
+    flags: &[
+        ALL_NAMESPACES,
+        CHUNK,
+        FILENAME,
+        SELECTOR,
+        &[bool(
+            "show-events",
+            "If true, display events related to the described object.",
+        )
+        .on()],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -49,21 +57,32 @@ async fn run(call: Call) -> Result<()> {
         match target {
             Target::Object(i) | Target::Named(i) => match rest.get(&i.path()).await {
                 Ok(object) => infos.push(i.with(object)),
-                Err(e) if e.is_not_found() && query.args.len() == 2 && !query.args.iter().any(|a| a.contains('/')) => {
+                Err(e)
+                    if e.is_not_found()
+                        && query.args.len() == 2
+                        && !query.args.iter().any(|a| a.contains('/')) =>
+                {
                     // Perhaps it is the beginning of names.
                     let found = list(&rest, &i.mapping, &i.namespace, &[], query.chunk).await?;
                     let before = infos.len();
-                    infos.extend(found.into_iter().map(|o| info_of(&i.mapping, o)).filter(|x| x.name.starts_with(&i.name)));
+                    infos.extend(
+                        found
+                            .into_iter()
+                            .map(|o| info_of(&i.mapping, o))
+                            .filter(|x| x.name.starts_with(&i.name)),
+                    );
                     if infos.len() == before {
                         errors.push(e);
                     }
                 }
                 Err(e) => errors.push(e),
             },
-            Target::List { mapping, namespace } => match list(&rest, &mapping, &namespace, &query.params(), query.chunk).await {
-                Ok(found) => infos.extend(found.into_iter().map(|o| info_of(&mapping, o))),
-                Err(e) => errors.push(e),
-            },
+            Target::List { mapping, namespace } => {
+                match list(&rest, &mapping, &namespace, &query.params(), query.chunk).await {
+                    Ok(found) => infos.extend(found.into_iter().map(|o| info_of(&mapping, o))),
+                    Err(e) => errors.push(e),
+                }
+            }
         }
     }
     let mut first = true;

@@ -21,22 +21,49 @@ pub static COMMAND: Command = Command {
         {} diff -f deployment.yaml
         cat deployment.yaml | {} diff -f -",
     usage: "-f FILENAME",
-    flags: &[FILENAME, SELECTOR, &[
-        int("concurrency", "1", "Number of objects to process in parallel when diffing against the live version. Larger number = faster, but more memory, I/O and CPU over that shorter period of time."),
-        text("field-manager", "kubectl-client-side-apply", "Name of the manager used to track field ownership."),
-        bool("force-conflicts", "If true, server-side apply will force the changes against conflicts."),
-        bool("prune", "Include resources that would be deleted by pruning. Can be used with -l and default shows all resources would be pruned"),
-        slice("prune-allowlist", "Overwrite the default allowlist with <group/version/kind> for --prune"),
-        bool("server-side", "If true, apply runs in the server instead of the client."),
-        bool("show-managed-fields", "If true, include managed fields in the diff."),
-    ]],
+    flags: &[
+        FILENAME,
+        SELECTOR,
+        &[
+            int(
+                "concurrency",
+                "1",
+                "Number of objects to process in parallel when diffing against the live version. Larger number = faster, but more memory, I/O and CPU over that shorter period of time.",
+            ),
+            text(
+                "field-manager",
+                "kubectl-client-side-apply",
+                "Name of the manager used to track field ownership.",
+            ),
+            bool(
+                "force-conflicts",
+                "If true, server-side apply will force the changes against conflicts.",
+            ),
+            bool(
+                "prune",
+                "Include resources that would be deleted by pruning. Can be used with -l and default shows all resources would be pruned",
+            ),
+            slice(
+                "prune-allowlist",
+                "Overwrite the default allowlist with <group/version/kind> for --prune",
+            ),
+            bool(
+                "server-side",
+                "If true, apply runs in the server instead of the client.",
+            ),
+            bool(
+                "show-managed-fields",
+                "If true, include managed fields in the diff.",
+            ),
+        ],
+    ],
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
 };
 
 async fn run(call: Call) -> Result<()> {
     match differences(&call).await {
-        Ok(code) if code == 0 => Ok(()),
+        Ok(0) => Ok(()),
         Ok(code) => Err(Error::Exit(code)),
         // One means that there are differences, so failures are told by a larger code.
         Err(e) => Err(Error::Code(e.code().max(1) + 1, e.report())),
@@ -47,15 +74,28 @@ async fn run(call: Call) -> Result<()> {
 async fn merged(call: &Call, rest: &Rest, info: &Info, live: Option<&Value>) -> Result<Value> {
     let write = Write {
         dry: DryRun::Server,
-        manager: call.flags.given("field-manager").unwrap_or("kubectl-client-side-apply").to_owned(),
+        manager: call
+            .flags
+            .given("field-manager")
+            .unwrap_or("kubectl-client-side-apply")
+            .to_owned(),
         validation: "",
     };
     if call.bool("server-side") {
         let mut params = write.params();
         params.retain(|(k, _)| *k != "fieldManager");
-        params.push(("fieldManager", call.flags.given("field-manager").unwrap_or("kubectl").to_owned()));
+        params.push((
+            "fieldManager",
+            call.flags.given("field-manager").unwrap_or("kubectl").to_owned(),
+        ));
         params.push(("force", call.bool("force-conflicts").to_string()));
-        return rest.patch(&with_query(&info.path(), &params), patch::APPLY, serde_json::to_vec(&info.object)?).await;
+        return rest
+            .patch(
+                &with_query(&info.path(), &params),
+                patch::APPLY,
+                serde_json::to_vec(&info.object)?,
+            )
+            .await;
     }
     match live {
         None => write.create(rest, info).await,
@@ -69,7 +109,11 @@ async fn merged(call: &Call, rest: &Rest, info: &Info, live: Option<&Value>) -> 
 
 /// The object as it is shown: no noise, and secrets as stars that show only whether they changed.
 fn shown(object: &Value, keep_managed: bool, hide: Option<&Value>) -> Value {
-    let mut out = if keep_managed { object.clone() } else { without_managed(object) };
+    let mut out = if keep_managed {
+        object.clone()
+    } else {
+        without_managed(object)
+    };
     if let Some(other) = hide {
         let other = other["data"].clone();
         if let Some(data) = out["data"].as_object_mut() {
@@ -118,14 +162,26 @@ async fn differences(call: &Call) -> Result<i32> {
         let new = merged(call, &rest, &info, live.as_ref()).await?;
         let secret = info.mapping.is("", "secrets");
         let keep = call.bool("show-managed-fields");
-        let name = format!("{}.{}.{}.{}", info.mapping.api_version().replace('/', "."), info.mapping.kind, info.namespace, info.name);
+        let name = format!(
+            "{}.{}.{}.{}",
+            info.mapping.api_version().replace('/', "."),
+            info.mapping.kind,
+            info.namespace,
+            info.name
+        );
         if let Some(old) = &live {
-            std::fs::write(before.path().join(&name), yaml::to_string(&shown(old, keep, secret.then_some(&new))))?;
+            std::fs::write(
+                before.path().join(&name),
+                yaml::to_string(&shown(old, keep, secret.then_some(&new))),
+            )?;
         } else {
             std::fs::write(before.path().join(&name), "")?;
         }
         let other = live.clone().unwrap_or(Value::Null);
-        std::fs::write(after.path().join(&name), yaml::to_string(&shown(&new, keep, secret.then_some(&other))))?;
+        std::fs::write(
+            after.path().join(&name),
+            yaml::to_string(&shown(&new, keep, secret.then_some(&other))),
+        )?;
     }
     let program = ["RCTL_EXTERNAL_DIFF", "KUBECTL_EXTERNAL_DIFF"]
         .iter()
@@ -151,7 +207,13 @@ mod tests {
 
     #[test]
     fn secrets_show_only_that_they_changed() {
-        let (a, b) = (json!({"data": {"x": "1", "y": "1"}}), json!({"data": {"x": "2", "y": "1"}}));
-        assert_eq!(shown(&a, false, Some(&b))["data"], json!({"x": "*** (changed)", "y": "***"}));
+        let (a, b) = (
+            json!({"data": {"x": "1", "y": "1"}}),
+            json!({"data": {"x": "2", "y": "1"}}),
+        );
+        assert_eq!(
+            shown(&a, false, Some(&b))["data"],
+            json!({"x": "*** (changed)", "y": "***"})
+        );
     }
 }

@@ -23,11 +23,27 @@ pub static COMMAND: Command = Command {
         {} edit svc/web
         KUBE_EDITOR=nano {} edit deployment/web -o json",
     usage: "(RESOURCE/NAME | -f FILENAME)",
-    flags: &[FILENAME, OUTPUT, RECORD, SAVE_CONFIG, SUBRESOURCE, TEMPLATE, VALIDATE, &[
-        text("field-manager", "kubectl-edit", "Name of the manager used to track field ownership."),
-        bool("output-patch", "Output the patch if the resource is edited."),
-        bool("windows-line-endings", "Defaults to the line ending native to your platform."),
-    ]],
+    flags: &[
+        FILENAME,
+        OUTPUT,
+        RECORD,
+        SAVE_CONFIG,
+        SUBRESOURCE,
+        TEMPLATE,
+        VALIDATE,
+        &[
+            text(
+                "field-manager",
+                "kubectl-edit",
+                "Name of the manager used to track field ownership.",
+            ),
+            bool("output-patch", "Output the patch if the resource is edited."),
+            bool(
+                "windows-line-endings",
+                "Defaults to the line ending native to your platform.",
+            ),
+        ],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -54,7 +70,9 @@ pub fn in_editor(text: &str, extension: &str) -> Result<String> {
         .status()
         .map_err(|e| Error::new(format!("unable to launch the editor {editor:?}: {e}")))?;
     if !status.success() {
-        return Err(Error::new(format!("there was a problem with the editor {editor:?}")));
+        return Err(Error::new(format!(
+            "there was a problem with the editor {editor:?}"
+        )));
     }
     Ok(std::fs::read_to_string(file.path())?)
 }
@@ -84,13 +102,18 @@ fn render(objects: &[Value], as_json: bool, reasons: &[String]) -> String {
 }
 
 fn strip(text: &str) -> String {
-    text.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect()
+    text.lines()
+        .filter(|l| !l.starts_with('#'))
+        .map(|l| format!("{l}\n"))
+        .collect()
 }
 
 async fn run(call: Call) -> Result<()> {
     let query = Query::from_call(&call);
     if query.args.is_empty() && !query.has_files() {
-        return Err(Error::new("You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'"));
+        return Err(Error::new(
+            "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'",
+        ));
     }
     let mut query = query;
     query.list_types = true;
@@ -102,7 +125,13 @@ async fn run(call: Call) -> Result<()> {
     let write = Write::from_call(&call, "kubectl-edit")?;
     let printer = Printer::from_call(&call)?;
     let as_json = call.str("output") == "json";
-    let mut originals: Vec<Info> = infos.into_iter().map(|i| { let clean = without_managed(&i.object); i.with(clean) }).collect();
+    let mut originals: Vec<Info> = infos
+        .into_iter()
+        .map(|i| {
+            let clean = without_managed(&i.object);
+            i.with(clean)
+        })
+        .collect();
     let mut shown: Vec<Value> = originals.iter().map(|i| i.object.clone()).collect();
     let mut reasons: Vec<String> = Vec::new();
     let mut text = render(&shown, as_json, &reasons);
@@ -120,7 +149,10 @@ async fn run(call: Call) -> Result<()> {
             }
             let kept = keep(&edited, as_json)?;
             crate::errln!("error: Edit cancelled, no valid changes were saved.");
-            return Err(Error::Code(1, format!("A copy of your changes has been stored to \"{kept}\"")));
+            return Err(Error::Code(
+                1,
+                format!("A copy of your changes has been stored to \"{kept}\""),
+            ));
         }
         let mut documents = Vec::new();
         if let Err(e) = files::documents(&edited, "edited-file", &mut documents) {
@@ -140,7 +172,9 @@ async fn run(call: Call) -> Result<()> {
                 ));
                 continue;
             };
-            let Some(original) = originals.get(at) else { continue };
+            let Some(original) = originals.get(at) else {
+                continue;
+            };
             match send(&call, &rest, &write, original, value).await {
                 Ok(Some(info)) => {
                     printer_result(&printer, &info)?;
@@ -153,14 +187,23 @@ async fn run(call: Call) -> Result<()> {
                 Err(e) => {
                     let told = Error::report(&e);
                     crate::errln!("{told}");
-                    reasons.push(format!("{} {} was not valid:\n* {}", original.mapping.plural, crate::error::go_quote(&original.name), told.replace('\n', "\n* ")));
+                    reasons.push(format!(
+                        "{} {} was not valid:\n* {}",
+                        original.mapping.plural,
+                        crate::error::go_quote(&original.name),
+                        told.replace('\n', "\n* ")
+                    ));
                 }
             }
         }
         if reasons.is_empty() {
             return Ok(());
         }
-        shown.retain(|v| !done.iter().any(|at| originals.get(*at).is_some_and(|o| same(&o.object, v))));
+        shown.retain(|v| {
+            !done
+                .iter()
+                .any(|at| originals.get(*at).is_some_and(|o| same(&o.object, v)))
+        });
         done.sort_unstable();
         for at in done.into_iter().rev() {
             originals.remove(at);
@@ -202,11 +245,19 @@ fn keep(text: &str, as_json: bool) -> Result<String> {
 
 fn same(a: &Value, b: &Value) -> bool {
     ["apiVersion", "kind"].iter().all(|k| a[*k] == b[*k])
-        && ["name", "namespace"].iter().all(|k| a["metadata"][*k] == b["metadata"][*k])
+        && ["name", "namespace"]
+            .iter()
+            .all(|k| a["metadata"][*k] == b["metadata"][*k])
 }
 
 /// Sends the change; None if there is none.
-async fn send(call: &Call, rest: &crate::rest::Rest, write: &Write, original: &Info, mut edited: Value) -> Result<Option<Info>> {
+async fn send(
+    call: &Call,
+    rest: &crate::rest::Rest,
+    write: &Write,
+    original: &Info,
+    mut edited: Value,
+) -> Result<Option<Info>> {
     if edited == original.object {
         return Ok(None);
     }
@@ -216,10 +267,20 @@ async fn send(call: &Call, rest: &crate::rest::Rest, write: &Write, original: &I
         let document = api.document(&original.mapping.api_version()).await?;
         let node = document.kind(&original.mapping.api_version(), &original.mapping.kind);
         let schema = node.map(|n| Schema::new(&document, n));
-        let kind = if schema.is_some() { patch::STRATEGIC } else { patch::MERGE };
-        (three_way(&original.object, &edited, &original.object, schema), kind)
+        let kind = if schema.is_some() {
+            patch::STRATEGIC
+        } else {
+            patch::MERGE
+        };
+        (
+            three_way(&original.object, &edited, &original.object, schema),
+            kind,
+        )
     } else {
-        (three_way(&original.object, &edited, &original.object, None), patch::MERGE)
+        (
+            three_way(&original.object, &edited, &original.object, None),
+            patch::MERGE,
+        )
     };
     if body.as_object().is_some_and(serde_json::Map::is_empty) {
         return Ok(None);
@@ -227,7 +288,9 @@ async fn send(call: &Call, rest: &crate::rest::Rest, write: &Write, original: &I
     if call.bool("output-patch") {
         crate::outln!("Patch: {}", print_json::compact(&body));
     }
-    let object = write.patch(rest, original, call.str("subresource"), kind, &body).await?;
+    let object = write
+        .patch(rest, original, call.str("subresource"), kind, &body)
+        .await?;
     Ok(Some(original.with(object)))
 }
 

@@ -22,18 +22,40 @@ pub static COMMAND: Command = Command {
         # Of one pod, warnings only
         {} events --for pod/web-0 --types=Warning",
     usage: "[(-o|--output=)json|yaml|kyaml|name|go-template|go-template-file|template|templatefile|jsonpath|jsonpath-as-json|jsonpath-file] [--for TYPE/NAME] [--watch] [--types=Normal,Warning]",
-    flags: &[ALL_NAMESPACES, CHUNK, OUTPUT, TEMPLATE, &[
-        text("for", "", "Filter events to only those pertaining to the specified resource."),
-        bool("no-headers", "When using the default output format, don't print headers."),
-        slice("types", "Output only events of given types."),
-        bool("watch", "After listing the requested events, watch for more events.").short('w'),
-    ]],
+    flags: &[
+        ALL_NAMESPACES,
+        CHUNK,
+        OUTPUT,
+        TEMPLATE,
+        &[
+            text(
+                "for",
+                "",
+                "Filter events to only those pertaining to the specified resource.",
+            ),
+            bool(
+                "no-headers",
+                "When using the default output format, don't print headers.",
+            ),
+            slice("types", "Output only events of given types."),
+            bool(
+                "watch",
+                "After listing the requested events, watch for more events.",
+            )
+            .short('w'),
+        ],
+    ],
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
 };
 
 fn time(e: &Value) -> String {
-    for at in [&e["series"]["lastObservedTime"], &e["lastTimestamp"], &e["eventTime"], &e["firstTimestamp"]] {
+    for at in [
+        &e["series"]["lastObservedTime"],
+        &e["lastTimestamp"],
+        &e["eventTime"],
+        &e["firstTimestamp"],
+    ] {
         if let Some(t) = at.as_str() {
             return t.to_owned();
         }
@@ -59,7 +81,11 @@ fn row(e: &Value, with_namespace: bool) -> Vec<String> {
 
 async fn run(call: Call) -> Result<()> {
     let everywhere = call.bool("all-namespaces");
-    let namespace = if everywhere { String::new() } else { call.ctx.namespace()? };
+    let namespace = if everywhere {
+        String::new()
+    } else {
+        call.ctx.namespace()?
+    };
     let types = call.list("types");
     for t in &types {
         if !["normal", "warning"].contains(&t.to_lowercase().as_str()) {
@@ -68,7 +94,10 @@ async fn run(call: Call) -> Result<()> {
     }
     let printer = Printer::from_call(&call)?;
     let discovery = call.ctx.discovery().await?;
-    let mapping = discovery.find("events.v1.").or_else(|| discovery.find("events")).ok_or_else(|| Error::new("the server has no events"))?;
+    let mapping = discovery
+        .find("events.v1.")
+        .or_else(|| discovery.find("events"))
+        .ok_or_else(|| Error::new("the server has no events"))?;
     let mut params = Vec::new();
     let target = call.str("for");
     if !target.is_empty() {
@@ -76,13 +105,22 @@ async fn run(call: Call) -> Result<()> {
             return Err(Error::new("--for must be in resource/name form"));
         };
         let m = discovery.resolve(kind)?;
-        let mut fields = vec![format!("involvedObject.kind={}", m.kind), format!("involvedObject.name={name}")];
+        let mut fields = vec![
+            format!("involvedObject.kind={}", m.kind),
+            format!("involvedObject.name={name}"),
+        ];
         fields.push(format!("involvedObject.apiVersion={}", m.api_version()));
         params.push(("fieldSelector", fields.join(",")));
     }
     let rest = call.ctx.rest().await?;
-    let wanted = |e: &Value| types.is_empty() || types.iter().any(|t| e["type"].as_str().is_some_and(|k| k.eq_ignore_ascii_case(t)));
-    let (mut all, version) = list_whole(&rest, &mapping, &namespace, &params, call.flags.int("chunk-size")).await?;
+    let wanted = |e: &Value| {
+        types.is_empty()
+            || types
+                .iter()
+                .any(|t| e["type"].as_str().is_some_and(|k| k.eq_ignore_ascii_case(t)))
+    };
+    let (mut all, version) =
+        list_whole(&rest, &mapping, &namespace, &params, call.flags.int("chunk-size")).await?;
     all.retain(wanted);
     all.sort_by_key(time);
     let watching = call.bool("watch");
@@ -111,7 +149,9 @@ async fn run(call: Call) -> Result<()> {
         return Ok(());
     }
     params.push(("resourceVersion", version));
-    let mut stream = rest.watch(&mapping.collection(&namespace), &params, "application/json").await?;
+    let mut stream = rest
+        .watch(&mapping.collection(&namespace), &params, "application/json")
+        .await?;
     while let Some((kind, event)) = stream.event().await? {
         if !wanted(&event) || kind == "DELETED" {
             continue;

@@ -38,21 +38,28 @@ pub static COMMAND: Command = Command {
 async fn run(call: Call) -> Result<()> {
     let files = call.list("filename");
     let (target, command): (Option<String>, Vec<String>) = match call.dash {
-        Some(0) if files.is_empty() => return Err(Error::new("pod, type/name or --filename must be specified")),
+        Some(0) if files.is_empty() => {
+            return Err(Error::new("pod, type/name or --filename must be specified"));
+        }
         Some(_) => (call.before_dash().first().cloned(), call.after_dash().to_vec()),
         None if !files.is_empty() => (None, call.args.clone()),
-        None => (call.args.first().cloned(), call.args.get(1..).unwrap_or(&[]).to_vec()),
+        None => (
+            call.args.first().cloned(),
+            call.args.get(1..).unwrap_or(&[]).to_vec(),
+        ),
     };
-    if call.dash.is_none() && command.len() > 0 {
-        return Err(call.usage(format!(
-            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead"
-        )));
+    if call.dash.is_none() && !command.is_empty() {
+        return Err(call.usage(
+            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead".to_string(),
+        ));
     }
     let Some(target) = target.or_else(|| files.first().map(|_| String::new())) else {
         return Err(Error::new("pod, type/name or --filename must be specified"));
     };
     if command.is_empty() {
-        return Err(Error::new("you must specify at least one command for the container"));
+        return Err(Error::new(
+            "you must specify at least one command for the container",
+        ));
     }
     let pod = if files.is_empty() {
         pods::attachable(&call, &target).await?
@@ -66,7 +73,9 @@ async fn run(call: Call) -> Result<()> {
     };
     let phase = pod.object["status"]["phase"].as_str().unwrap_or("");
     if phase == "Succeeded" || phase == "Failed" {
-        return Err(Error::new(format!("cannot exec into a container in a completed pod; current phase is {phase}")));
+        return Err(Error::new(format!(
+            "cannot exec into a container in a completed pod; current phase is {phase}"
+        )));
     }
     let quiet = call.bool("quiet");
     let container = pods::container(&pod.object, call.str("container"), quiet)?;

@@ -18,9 +18,21 @@ pub static COMMAND: Command = Command {
         {} explain pods.spec.containers --recursive",
     usage: "TYPE [--recursive=FALSE|TRUE] [--api-version=api-version-group] [-o|--output=plaintext|plaintext-openapiv2]",
     flags: &[&[
-        text("api-version", "", "Use given api-version (group/version) of the resource."),
-        text("output", "plaintext", "Format in which to render the schema. Valid values are: (plaintext, plaintext-openapiv2).").short('o'),
-        bool("recursive", "When true, print the name of all the fields recursively. Otherwise, print the available fields with their description."),
+        text(
+            "api-version",
+            "",
+            "Use given api-version (group/version) of the resource.",
+        ),
+        text(
+            "output",
+            "plaintext",
+            "Format in which to render the schema. Valid values are: (plaintext, plaintext-openapiv2).",
+        )
+        .short('o'),
+        bool(
+            "recursive",
+            "When true, print the name of all the fields recursively. Otherwise, print the available fields with their description.",
+        ),
     ]],
     args: Args::Types,
     run: Some(|c| Box::pin(run(c))),
@@ -30,7 +42,10 @@ pub static COMMAND: Command = Command {
 async fn run(call: Call) -> Result<()> {
     let [path] = call.args.as_slice() else {
         return Err(Error::new(if call.args.is_empty() {
-            format!("You must specify the type of resource to explain. Use \"{} api-resources\" for a complete list of supported resources.", crate::cli::PROGRAM)
+            format!(
+                "You must specify the type of resource to explain. Use \"{} api-resources\" for a complete list of supported resources.",
+                crate::cli::PROGRAM
+            )
         } else {
             "We accept only this format: explain RESOURCE".to_owned()
         }));
@@ -43,7 +58,11 @@ async fn run(call: Call) -> Result<()> {
     let api = call.ctx.openapi().await?;
     let document = api.document(&mapping.api_version()).await?;
     let Some(schema) = document.kind(&mapping.api_version(), &mapping.kind) else {
-        return Err(Error::new(format!("GVR ({}, Resource={}) not found in OpenAPI schema", mapping.api_version(), mapping.plural)));
+        return Err(Error::new(format!(
+            "GVR ({}, Resource={}) not found in OpenAPI schema",
+            mapping.api_version(),
+            mapping.plural
+        )));
     };
     match page(&document, schema, &mapping, &fields, call.bool("recursive")) {
         Some(page) => {
@@ -52,7 +71,10 @@ async fn run(call: Call) -> Result<()> {
         }
         None => {
             crate::out::print(&head(&mapping));
-            Err(Error::new(format!("field {:?} does not exist", fields.last().map_or("", String::as_str))))
+            Err(Error::new(format!(
+                "field {:?} does not exist",
+                fields.last().map_or("", String::as_str)
+            )))
         }
     }
 }
@@ -65,34 +87,75 @@ async fn locate(call: &Call, path: &str) -> Result<(std::rc::Rc<Mapping>, Vec<St
     // A longer name of a resource goes before fields.
     for take in (1..=parts.len()).rev() {
         let name = parts.get(..take).unwrap_or(&[]).join(".");
-        if take > 1 && parts.get(1).is_some_and(|p| ["spec", "status", "metadata"].contains(p)) {
+        if take > 1
+            && parts
+                .get(1)
+                .is_some_and(|p| ["spec", "status", "metadata"].contains(p))
+        {
             continue;
         }
         if let Some(m) = discovery.find(&name) {
-            let exact = take == 1 || m.group.split('.').next().is_some_and(|g| !g.is_empty() && name.contains(g)) || name.split('.').nth(1) == Some(&m.version);
+            let exact = take == 1
+                || m.group
+                    .split('.')
+                    .next()
+                    .is_some_and(|g| !g.is_empty() && name.contains(g))
+                || name.split('.').nth(1) == Some(&m.version);
             if !exact {
                 continue;
             }
             let m = if version.is_empty() {
                 m
             } else {
-                let wanted = discovery.all().find(|x| x.api_version() == version && x.plural == m.plural).cloned();
-                wanted.ok_or_else(|| Error::new(format!("couldn't find resource for \"{version}, Resource={}\"", m.plural)))?
+                let wanted = discovery
+                    .all()
+                    .find(|x| x.api_version() == version && x.plural == m.plural)
+                    .cloned();
+                wanted.ok_or_else(|| {
+                    Error::new(format!(
+                        "couldn't find resource for \"{version}, Resource={}\"",
+                        m.plural
+                    ))
+                })?
             };
-            return Ok((m, parts.get(take..).unwrap_or(&[]).iter().map(|p| (*p).to_owned()).collect()));
+            return Ok((
+                m,
+                parts
+                    .get(take..)
+                    .unwrap_or(&[])
+                    .iter()
+                    .map(|p| (*p).to_owned())
+                    .collect(),
+            ));
         }
     }
-    Err(Error::Raw(format!("the server doesn't have a resource type {:?}", parts.first().copied().unwrap_or(""))))
+    Err(Error::Raw(format!(
+        "the server doesn't have a resource type {:?}",
+        parts.first().copied().unwrap_or("")
+    )))
 }
 
 /// What the page is about.
 fn head(mapping: &Mapping) -> String {
-    let group = if mapping.group.is_empty() { String::new() } else { format!("GROUP:      {}\n", mapping.group) };
-    format!("{group}KIND:       {}\nVERSION:    {}\n\n", mapping.kind, mapping.version)
+    let group = if mapping.group.is_empty() {
+        String::new()
+    } else {
+        format!("GROUP:      {}\n", mapping.group)
+    };
+    format!(
+        "{group}KIND:       {}\nVERSION:    {}\n\n",
+        mapping.kind, mapping.version
+    )
 }
 
 /// The whole page; None if a field doesn't exist.
-fn page(document: &Document, schema: &Value, mapping: &Mapping, fields: &[String], recursive: bool) -> Option<String> {
+fn page(
+    document: &Document,
+    schema: &Value,
+    mapping: &Mapping,
+    fields: &[String],
+    recursive: bool,
+) -> Option<String> {
     let mut out = head(mapping);
     let mut here = schema;
     for (at, name) in fields.iter().enumerate() {
@@ -106,7 +169,11 @@ fn page(document: &Document, schema: &Value, mapping: &Mapping, fields: &[String
     }
     out.push_str("DESCRIPTION:\n");
     let about = description(document, here);
-    let about = if about.trim().is_empty() { "<empty>".to_owned() } else { about };
+    let about = if about.trim().is_empty() {
+        "<empty>".to_owned()
+    } else {
+        about
+    };
     out.push_str(&indent(&wrap(&about, 76), 4));
     out.push('\n');
     let mut list = String::new();
@@ -143,7 +210,10 @@ fn type_of(document: &Document, schema: &Value) -> String {
         return format!("[]{}", type_of(document, &schema["items"]));
     }
     if schema["additionalProperties"].is_object() {
-        return format!("map[string]{}", type_of(document, &schema["additionalProperties"]));
+        return format!(
+            "map[string]{}",
+            type_of(document, &schema["additionalProperties"])
+        );
     }
     if let Some(name) = Document::reference(schema) {
         let resolved = document.resolve(schema);
@@ -152,7 +222,9 @@ fn type_of(document: &Document, schema: &Value) -> String {
         }
         return match resolved["type"].as_str() {
             Some("object") | None => name.rsplit('.').next().unwrap_or(name).to_owned(),
-            Some(_) if resolved["format"].is_string() || resolved["oneOf"].is_array() => name.rsplit('.').next().unwrap_or(name).to_owned(),
+            Some(_) if resolved["format"].is_string() || resolved["oneOf"].is_array() => {
+                name.rsplit('.').next().unwrap_or(name).to_owned()
+            }
             Some(t) => t.to_owned(),
         };
     }
@@ -165,7 +237,11 @@ fn type_of(document: &Document, schema: &Value) -> String {
 /// The values that a field may have.
 fn enumeration(document: &Document, schema: &Value, limit: Option<usize>, level: usize) -> String {
     let resolved = document.resolve(schema);
-    let values = match (schema["enum"].as_array(), resolved["enum"].as_array(), resolved["items"]["enum"].as_array()) {
+    let values = match (
+        schema["enum"].as_array(),
+        resolved["enum"].as_array(),
+        resolved["items"]["enum"].as_array(),
+    ) {
         (Some(v), _, _) | (None, Some(v), _) | (None, None, Some(v)) => v,
         _ => return String::new(),
     };
@@ -179,7 +255,10 @@ fn enumeration(document: &Document, schema: &Value, limit: Option<usize>, level:
         })
         .collect();
     if limit.is_none() {
-        return format!("ENUM:\n{}", shown.iter().map(|v| format!("    {v}\n")).collect::<String>());
+        return format!(
+            "ENUM:\n{}",
+            shown.iter().map(|v| format!("    {v}\n")).collect::<String>()
+        );
     }
     let more = if values.len() > shown.len() { ", ...." } else { "" };
     format!("\n{}enum: {}{more}", " ".repeat(level * 2), shown.join(", "))
@@ -206,7 +285,14 @@ fn description(document: &Document, schema: &Value) -> String {
     out
 }
 
-fn field_list(document: &Document, schema: &Value, level: usize, recursive: bool, seen: &mut Vec<String>, out: &mut String) {
+fn field_list(
+    document: &Document,
+    schema: &Value,
+    level: usize,
+    recursive: bool,
+    seen: &mut Vec<String>,
+    out: &mut String,
+) {
     let name = Document::reference(schema).map(str::to_owned);
     if let Some(n) = &name {
         if seen.contains(n) {
@@ -215,11 +301,14 @@ fn field_list(document: &Document, schema: &Value, level: usize, recursive: bool
         seen.push(n.clone());
     }
     let resolved = document.resolve(schema);
-    let mut fields: Vec<(&String, &Value)> = resolved["properties"].as_object().into_iter().flatten().collect();
+    let mut fields: Vec<(&String, &Value)> =
+        resolved["properties"].as_object().into_iter().flatten().collect();
     fields.sort_by_key(|(k, _)| *k);
     for (key, field) in fields {
         let pad = "  ".repeat(level);
-        let required = resolved["required"].as_array().is_some_and(|r| r.iter().any(|x| x == key));
+        let required = resolved["required"]
+            .as_array()
+            .is_some_and(|r| r.iter().any(|x| x == key));
         out.push_str(&format!(
             "{pad}{key}\t<{}>{}{}\n",
             type_of(document, field),
@@ -294,17 +383,30 @@ mod tests {
                 "x-kubernetes-group-version-kind": [{"group": "", "version": "v1", "kind": "X"}]},
             "io.Y": {"description": "Y is.", "properties": {"a": {"type": "integer", "enum": [1, 2]}}},
         });
-        let Value::Object(map) = schemas else { unreachable!() };
+        let Value::Object(map) = schemas else {
+            unreachable!()
+        };
         let document = Document::new(map);
-        let mapping = Mapping { kind: "X".into(), version: "v1".into(), ..Mapping::default() };
+        let mapping = Mapping {
+            kind: "X".into(),
+            version: "v1".into(),
+            ..Mapping::default()
+        };
         let schema = document.kind("v1", "X").unwrap();
         let text = page(&document, schema, &mapping, &[], true).unwrap();
-        assert!(text.starts_with("KIND:       X\nVERSION:    v1\n\nDESCRIPTION:\n    X is.\n    \n"), "{text}");
+        assert!(
+            text.starts_with("KIND:       X\nVERSION:    v1\n\nDESCRIPTION:\n    X is.\n    \n"),
+            "{text}"
+        );
         assert!(text.contains("  list\t<[]Y>\n"), "{text}");
         assert!(text.contains("map\t<map[string]string>"), "{text}");
         assert!(text.contains("name\t<string> -required-"), "{text}");
         assert!(page(&document, schema, &mapping, &["nope".into()], false).is_none());
-        assert!(page(&document, schema, &mapping, &["list".into(), "a".into()], false).unwrap().contains("FIELD: a <integer>"));
+        assert!(
+            page(&document, schema, &mapping, &["list".into(), "a".into()], false)
+                .unwrap()
+                .contains("FIELD: a <integer>")
+        );
     }
 
     #[test]

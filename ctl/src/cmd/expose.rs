@@ -21,22 +21,83 @@ pub static COMMAND: Command = Command {
         # On every node
         {} expose deployment web --port=80 --type=NodePort --name=web-public",
     usage: "(-f FILENAME | TYPE NAME) [--port=port] [--protocol=TCP|UDP|SCTP] [--target-port=number-or-name] [--name=name] [--external-ip=external-ip-of-service] [--type=type]",
-    flags: &[DRY_RUN, FILENAME, OUTPUT, RECORD, SAVE_CONFIG, TEMPLATE, &[
-        text("cluster-ip", "", "ClusterIP to be assigned to the service. Leave empty to auto-allocate, or set to 'None' to create a headless service."),
-        text("external-ip", "", "Additional external IP address (not managed by Kubernetes) to accept for the service. If this IP is routed to a node, the service can be accessed by this IP in addition to its generated service IP."),
-        text("field-manager", "kubectl-expose", "Name of the manager used to track field ownership."),
-        text("labels", "", "Labels to apply to the service created by this call.").short('l'),
-        text("load-balancer-ip", "", "IP to assign to the LoadBalancer. If empty, an ephemeral IP will be created and used (cloud-provider specific)."),
-        text("name", "", "The name for the newly created object."),
-        text("override-type", "merge", "The method used to override the generated object: json, merge, or strategic."),
-        text("overrides", "", "An inline JSON override for the generated object. If this is non-empty, it is used to override the generated object. Requires that the object supply a valid apiVersion field."),
-        text("port", "", "The port that the service should serve on. Copied from the resource being exposed, if unspecified"),
-        text("protocol", "", "The network protocol for the service to be created. Default is 'TCP'."),
-        text("selector", "", "A label selector to use for this service. Only equality-based selector requirements are supported. If empty (the default) infer the selector from the replication controller or replica set."),
-        text("session-affinity", "", "If non-empty, set the session affinity for the service to this; legal values: 'None', 'ClientIP'"),
-        text("target-port", "", "Name or number for the port on the container that the service should direct traffic to. Optional."),
-        text("type", "", "Type for this service: ClusterIP, NodePort, LoadBalancer, or ExternalName. Default is 'ClusterIP'."),
-    ]],
+    flags: &[
+        DRY_RUN,
+        FILENAME,
+        OUTPUT,
+        RECORD,
+        SAVE_CONFIG,
+        TEMPLATE,
+        &[
+            text(
+                "cluster-ip",
+                "",
+                "ClusterIP to be assigned to the service. Leave empty to auto-allocate, or set to 'None' to create a headless service.",
+            ),
+            text(
+                "external-ip",
+                "",
+                "Additional external IP address (not managed by Kubernetes) to accept for the service. If this IP is routed to a node, the service can be accessed by this IP in addition to its generated service IP.",
+            ),
+            text(
+                "field-manager",
+                "kubectl-expose",
+                "Name of the manager used to track field ownership.",
+            ),
+            text(
+                "labels",
+                "",
+                "Labels to apply to the service created by this call.",
+            )
+            .short('l'),
+            text(
+                "load-balancer-ip",
+                "",
+                "IP to assign to the LoadBalancer. If empty, an ephemeral IP will be created and used (cloud-provider specific).",
+            ),
+            text("name", "", "The name for the newly created object."),
+            text(
+                "override-type",
+                "merge",
+                "The method used to override the generated object: json, merge, or strategic.",
+            ),
+            text(
+                "overrides",
+                "",
+                "An inline JSON override for the generated object. If this is non-empty, it is used to override the generated object. Requires that the object supply a valid apiVersion field.",
+            ),
+            text(
+                "port",
+                "",
+                "The port that the service should serve on. Copied from the resource being exposed, if unspecified",
+            ),
+            text(
+                "protocol",
+                "",
+                "The network protocol for the service to be created. Default is 'TCP'.",
+            ),
+            text(
+                "selector",
+                "",
+                "A label selector to use for this service. Only equality-based selector requirements are supported. If empty (the default) infer the selector from the replication controller or replica set.",
+            ),
+            text(
+                "session-affinity",
+                "",
+                "If non-empty, set the session affinity for the service to this; legal values: 'None', 'ClientIP'",
+            ),
+            text(
+                "target-port",
+                "",
+                "Name or number for the port on the container that the service should direct traffic to. Optional.",
+            ),
+            text(
+                "type",
+                "",
+                "Type for this service: ClusterIP, NodePort, LoadBalancer, or ExternalName. Default is 'ClusterIP'.",
+            ),
+        ],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -60,8 +121,13 @@ fn selector(info: &Info) -> Result<Map<String, Value>> {
         "Pod" => &o["metadata"]["labels"],
         "ReplicationController" | "Service" => &o["spec"]["selector"],
         "Deployment" | "ReplicaSet" => {
-            if o["spec"]["selector"]["matchExpressions"].as_array().is_some_and(|e| !e.is_empty()) {
-                return Err(Error::new("couldn't convert expressions - \"matchExpressions\" to map-based selector format"));
+            if o["spec"]["selector"]["matchExpressions"]
+                .as_array()
+                .is_some_and(|e| !e.is_empty())
+            {
+                return Err(Error::new(
+                    "couldn't convert expressions - \"matchExpressions\" to map-based selector format",
+                ));
             }
             &o["spec"]["selector"]["matchLabels"]
         }
@@ -86,7 +152,12 @@ fn own_ports(object: &Value) -> Vec<(i64, String)> {
                 .as_array()
                 .into_iter()
                 .flatten()
-                .map(|p| (p["port"].as_i64().unwrap_or(0), p["protocol"].as_str().unwrap_or("TCP").to_owned()))
+                .map(|p| {
+                    (
+                        p["port"].as_i64().unwrap_or(0),
+                        p["protocol"].as_str().unwrap_or("TCP").to_owned(),
+                    )
+                })
                 .collect();
         }
         _ => &object["spec"]["template"]["spec"],
@@ -96,7 +167,12 @@ fn own_ports(object: &Value) -> Vec<(i64, String)> {
         .into_iter()
         .flatten()
         .flat_map(|c| c["ports"].as_array().into_iter().flatten())
-        .map(|p| (p["containerPort"].as_i64().unwrap_or(0), p["protocol"].as_str().unwrap_or("TCP").to_owned()))
+        .map(|p| {
+            (
+                p["containerPort"].as_i64().unwrap_or(0),
+                p["protocol"].as_str().unwrap_or("TCP").to_owned(),
+            )
+        })
         .collect()
 }
 
@@ -125,16 +201,29 @@ pub fn service(request: Request<'_>, own: &[(i64, String)]) -> Result<Value> {
         request
             .port
             .split(',')
-            .map(|p| p.parse::<i64>().map_err(|_| Error::new(format!("strconv.Atoi: parsing {p:?}: invalid syntax"))))
+            .map(|p| {
+                p.parse::<i64>()
+                    .map_err(|_| Error::new(format!("strconv.Atoi: parsing {p:?}: invalid syntax")))
+            })
             .collect::<Result<_>>()?
     };
     for (at, port) in wanted.iter().enumerate() {
-        let natural = own.iter().find(|(p, _)| p == port).map_or("TCP", |(_, proto)| proto.as_str());
-        let protocol = if request.protocol.is_empty() { natural } else { request.protocol };
+        let natural = own
+            .iter()
+            .find(|(p, _)| p == port)
+            .map_or("TCP", |(_, proto)| proto.as_str());
+        let protocol = if request.protocol.is_empty() {
+            natural
+        } else {
+            request.protocol
+        };
         let target = if request.target.is_empty() {
             json!(port)
         } else {
-            request.target.parse::<i64>().map_or_else(|_| json!(request.target), |n| json!(n))
+            request
+                .target
+                .parse::<i64>()
+                .map_or_else(|_| json!(request.target), |n| json!(n))
         };
         let mut entry = json!({"port": port, "protocol": protocol, "targetPort": target});
         if wanted.len() > 1 {
@@ -152,9 +241,14 @@ pub fn service(request: Request<'_>, own: &[(i64, String)]) -> Result<Value> {
 
 async fn run(call: Call) -> Result<()> {
     let query = Query::from_call(&call);
-    let query = Query { selector: String::new(), ..query };
+    let query = Query {
+        selector: String::new(),
+        ..query
+    };
     if query.args.is_empty() && !query.has_files() {
-        return Err(Error::new("You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'"));
+        return Err(Error::new(
+            "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'",
+        ));
     }
     let write = Write::from_call(&call, "kubectl-expose")?;
     let printer = Printer::from_call(&call)?;
@@ -167,16 +261,23 @@ async fn run(call: Call) -> Result<()> {
             ("", "Pod" | "Service" | "ReplicationController") | ("apps", "Deployment" | "ReplicaSet")
         );
         if !can {
-            return Err(Error::new(format!("cannot expose a {}", match info.mapping.group.as_str() {
-                "" => info.mapping.kind.clone(),
-                group => format!("{}.{group}", info.mapping.kind),
-            })));
+            return Err(Error::new(format!(
+                "cannot expose a {}",
+                match info.mapping.group.as_str() {
+                    "" => info.mapping.kind.clone(),
+                    group => format!("{}.{group}", info.mapping.kind),
+                }
+            )));
         }
         let mut name = call.str("name").to_owned();
         if name.is_empty() {
             name = info.name.chars().take(63).collect();
         }
-        let selector = if call.str("selector").is_empty() { selector(&info)? } else { labels(call.str("selector"))? };
+        let selector = if call.str("selector").is_empty() {
+            selector(&info)?
+        } else {
+            labels(call.str("selector"))?
+        };
         let own = own_ports(&info.object);
         if call.str("port").is_empty() && own.is_empty() && call.str("cluster-ip") != "None" {
             return Err(Error::new("couldn't find port via --port flag or introspection"));
@@ -184,7 +285,10 @@ async fn run(call: Call) -> Result<()> {
         let service_labels = if call.changed("labels") {
             labels(call.str("labels"))?
         } else {
-            info.object["metadata"]["labels"].as_object().cloned().unwrap_or_default()
+            info.object["metadata"]["labels"]
+                .as_object()
+                .cloned()
+                .unwrap_or_default()
         };
         let mut object = service(
             Request {
@@ -197,7 +301,12 @@ async fn run(call: Call) -> Result<()> {
             },
             &own,
         )?;
-        for (flag, field) in [("type", "type"), ("load-balancer-ip", "loadBalancerIP"), ("session-affinity", "sessionAffinity"), ("cluster-ip", "clusterIP")] {
+        for (flag, field) in [
+            ("type", "type"),
+            ("load-balancer-ip", "loadBalancerIP"),
+            ("session-affinity", "sessionAffinity"),
+            ("cluster-ip", "clusterIP"),
+        ] {
             if !call.str(flag).is_empty() {
                 object["spec"][field] = json!(call.str(flag));
             }
@@ -216,7 +325,13 @@ async fn run(call: Call) -> Result<()> {
         if call.bool("save-config") {
             annotate_applied(&mut object);
         }
-        let mut made = Info { mapping, namespace, name, object, source: String::new() };
+        let mut made = Info {
+            mapping,
+            namespace,
+            name,
+            object,
+            source: String::new(),
+        };
         if write.dry != DryRun::Client {
             made.object = write.create(&rest, &made).await?;
         }
@@ -235,11 +350,24 @@ mod tests {
 
     #[test]
     fn services_take_ports_from_flags_or_from_the_object() {
-        let request = |port| Request { name: "s", port, protocol: "", target: "", selector: Map::new(), labels: Map::new() };
+        let request = |port| Request {
+            name: "s",
+            port,
+            protocol: "",
+            target: "",
+            selector: Map::new(),
+            labels: Map::new(),
+        };
         let own = [(53, "UDP".to_owned()), (80, "TCP".to_owned())];
         let s = service(request(""), &own).unwrap();
-        assert_eq!(s["spec"]["ports"][0], json!({"name": "port-1", "port": 53, "protocol": "UDP", "targetPort": 53}));
+        assert_eq!(
+            s["spec"]["ports"][0],
+            json!({"name": "port-1", "port": 53, "protocol": "UDP", "targetPort": 53})
+        );
         let s = service(request("80"), &own).unwrap();
-        assert_eq!(s["spec"]["ports"], json!([{"port": 80, "protocol": "TCP", "targetPort": 80}]));
+        assert_eq!(
+            s["spec"]["ports"],
+            json!([{"port": 80, "protocol": "TCP", "targetPort": 80}])
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! `get`: shows objects, as tables, as they are, or as they change.
 
-use crate::cli::flags::{ALL_NAMESPACES, CHUNK, FIELD_SELECTOR, FILENAME, OUTPUT_WIDE, SELECTOR, SUBRESOURCE, TEMPLATE};
+use crate::cli::flags::{
+    ALL_NAMESPACES, CHUNK, FIELD_SELECTOR, FILENAME, OUTPUT_WIDE, SELECTOR, SUBRESOURCE, TEMPLATE,
+};
 use crate::cli::{Args, Call, Command, bool, slice, text};
 use crate::discovery::Mapping;
 use crate::error::{Error, Result};
@@ -77,8 +79,9 @@ async fn run(call: Call) -> Result<()> {
     }
     let mut query = Query::from_call(&call);
     query.list_types = true;
-    if call.bool("show-labels") && call.str("output").split('=').next().is_some_and(|o| !o.is_empty() && o != "wide") {
-        return Err(call.usage("--show-labels option cannot be used with -o printing, except for -o wide".replace("-o printing, except for -o wide", &format!("{} printer", call.str("output").split('=').next().unwrap_or("")))));
+    let form = call.str("output").split('=').next().unwrap_or("");
+    if call.bool("show-labels") && !matches!(form, "" | "wide") {
+        return Err(call.usage(format!("--show-labels option cannot be used with {form} printer")));
     }
     if call.bool("output-watch-events") && !call.bool("watch") && !call.bool("watch-only") {
         return Err(call.usage("--output-watch-events option can only be used with --watch or --watch-only"));
@@ -216,7 +219,10 @@ async fn human(call: &Call, query: &Query, targets: Targets, wide: bool) -> Resu
         if !sort_by.is_empty() {
             pages = vec![sorted(pages, sort_by)?];
         }
-        if pages.iter().all(|p| p["rows"].as_array().is_none_or(Vec::is_empty)) {
+        if pages
+            .iter()
+            .all(|p| p["rows"].as_array().is_none_or(Vec::is_empty))
+        {
             continue;
         }
         let same = current.as_ref().is_some_and(|(m, _, _)| m == target.mapping());
@@ -270,10 +276,13 @@ async fn generic(call: &Call, query: &Query, targets: Targets, printer: &Printer
     let mut objects: Vec<Value> = Vec::new();
     for target in &targets.items {
         let found = match target {
-            Target::Object(info) | Target::Named(info) => {
-                rest.get(&info.sub_path(&query.subresource)).await.map(|o| vec![o])
+            Target::Object(info) | Target::Named(info) => rest
+                .get(&info.sub_path(&query.subresource))
+                .await
+                .map(|o| vec![o]),
+            Target::List { mapping, namespace } => {
+                list(&rest, mapping, namespace, &query.params(), query.chunk).await
             }
-            Target::List { mapping, namespace } => list(&rest, mapping, namespace, &query.params(), query.chunk).await,
         };
         match found {
             Ok(list) => objects.extend(list),
@@ -305,9 +314,10 @@ async fn watch(call: &Call, query: &Query, targets: Targets, printer: &Printer) 
     let rest = call.ctx.rest().await?;
     let mapping = target.mapping().clone();
     let (namespace, mut params) = match target {
-        Target::Object(Info { namespace, name, .. }) | Target::Named(Info { namespace, name, .. }) => {
-            (namespace.clone(), vec![("fieldSelector", format!("metadata.name={name}"))])
-        }
+        Target::Object(Info { namespace, name, .. }) | Target::Named(Info { namespace, name, .. }) => (
+            namespace.clone(),
+            vec![("fieldSelector", format!("metadata.name={name}"))],
+        ),
         Target::List { namespace, .. } => (namespace.clone(), query.params()),
     };
     let collection = mapping.collection(&namespace);
@@ -328,7 +338,11 @@ async fn watch(call: &Call, query: &Query, targets: Targets, printer: &Printer) 
         }
         printer.print(object)
     };
-    let accept = if human.is_some() { TABLE } else { "application/json" };
+    let accept = if human.is_some() {
+        TABLE
+    } else {
+        "application/json"
+    };
     let mut version;
     if matches!(target, Target::List { .. }) {
         let mut whole: Option<Value> = None;
@@ -341,8 +355,13 @@ async fn watch(call: &Call, query: &Query, targets: Targets, printer: &Printer) 
             if !token.is_empty() {
                 page_params.push(("continue", token));
             }
-            let mut page = rest.get_as(&with_query(&collection, &page_params), accept).await?;
-            version = page["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
+            let mut page = rest
+                .get_as(&with_query(&collection, &page_params), accept)
+                .await?;
+            version = page["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned();
             token = page["metadata"]["continue"].as_str().unwrap_or("").to_owned();
             let key = if page["kind"] == "Table" { "rows" } else { "items" };
             match whole.as_mut() {
@@ -360,7 +379,9 @@ async fn watch(call: &Call, query: &Query, targets: Targets, printer: &Printer) 
         let whole = whole.unwrap_or_default();
         if !call.bool("watch-only") {
             if human.is_some() {
-                if whole["rows"].as_array().is_some_and(|r| !r.is_empty()) || whole["items"].as_array().is_some_and(|r| !r.is_empty()) {
+                if whole["rows"].as_array().is_some_and(|r| !r.is_empty())
+                    || whole["items"].as_array().is_some_and(|r| !r.is_empty())
+                {
                     show("ADDED", &whole)?;
                 }
             } else {
@@ -379,7 +400,10 @@ async fn watch(call: &Call, query: &Query, targets: Targets, printer: &Printer) 
         let object = rest.get_as(&info.path(), accept).await?;
         version = match object["rows"][0]["object"]["metadata"]["resourceVersion"].as_str() {
             Some(v) => v.to_owned(),
-            None => object["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned(),
+            None => object["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned(),
         };
         if !call.bool("watch-only") {
             show("ADDED", &object)?;

@@ -26,7 +26,11 @@ async fn run(call: Call) -> Result<()> {
         _ => return Err(crate::error::Error::new("specify one path to kustomization.yaml")),
     };
     let built = crate::kustomize::build(directory).await?;
-    let text = built.iter().map(yaml::to_string).collect::<Vec<_>>().join("---\n");
+    let text = built
+        .iter()
+        .map(yaml::to_string)
+        .collect::<Vec<_>>()
+        .join("---\n");
     let output = call.str("output");
     if output.is_empty() {
         crate::out::print(&text);

@@ -1,7 +1,9 @@
 //! `label` and `annotate`: change labels and annotations.
 
 use super::common::{DryRun, Write, record};
-use crate::cli::flags::{ALL, ALL_NAMESPACES, DRY_RUN, FIELD_SELECTOR, FILENAME, OUTPUT, RECORD, SELECTOR, TEMPLATE};
+use crate::cli::flags::{
+    ALL, ALL_NAMESPACES, DRY_RUN, FIELD_SELECTOR, FILENAME, OUTPUT, RECORD, SELECTOR, TEMPLATE,
+};
 use crate::cli::{Args, Call, Command, Flag, bool, text};
 use crate::error::{Error, Result};
 use crate::print::Printer;
@@ -11,10 +13,23 @@ use crate::rest::patch;
 use serde_json::{Map, Value, json};
 
 const SHARED: &[Flag] = &[
-    bool("list", "If true, display the labels or annotations for a given resource."),
-    bool("local", "If true, the command will NOT contact api-server but run locally."),
-    bool("overwrite", "If true, allow values to be overwritten, otherwise reject updates that overwrite existing ones."),
-    text("resource-version", "", "If non-empty, the update will only succeed if this is the current resource-version for the object. Only valid when specifying a single resource."),
+    bool(
+        "list",
+        "If true, display the labels or annotations for a given resource.",
+    ),
+    bool(
+        "local",
+        "If true, the command will NOT contact api-server but run locally.",
+    ),
+    bool(
+        "overwrite",
+        "If true, allow values to be overwritten, otherwise reject updates that overwrite existing ones.",
+    ),
+    text(
+        "resource-version",
+        "",
+        "If non-empty, the update will only succeed if this is the current resource-version for the object. Only valid when specifying a single resource.",
+    ),
 ];
 
 /// `label`
@@ -31,8 +46,23 @@ pub static LABEL: Command = Command {
         # All pods of the namespace
         {} label pods --all checked=yes",
     usage: "[--overwrite] (-f FILENAME | TYPE NAME) KEY_1=VAL_1 ... KEY_N=VAL_N [--resource-version=version]",
-    flags: &[ALL, ALL_NAMESPACES, DRY_RUN, FIELD_SELECTOR, FILENAME, OUTPUT, RECORD, SELECTOR, TEMPLATE, SHARED,
-        &[text("field-manager", "kubectl-label", "Name of the manager used to track field ownership.")]],
+    flags: &[
+        ALL,
+        ALL_NAMESPACES,
+        DRY_RUN,
+        FIELD_SELECTOR,
+        FILENAME,
+        OUTPUT,
+        RECORD,
+        SELECTOR,
+        TEMPLATE,
+        SHARED,
+        &[text(
+            "field-manager",
+            "kubectl-label",
+            "Name of the manager used to track field ownership.",
+        )],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(run(c, &LABELS))),
     ..Command::NEW
@@ -49,8 +79,23 @@ pub static ANNOTATE: Command = Command {
         {} annotate --overwrite pods web-0 note='another'
         {} annotate pods web-0 note-",
     usage: "[--overwrite] (-f FILENAME | TYPE NAME) KEY_1=VAL_1 ... KEY_N=VAL_N [--resource-version=version]",
-    flags: &[ALL, ALL_NAMESPACES, DRY_RUN, FIELD_SELECTOR, FILENAME, OUTPUT, RECORD, SELECTOR, TEMPLATE, SHARED,
-        &[text("field-manager", "kubectl-annotate", "Name of the manager used to track field ownership.")]],
+    flags: &[
+        ALL,
+        ALL_NAMESPACES,
+        DRY_RUN,
+        FIELD_SELECTOR,
+        FILENAME,
+        OUTPUT,
+        RECORD,
+        SELECTOR,
+        TEMPLATE,
+        SHARED,
+        &[text(
+            "field-manager",
+            "kubectl-annotate",
+            "Name of the manager used to track field ownership.",
+        )],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(run(c, &ANNOTATIONS))),
     ..Command::NEW
@@ -64,8 +109,20 @@ struct Words {
     manager: &'static str,
 }
 
-static LABELS: Words = Words { field: "labels", one: "label", done: "labeled", undone: "unlabeled", manager: "kubectl-label" };
-static ANNOTATIONS: Words = Words { field: "annotations", one: "annotation", done: "annotated", undone: "annotated", manager: "kubectl-annotate" };
+static LABELS: Words = Words {
+    field: "labels",
+    one: "label",
+    done: "labeled",
+    undone: "unlabeled",
+    manager: "kubectl-label",
+};
+static ANNOTATIONS: Words = Words {
+    field: "annotations",
+    one: "annotation",
+    done: "annotated",
+    undone: "annotated",
+    manager: "kubectl-annotate",
+};
 
 /// Resources and changes, told apart: the first argument with `=` or a trailing `-` begins the changes.
 fn split(args: &[String]) -> (Vec<String>, Vec<String>) {
@@ -73,11 +130,16 @@ fn split(args: &[String]) -> (Vec<String>, Vec<String>) {
         .iter()
         .position(|a| a.contains('=') || (a.ends_with('-') && a != "-"))
         .unwrap_or(args.len());
-    (args.get(..at).unwrap_or(&[]).to_vec(), args.get(at..).unwrap_or(&[]).to_vec())
+    (
+        args.get(..at).unwrap_or(&[]).to_vec(),
+        args.get(at..).unwrap_or(&[]).to_vec(),
+    )
 }
 
+type Pairs = Vec<(String, String)>;
+
 /// Pairs to set and keys to remove.
-fn changes(args: &[String], words: &Words) -> Result<(Vec<(String, String)>, Vec<String>)> {
+fn changes(args: &[String], words: &Words) -> Result<(Pairs, Vec<String>)> {
     let (mut set, mut remove) = (Vec::new(), Vec::new());
     for arg in args {
         if let Some((key, value)) = arg.split_once('=') {
@@ -98,7 +160,14 @@ fn changes(args: &[String], words: &Words) -> Result<(Vec<(String, String)>, Vec
     }
     for key in &remove {
         if set.iter().any(|(k, _)| k == key) {
-            return Err(Error::new(format!("can not both modify and remove {} in the same command", if words.one == "label" { "a label" } else { "an annotation" })));
+            return Err(Error::new(format!(
+                "can not both modify and remove {} in the same command",
+                if words.one == "label" {
+                    "a label"
+                } else {
+                    "an annotation"
+                }
+            )));
         }
     }
     Ok((set, remove))
@@ -120,21 +189,28 @@ async fn run(call: Call, words: &'static Words) -> Result<()> {
     let mut query = Query::from_call(&call);
     query.args = resources;
     if query.args.is_empty() && !query.has_files() {
-        return Err(Error::new("one or more resources must be specified as <resource> <name> or <resource>/<name>"));
+        return Err(Error::new(
+            "one or more resources must be specified as <resource> <name> or <resource>/<name>",
+        ));
     }
     if pairs.is_empty() && !listing {
-        return Err(Error::new(format!("at least one {} update is required", words.one)));
+        return Err(Error::new(format!(
+            "at least one {} update is required",
+            words.one
+        )));
     }
     let write = Write::from_call(&call, words.manager)?;
     let printer = Printer::from_call(&call)?;
     let overwrite = call.bool("overwrite");
     let version = call.str("resource-version").to_owned();
     if call.bool("local") {
-        return local(&call, &query, &set, &remove, words, &printer).await;
+        return local(&query, &set, &remove, words, &printer).await;
     }
     let (infos, mut errors) = find(&call, &query).await?;
     if infos.len() > 1 && !version.is_empty() {
-        return Err(Error::new("--resource-version may only be used with a single resource"));
+        return Err(Error::new(
+            "--resource-version may only be used with a single resource",
+        ));
     }
     let rest = call.ctx.rest().await?;
     for info in infos {
@@ -220,20 +296,29 @@ async fn find(call: &Call, query: &Query) -> Result<(Vec<Info>, Vec<Error>)> {
                 Ok(o) => infos.push(i.with(o)),
                 Err(e) => errors.push(e),
             },
-            builder::Target::List { mapping, namespace } => match list(&rest, &mapping, &namespace, &query.params(), 500).await {
-                Ok(found) => infos.extend(found.into_iter().map(|o| info_of(&mapping, o))),
-                Err(e) => errors.push(e),
-            },
+            builder::Target::List { mapping, namespace } => {
+                match list(&rest, &mapping, &namespace, &query.params(), 500).await {
+                    Ok(found) => infos.extend(found.into_iter().map(|o| info_of(&mapping, o))),
+                    Err(e) => errors.push(e),
+                }
+            }
         }
     }
     Ok((infos, errors))
 }
 
-async fn local(call: &Call, query: &Query, set: &[(String, String)], remove: &[String], words: &Words, printer: &Printer) -> Result<()> {
+async fn local(
+    query: &Query,
+    set: &[(String, String)],
+    remove: &[String],
+    words: &Words,
+    printer: &Printer,
+) -> Result<()> {
     if !query.has_files() {
-        return Err(Error::new("when --local is specified, resources must be given by -f"));
+        return Err(Error::new(
+            "when --local is specified, resources must be given by -f",
+        ));
     }
-    let _ = call;
     for document in query.documents().await? {
         let mut object = document.value;
         apply(&mut object, words.field, set, remove);
@@ -271,7 +356,10 @@ mod tests {
     #[test]
     fn arguments_are_told_apart_from_changes() {
         let words = |t: &str| t.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(split(&words("pods a b k=v j-")), (words("pods a b"), words("k=v j-")));
+        assert_eq!(
+            split(&words("pods a b k=v j-")),
+            (words("pods a b"), words("k=v j-"))
+        );
         let (set, remove) = changes(&words("k=v j- e="), &LABELS).unwrap();
         assert_eq!(set, vec![("k".into(), "v".into()), ("e".into(), String::new())]);
         assert_eq!(remove, ["j"]);

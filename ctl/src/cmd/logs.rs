@@ -27,23 +27,63 @@ pub static COMMAND: Command = Command {
         # Of the container before its last restart
         {} logs -p -c app web-0",
     usage: "[-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]",
-    flags: &[SELECTOR, &[
-        bool("all-containers", "Get all containers' logs in the pod(s)."),
-        bool("all-pods", "Get logs from all pod(s). Sets prefix to true."),
-        text("container", "", "Print the logs of this container").short('c'),
-        bool("follow", "Specify if the logs should be streamed.").short('f'),
-        bool("ignore-errors", "If watching / following pod logs, allow for any errors that occur to be non-fatal"),
-        bool("insecure-skip-tls-verify-backend", "Skip verifying the identity of the kubelet that logs are requested from.  In theory, an attacker could provide invalid log content back. You might want to use this if your kubelet serving certificates have expired."),
-        int("limit-bytes", "0", "Maximum bytes of logs to return. Defaults to no limit."),
-        int("max-log-requests", "5", "Specify maximum number of concurrent logs to follow when using by a selector. Defaults to 5."),
-        duration("pod-running-timeout", "20s", "The length of time (like 5s, 2m, or 3h, higher than zero) to wait until at least one pod is running"),
-        bool("prefix", "Prefix each log line with the log source (pod name and container name)"),
-        bool("previous", "If true, print the logs for the previous instance of the container in a pod if it exists.").short('p'),
-        duration("since", "0s", "Only return logs newer than a relative duration like 5s, 2m, or 3h. Defaults to all logs. Only one of since-time / since may be used."),
-        text("since-time", "", "Only return logs after a specific date (RFC3339). Defaults to all logs. Only one of since-time / since may be used."),
-        int("tail", "-1", "Lines of recent log file to display. Defaults to -1 with no selector, showing all log lines otherwise 10, if a selector is provided."),
-        bool("timestamps", "Include timestamps on each line in the log output"),
-    ]],
+    flags: &[
+        SELECTOR,
+        &[
+            bool("all-containers", "Get all containers' logs in the pod(s)."),
+            bool("all-pods", "Get logs from all pod(s). Sets prefix to true."),
+            text("container", "", "Print the logs of this container").short('c'),
+            bool("follow", "Specify if the logs should be streamed.").short('f'),
+            bool(
+                "ignore-errors",
+                "If watching / following pod logs, allow for any errors that occur to be non-fatal",
+            ),
+            bool(
+                "insecure-skip-tls-verify-backend",
+                "Skip verifying the identity of the kubelet that logs are requested from.  In theory, an attacker could provide invalid log content back. You might want to use this if your kubelet serving certificates have expired.",
+            ),
+            int(
+                "limit-bytes",
+                "0",
+                "Maximum bytes of logs to return. Defaults to no limit.",
+            ),
+            int(
+                "max-log-requests",
+                "5",
+                "Specify maximum number of concurrent logs to follow when using by a selector. Defaults to 5.",
+            ),
+            duration(
+                "pod-running-timeout",
+                "20s",
+                "The length of time (like 5s, 2m, or 3h, higher than zero) to wait until at least one pod is running",
+            ),
+            bool(
+                "prefix",
+                "Prefix each log line with the log source (pod name and container name)",
+            ),
+            bool(
+                "previous",
+                "If true, print the logs for the previous instance of the container in a pod if it exists.",
+            )
+            .short('p'),
+            duration(
+                "since",
+                "0s",
+                "Only return logs newer than a relative duration like 5s, 2m, or 3h. Defaults to all logs. Only one of since-time / since may be used.",
+            ),
+            text(
+                "since-time",
+                "",
+                "Only return logs after a specific date (RFC3339). Defaults to all logs. Only one of since-time / since may be used.",
+            ),
+            int(
+                "tail",
+                "-1",
+                "Lines of recent log file to display. Defaults to -1 with no selector, showing all log lines otherwise 10, if a selector is provided.",
+            ),
+            bool("timestamps", "Include timestamps on each line in the log output"),
+        ],
+    ],
     args: Args::PodContainers,
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -69,13 +109,17 @@ async fn run(call: Call) -> Result<()> {
     }
     if let Some(container) = call.args.get(1) {
         if call.changed("container") {
-            return Err(Error::new("only one of -c or an inline [CONTAINER] arg is allowed"));
+            return Err(Error::new(
+                "only one of -c or an inline [CONTAINER] arg is allowed",
+            ));
         }
         asked.clone_from(container);
     }
     let all_containers = call.bool("all-containers");
     if all_containers && !asked.is_empty() {
-        return Err(Error::new(format!("--all-containers=true should not be specified with container name {asked}")));
+        return Err(Error::new(format!(
+            "--all-containers=true should not be specified with container name {asked}"
+        )));
     }
     let params = params(&call)?;
     let rest = call.ctx.rest().await?;
@@ -85,7 +129,9 @@ async fn run(call: Call) -> Result<()> {
     let mut sources = Vec::new();
     for pod in &pods {
         let chosen: Vec<(String, &str)> = if all_containers {
-            pods::containers(&pod.object).map(|(l, c)| (c["name"].as_str().unwrap_or("").to_owned(), l)).collect()
+            pods::containers(&pod.object)
+                .map(|(l, c)| (c["name"].as_str().unwrap_or("").to_owned(), l))
+                .collect()
         } else {
             let quiet = all_pods;
             vec![(pods::container(&pod.object, &asked, quiet)?, "")]
@@ -95,7 +141,11 @@ async fn run(call: Call) -> Result<()> {
             query.push(("container", container.clone()));
             sources.push(Source {
                 path: with_query(&pod.sub_path("log"), &query),
-                prefix: if prefix { format!("[pod/{}/{container}] ", pod.name) } else { String::new() },
+                prefix: if prefix {
+                    format!("[pod/{}/{container}] ", pod.name)
+                } else {
+                    String::new()
+                },
             });
         }
     }
@@ -109,11 +159,19 @@ async fn run(call: Call) -> Result<()> {
             )));
         }
         let ignore = call.bool("ignore-errors");
-        let streams = sources.iter().map(|s| async { copy(&rest, s, ignore, true).await });
+        let streams = sources
+            .iter()
+            .map(|s| async { copy(&rest, s, ignore, true).await });
         return futures::future::try_join_all(streams).await.map(|_| ());
     }
     for source in &sources {
-        copy(&rest, source, call.bool("ignore-errors"), !source.prefix.is_empty()).await?;
+        copy(
+            &rest,
+            source,
+            call.bool("ignore-errors"),
+            !source.prefix.is_empty(),
+        )
+        .await?;
     }
     Ok(())
 }
@@ -140,13 +198,18 @@ fn params(call: &Call) -> Result<Vec<(&'static str, String)>> {
     let since = call.flags.nanos("since");
     let since_time = call.str("since-time");
     if !since_time.is_empty() && since != 0 {
-        return Err(Error::new("at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        return Err(Error::new(
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ));
     }
     if since < 0 {
         return Err(Error::new("--since must be greater than 0"));
     }
     if since > 0 {
-        out.push(("sinceSeconds", ((since + 500_000_000) / 1_000_000_000).to_string()));
+        out.push((
+            "sinceSeconds",
+            ((since + 500_000_000) / 1_000_000_000).to_string(),
+        ));
     }
     if !since_time.is_empty() {
         let time: jiff::Timestamp = since_time.parse().map_err(|_| {
@@ -172,14 +235,25 @@ async fn find(call: &Call, rest: &Rc<Rest>, selector: &str, all_pods: bool) -> R
     if !selector.is_empty() {
         let mapping = call.ctx.discovery().await?.resolve("pods")?;
         let namespace = call.ctx.namespace()?;
-        let found = list(rest, &mapping, &namespace, &[("labelSelector", selector.to_owned())], 500).await?;
+        let found = list(
+            rest,
+            &mapping,
+            &namespace,
+            &[("labelSelector", selector.to_owned())],
+            500,
+        )
+        .await?;
         if found.is_empty() {
             crate::errln!("No resources found in {namespace} namespace.");
         }
         return Ok(found.into_iter().map(|p| info_of(&mapping, p)).collect());
     }
     let name = call.args.first().map_or("", String::as_str);
-    let args = if name.contains('/') { vec![name.to_owned()] } else { vec!["pods".to_owned(), name.to_owned()] };
+    let args = if name.contains('/') {
+        vec![name.to_owned()]
+    } else {
+        vec!["pods".to_owned(), name.to_owned()]
+    };
     let info = Query {
         args,
         ..Query::default()
@@ -189,7 +263,10 @@ async fn find(call: &Call, rest: &Rc<Rest>, selector: &str, all_pods: bool) -> R
     .map_err(|e| match e {
         Error::Status(s) if s.reason == "NotFound" => {
             let namespace = call.ctx.namespace().unwrap_or_default();
-            Error::new(format!("error from server (NotFound): {} in namespace {namespace:?}", s.message))
+            Error::new(format!(
+                "error from server (NotFound): {} in namespace {namespace:?}",
+                s.message
+            ))
         }
         other => other,
     })?;

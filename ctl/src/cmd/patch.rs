@@ -51,19 +51,31 @@ async fn run(call: Call) -> Result<()> {
         "json" => patch::JSON,
         "merge" => patch::MERGE,
         "strategic" | "" => patch::STRATEGIC,
-        _ => return Err(Error::new(format!("--type must be one of [json merge strategic], not {:?}", call.str("type")))),
+        _ => {
+            return Err(Error::new(format!(
+                "--type must be one of [json merge strategic], not {:?}",
+                call.str("type")
+            )));
+        }
     };
     let text = if file.is_empty() {
         inline.to_owned()
     } else {
-        std::fs::read_to_string(file).map_err(|e| Error::new(format!("unable to read patch file: open {file}: {}", crate::error::io_text(&e))))?
+        std::fs::read_to_string(file).map_err(|e| {
+            Error::new(format!(
+                "unable to read patch file: open {file}: {}",
+                crate::error::io_text(&e)
+            ))
+        })?
     };
     let body = yaml::parse_one(&text).map_err(|e| Error::new(format!("unable to parse {text:?}: {e}")))?;
     let write = Write::from_call(&call, "kubectl-patch")?;
     let printer = Printer::from_call(&call)?;
     let query = Query::from_call(&call);
     if query.args.is_empty() && !query.has_files() {
-        return Err(Error::new("one or more resources must be specified as <resource> <name> or <resource>/<name>"));
+        return Err(Error::new(
+            "one or more resources must be specified as <resource> <name> or <resource>/<name>",
+        ));
     }
     if call.bool("local") || write.dry == DryRun::Client {
         return local(&call, &query, &write, &body, kind, &printer).await;
@@ -72,10 +84,17 @@ async fn run(call: Call) -> Result<()> {
     let rest = call.ctx.rest().await?;
     let mut errors = targets.errors;
     for target in targets.items {
-        let (crate::resource::builder::Target::Object(info) | crate::resource::builder::Target::Named(info)) = target else { continue };
+        let (crate::resource::builder::Target::Object(info) | crate::resource::builder::Target::Named(info)) =
+            target
+        else {
+            continue;
+        };
         let before = rest.get(&info.sub_path(call.str("subresource"))).await;
         let outcome = match before {
-            Ok(b) => write.patch(&rest, &info, call.str("subresource"), kind, &body).await.map(|o| (b, o)),
+            Ok(b) => write
+                .patch(&rest, &info, call.str("subresource"), kind, &body)
+                .await
+                .map(|o| (b, o)),
             Err(e) => Err(e),
         };
         match outcome {
@@ -85,7 +104,11 @@ async fn run(call: Call) -> Result<()> {
                 let word = if same { "patched (no change)" } else { "patched" };
                 if printer.is_human() && !call.str("subresource").is_empty() {
                     // A subresource may be of a kind of its own.
-                    crate::outln!("{} {word}{}", crate::print::object_name(&object), write.dry.suffix());
+                    crate::outln!(
+                        "{} {word}{}",
+                        crate::print::object_name(&object),
+                        write.dry.suffix()
+                    );
                 } else {
                     printer.result(&info.with(object), &format!("{word}{}", write.dry.suffix()))?;
                 }
@@ -105,7 +128,14 @@ fn without_noise(object: &Value) -> Value {
     out
 }
 
-async fn local(call: &Call, query: &Query, write: &Write, body: &Value, kind: &str, printer: &Printer) -> Result<()> {
+async fn local(
+    call: &Call,
+    query: &Query,
+    write: &Write,
+    body: &Value,
+    kind: &str,
+    printer: &Printer,
+) -> Result<()> {
     let infos: Vec<Info> = if call.bool("local") {
         let documents = query.documents().await?;
         documents
@@ -131,7 +161,8 @@ async fn local(call: &Call, query: &Query, write: &Write, body: &Value, kind: &s
         let mut object = info.object.clone();
         match kind {
             patch::JSON => {
-                object = rutter_api::patch::json_patch(&object, body).map_err(|e| Error::new(e.to_string()))?;
+                object =
+                    rutter_api::patch::json_patch(&object, body).map_err(|e| Error::new(e.to_string()))?;
             }
             patch::MERGE => crate::patch::merge(&mut object, body),
             _ => {
@@ -139,7 +170,11 @@ async fn local(call: &Call, query: &Query, write: &Write, body: &Value, kind: &s
                 let version = object["apiVersion"].as_str().unwrap_or("").to_owned();
                 let document = api.document(&version).await?;
                 let node = document.kind(&version, &info.mapping.kind);
-                crate::patch::strategic(&mut object, body, node.map(|n| crate::patch::Schema::new(&document, n)));
+                crate::patch::strategic(
+                    &mut object,
+                    body,
+                    node.map(|n| crate::patch::Schema::new(&document, n)),
+                );
             }
         }
         printer.result(&info.with(object), &format!("patched{}", write.dry.suffix()))?;

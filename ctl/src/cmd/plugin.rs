@@ -21,7 +21,10 @@ static LIST: Command = Command {
     examples: "
         # All plugins
         {} plugin list",
-    flags: &[&[bool("name-only", "If true, display only the binary name of each plugin, rather than its full path")]],
+    flags: &[&[bool(
+        "name-only",
+        "If true, display only the binary name of each plugin, rather than its full path",
+    )]],
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
 };
@@ -29,7 +32,8 @@ static LIST: Command = Command {
 const PREFIXES: [&str; 2] = ["rctl-", "kubectl-"];
 
 fn executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 fn directories() -> Vec<PathBuf> {
@@ -69,12 +73,19 @@ pub fn list() -> Vec<(String, PathBuf)> {
 async fn run(call: Call) -> Result<()> {
     let found = list();
     if found.is_empty() {
-        return Err(Error::new(format!("unable to find any {PROGRAM} plugins in your PATH")));
+        return Err(Error::new(format!(
+            "unable to find any {PROGRAM} plugins in your PATH"
+        )));
     }
     crate::outln!("The following compatible plugins are available:\n");
     for (_, path) in found {
         if call.bool("name-only") {
-            crate::outln!("{}", path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default());
+            crate::outln!(
+                "{}",
+                path.file_name()
+                    .map(|n| n.to_string_lossy().into_owned())
+                    .unwrap_or_default()
+            );
         } else {
             crate::outln!("{}", path.display());
         }
@@ -84,14 +95,20 @@ async fn run(call: Call) -> Result<()> {
 
 /// Becomes the plugin that the arguments name, the longest name first; returns if there is none.
 pub fn execute(args: &[String]) -> Result<()> {
-    let words: Vec<String> = args.iter().take_while(|a| !a.starts_with('-')).map(|a| a.replace('-', "_")).collect();
+    let words: Vec<String> = args
+        .iter()
+        .take_while(|a| !a.starts_with('-'))
+        .map(|a| a.replace('-', "_"))
+        .collect();
     for take in (1..=words.len()).rev() {
         let name = words.get(..take).unwrap_or(&[]).join("-");
         for prefix in PREFIXES {
             for dir in directories() {
                 let path = dir.join(format!("{prefix}{name}"));
                 if executable(&path) {
-                    let error = std::process::Command::new(&path).args(args.get(take..).unwrap_or(&[])).exec();
+                    let error = std::process::Command::new(&path)
+                        .args(args.get(take..).unwrap_or(&[]))
+                        .exec();
                     return Err(Error::from(error));
                 }
             }

@@ -17,15 +17,23 @@ pub const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContaine
 
 /// All containers of a pod, with the list each is in.
 pub fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
-    LISTS
-        .into_iter()
-        .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten().map(move |c| (list, c)))
+    LISTS.into_iter().flat_map(|list| {
+        pod["spec"][list]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(move |c| (list, c))
+    })
 }
 
 /// `a, b, c (init), d (ephem)`
 pub fn names(pod: &Value) -> String {
     let mut out: Vec<String> = Vec::new();
-    for (list, suffix) in [("containers", ""), ("ephemeralContainers", " (ephem)"), ("initContainers", " (init)")] {
+    for (list, suffix) in [
+        ("containers", ""),
+        ("ephemeralContainers", " (ephem)"),
+        ("initContainers", " (init)"),
+    ] {
         for c in pod["spec"][list].as_array().into_iter().flatten() {
             out.push(format!("{}{suffix}", c["name"].as_str().unwrap_or("")));
         }
@@ -41,15 +49,24 @@ pub fn container(pod: &Value, asked: &str, quiet: bool) -> Result<String> {
         if has(asked) {
             return Ok(asked.to_owned());
         }
-        return Err(Error::new(format!("container {asked} is not valid for pod {name} out of: {}", names(pod))));
+        return Err(Error::new(format!(
+            "container {asked} is not valid for pod {name} out of: {}",
+            names(pod)
+        )));
     }
-    if let Some(default) = pod["metadata"]["annotations"][DEFAULT_CONTAINER].as_str().filter(|d| !d.is_empty()) {
+    if let Some(default) = pod["metadata"]["annotations"][DEFAULT_CONTAINER]
+        .as_str()
+        .filter(|d| !d.is_empty())
+    {
         if has(default) {
             return Ok(default.to_owned());
         }
         crate::errln!("Default container name {default:?} not found in pod {name}");
     }
-    let first = pod["spec"]["containers"][0]["name"].as_str().unwrap_or("").to_owned();
+    let first = pod["spec"]["containers"][0]["name"]
+        .as_str()
+        .unwrap_or("")
+        .to_owned();
     if !quiet && containers(pod).count() > 1 {
         crate::errln!("Defaulted container {first:?} out of: {}", names(pod));
     }
@@ -60,7 +77,10 @@ pub fn container(pod: &Value, asked: &str, quiet: bool) -> Result<String> {
 fn readiness(pod: &Value) -> (bool, &str) {
     for c in pod["status"]["conditions"].as_array().into_iter().flatten() {
         if c["type"] == "Ready" {
-            return (c["status"] == "True", c["lastTransitionTime"].as_str().unwrap_or(""));
+            return (
+                c["status"] == "True",
+                c["lastTransitionTime"].as_str().unwrap_or(""),
+            );
         }
     }
     (false, "")
@@ -87,10 +107,20 @@ fn phase(pod: &Value) -> u8 {
 /// Orders pods so that the most useful one for attaching or logs comes first.
 pub fn sort(pods: &mut [Value], for_logs: bool) {
     let assigned = |p: &Value| p["spec"]["nodeName"].as_str().is_some_and(|n| !n.is_empty());
-    let created = |p: &Value| p["metadata"]["creationTimestamp"].as_str().unwrap_or("").to_owned();
+    let created = |p: &Value| {
+        p["metadata"]["creationTimestamp"]
+            .as_str()
+            .unwrap_or("")
+            .to_owned()
+    };
     let key = |p: &Value| {
         let (ready, since) = readiness(p);
-        (std::cmp::Reverse((assigned(p), phase(p), ready)), since.to_owned(), restarts(p), created(p))
+        (
+            std::cmp::Reverse((assigned(p), phase(p), ready)),
+            since.to_owned(),
+            restarts(p),
+            created(p),
+        )
     };
     pods.sort_by(|a, b| {
         let (x, y) = (key(a), key(b));
@@ -98,7 +128,9 @@ pub fn sort(pods: &mut [Value], for_logs: bool) {
         // For logs the latest is the interesting one, for attaching the one that has been up longest.
         let since = if for_logs { y.1.cmp(&x.1) } else { x.1.cmp(&y.1) };
         let count = if for_logs { y.2.cmp(&x.2) } else { x.2.cmp(&y.2) };
-        head.then(since).then(count).then_with(|| if for_logs { y.3.cmp(&x.3) } else { x.3.cmp(&y.3) })
+        head.then(since)
+            .then(count)
+            .then_with(|| if for_logs { y.3.cmp(&x.3) } else { x.3.cmp(&y.3) })
     });
 }
 
@@ -114,7 +146,11 @@ pub async fn of(ctx: &Ctx, rest: &Rest, info: &Info, for_logs: bool) -> Result<V
                 info.mapping.version, info.mapping.kind, info.mapping.kind
             )));
         }
-        return Err(Error::new(format!("invalid {} '{}': no selector", info.mapping.kind.to_lowercase(), info.name)));
+        return Err(Error::new(format!(
+            "invalid {} '{}': no selector",
+            info.mapping.kind.to_lowercase(),
+            info.name
+        )));
     };
     let mapping = ctx.discovery().await?.resolve("pods")?;
     let mut pods = list(rest, &mapping, &info.namespace, &[("labelSelector", text)], 500).await?;
@@ -131,7 +167,11 @@ pub async fn attachable(call: &Call, argument: &str) -> Result<Info> {
     if timeout.is_zero() {
         return Err(call.usage("--pod-running-timeout must be higher than zero"));
     }
-    let args = if argument.contains('/') { vec![argument.to_owned()] } else { vec!["pods".to_owned(), argument.to_owned()] };
+    let args = if argument.contains('/') {
+        vec![argument.to_owned()]
+    } else {
+        vec!["pods".to_owned(), argument.to_owned()]
+    };
     let query = Query {
         args,
         ..Query::default()
@@ -175,11 +215,20 @@ mod tests {
 
     #[test]
     fn ready_pods_come_first() {
-        let pod = |name: &str, phase: &str, ready: &str| json!({"metadata": {"name": name}, "spec": {"nodeName": "n"},
-            "status": {"phase": phase, "conditions": [{"type": "Ready", "status": ready}]}});
-        let mut pods = vec![pod("pending", "Pending", "False"), pod("unready", "Running", "False"), pod("ready", "Running", "True")];
+        let pod = |name: &str, phase: &str, ready: &str| {
+            json!({"metadata": {"name": name}, "spec": {"nodeName": "n"},
+            "status": {"phase": phase, "conditions": [{"type": "Ready", "status": ready}]}})
+        };
+        let mut pods = vec![
+            pod("pending", "Pending", "False"),
+            pod("unready", "Running", "False"),
+            pod("ready", "Running", "True"),
+        ];
         sort(&mut pods, false);
-        let names: Vec<_> = pods.iter().map(|p| p["metadata"]["name"].as_str().unwrap()).collect();
+        let names: Vec<_> = pods
+            .iter()
+            .map(|p| p["metadata"]["name"].as_str().unwrap())
+            .collect();
         assert_eq!(names, ["ready", "unready", "pending"]);
     }
 }

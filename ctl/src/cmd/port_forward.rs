@@ -26,7 +26,13 @@ pub static COMMAND: Command = Command {
         # Any free one
         {} port-forward deployment/web :80",
     usage: "TYPE/NAME [options] [LOCAL_PORT:]REMOTE_PORT [...[LOCAL_PORT_N:]REMOTE_PORT_N]",
-    flags: &[POD_TIMEOUT, &[slice("address", "Addresses to listen on (comma separated). Only accepts IP addresses or localhost as a value. When localhost is supplied, kubectl will try to bind on both 127.0.0.1 and ::1 and will fail if neither of these addresses are available to bind.")]],
+    flags: &[
+        POD_TIMEOUT,
+        &[slice(
+            "address",
+            "Addresses to listen on (comma separated). Only accepts IP addresses or localhost as a value. When localhost is supplied, kubectl will try to bind on both 127.0.0.1 and ::1 and will fail if neither of these addresses are available to bind.",
+        )],
+    ],
     args: Args::Pod,
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -35,7 +41,14 @@ pub static COMMAND: Command = Command {
 /// `8080:80`: the local port (0 for any) and the remote one as it was written.
 fn split(text: &str) -> (Option<String>, String) {
     match text.split_once(':') {
-        Some((local, remote)) => (Some(if local.is_empty() { "0".to_owned() } else { local.to_owned() }), remote.to_owned()),
+        Some((local, remote)) => (
+            Some(if local.is_empty() {
+                "0".to_owned()
+            } else {
+                local.to_owned()
+            }),
+            remote.to_owned(),
+        ),
         None => (None, text.to_owned()),
     }
 }
@@ -48,11 +61,15 @@ fn container_port(pod: &Value, port: &str) -> Result<u16> {
     for (_, c) in pods::containers(pod) {
         for p in c["ports"].as_array().into_iter().flatten() {
             if p["name"] == port {
-                return u16::try_from(p["containerPort"].as_u64().unwrap_or(0)).map_err(|_| Error::new("bad port"));
+                return u16::try_from(p["containerPort"].as_u64().unwrap_or(0))
+                    .map_err(|_| Error::new("bad port"));
             }
         }
     }
-    Err(Error::new(format!("Pod '{}' does not have a named port '{port}'", pod["metadata"]["name"].as_str().unwrap_or(""))))
+    Err(Error::new(format!(
+        "Pod '{}' does not have a named port '{port}'",
+        pod["metadata"]["name"].as_str().unwrap_or("")
+    )))
 }
 
 /// The pod's port behind a service's.
@@ -107,16 +124,35 @@ async fn run(call: Call) -> Result<()> {
     let Some((name, wanted)) = call.args.split_first().filter(|(_, w)| !w.is_empty()) else {
         return Err(call.usage("TYPE/NAME and list of ports are required for port-forward"));
     };
-    let args = if name.contains('/') { vec![name.clone()] } else { vec!["pods".to_owned(), name.clone()] };
-    let target = Query { args, ..Query::default() }.one(&call.ctx).await?;
-    let pod = pods::attachable(&call, &format!("{}/{}", target.mapping.group_resource(), target.name)).await?;
+    let args = if name.contains('/') {
+        vec![name.clone()]
+    } else {
+        vec!["pods".to_owned(), name.clone()]
+    };
+    let target = Query {
+        args,
+        ..Query::default()
+    }
+    .one(&call.ctx)
+    .await?;
+    let pod = pods::attachable(
+        &call,
+        &format!("{}/{}", target.mapping.group_resource(), target.name),
+    )
+    .await?;
     let rest = call.ctx.rest().await?;
     let pairs = ports(&target, &pod.object, wanted)?;
     let phase = pod.object["status"]["phase"].as_str().unwrap_or("");
     if phase != "Running" {
-        return Err(Error::new(format!("unable to forward port because pod is not running. Current status={phase}")));
+        return Err(Error::new(format!(
+            "unable to forward port because pod is not running. Current status={phase}"
+        )));
     }
-    let addresses = if call.changed("address") { call.list("address") } else { vec!["localhost".to_owned()] };
+    let addresses = if call.changed("address") {
+        call.list("address")
+    } else {
+        vec!["localhost".to_owned()]
+    };
     let path = pod.path();
     let mut tasks = Vec::new();
     for (local, remote) in pairs {
@@ -126,7 +162,9 @@ async fn run(call: Call) -> Result<()> {
             let (rest, path) = (rest.clone(), path.clone());
             tasks.push(tokio::task::spawn_local(async move {
                 loop {
-                    let Ok((connection, _)) = listener.accept().await else { continue };
+                    let Ok((connection, _)) = listener.accept().await else {
+                        continue;
+                    };
                     crate::outln!("Handling connection for {bound}");
                     let (rest, path) = (Rc::clone(&rest), path.clone());
                     tokio::task::spawn_local(async move {
@@ -166,18 +204,31 @@ async fn listen(addresses: &[String], port: u16) -> Result<Vec<(TcpListener, Str
     let mut out: Vec<(TcpListener, String)> = Vec::new();
     let mut problems = Vec::new();
     for address in addresses {
-        let hosts: Vec<&str> = if address == "localhost" { vec!["127.0.0.1", "::1"] } else { vec![address] };
+        let hosts: Vec<&str> = if address == "localhost" {
+            vec!["127.0.0.1", "::1"]
+        } else {
+            vec![address]
+        };
         for host in hosts {
-            let ip: std::net::IpAddr = host.parse().map_err(|_| Error::new(format!("{host} is not a valid IP")))?;
+            let ip: std::net::IpAddr = host
+                .parse()
+                .map_err(|_| Error::new(format!("{host} is not a valid IP")))?;
             // With any port asked for, all addresses get the same.
             let wanted = match (port, out.first()) {
                 (0, Some((first, _))) => first.local_addr()?.port(),
                 (p, _) => p,
             };
-            let shown = if ip.is_ipv6() { format!("[{host}]") } else { host.to_owned() };
+            let shown = if ip.is_ipv6() {
+                format!("[{host}]")
+            } else {
+                host.to_owned()
+            };
             match TcpListener::bind((ip, wanted)).await {
                 Ok(l) => out.push((l, shown)),
-                Err(e) => problems.push(format!("unable to create listener: Error listen tcp {shown}:{wanted}: bind: {}", io_text(&e))),
+                Err(e) => problems.push(format!(
+                    "unable to create listener: Error listen tcp {shown}:{wanted}: bind: {}",
+                    io_text(&e)
+                )),
             }
         }
     }
@@ -185,7 +236,9 @@ async fn listen(addresses: &[String], port: u16) -> Result<Vec<(TcpListener, Str
         for problem in &problems {
             crate::errln!("{problem}");
         }
-        return Err(Error::new(format!("unable to listen on any of the requested ports: [{{{port} {port}}}]")));
+        return Err(Error::new(format!(
+            "unable to listen on any of the requested ports: [{{{port} {port}}}]"
+        )));
     }
     Ok(out)
 }

@@ -25,19 +25,60 @@ pub static COMMAND: Command = Command {
         {} proxy --port=8011 --www=./local/www/",
     usage: "[--port=PORT] [--www=static-dir] [--www-prefix=prefix] [--api-prefix=prefix]",
     flags: &[&[
-        text("accept-hosts", r"^localhost$,^127\.0\.0\.1$,^\[::1\]$", "Regular expression for hosts that the proxy should accept."),
-        text("accept-paths", "^.*", "Regular expression for paths that the proxy should accept."),
+        text(
+            "accept-hosts",
+            r"^localhost$,^127\.0\.0\.1$,^\[::1\]$",
+            "Regular expression for hosts that the proxy should accept.",
+        ),
+        text(
+            "accept-paths",
+            "^.*",
+            "Regular expression for paths that the proxy should accept.",
+        ),
         text("address", "127.0.0.1", "The IP address on which to serve on."),
         text("api-prefix", "/", "Prefix to serve the proxied API under."),
-        bool("append-server-path", "If true, enables automatic path appending of the kube context server path to each request."),
-        bool("disable-filter", "If true, disable request filtering in the proxy. This is dangerous, and can leave you vulnerable to XSRF attacks, when used with an accessible port."),
-        duration("keepalive", "0s", "keepalive specifies the keep-alive period for an active network connection. Set to 0 to disable keepalive."),
-        int("port", "8001", "The port on which to run the proxy. Set to 0 to pick a random port.").short('p'),
-        text("reject-methods", "^$", "Regular expression for HTTP methods that the proxy should reject (example --reject-methods='POST,PUT,PATCH')."),
-        text("reject-paths", "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach", "Regular expression for paths that the proxy should reject. Paths specified here will be rejected even accepted by --accept-paths."),
+        bool(
+            "append-server-path",
+            "If true, enables automatic path appending of the kube context server path to each request.",
+        ),
+        bool(
+            "disable-filter",
+            "If true, disable request filtering in the proxy. This is dangerous, and can leave you vulnerable to XSRF attacks, when used with an accessible port.",
+        ),
+        duration(
+            "keepalive",
+            "0s",
+            "keepalive specifies the keep-alive period for an active network connection. Set to 0 to disable keepalive.",
+        ),
+        int(
+            "port",
+            "8001",
+            "The port on which to run the proxy. Set to 0 to pick a random port.",
+        )
+        .short('p'),
+        text(
+            "reject-methods",
+            "^$",
+            "Regular expression for HTTP methods that the proxy should reject (example --reject-methods='POST,PUT,PATCH').",
+        ),
+        text(
+            "reject-paths",
+            "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach",
+            "Regular expression for paths that the proxy should reject. Paths specified here will be rejected even accepted by --accept-paths.",
+        ),
         text("unix-socket", "", "Unix socket on which to run the proxy.").short('u'),
-        text("www", "", "Also serve static files from the given directory under the specified prefix.").short('w'),
-        text("www-prefix", "/static/", "Prefix to serve static files under, if static file directory is specified.").short('P'),
+        text(
+            "www",
+            "",
+            "Also serve static files from the given directory under the specified prefix.",
+        )
+        .short('w'),
+        text(
+            "www-prefix",
+            "/static/",
+            "Prefix to serve static files under, if static file directory is specified.",
+        )
+        .short('P'),
     ]],
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -66,7 +107,10 @@ impl Filter {
             _ => host,
         };
         self.off
-            || (!any(&self.not_paths, path) && !any(&self.not_methods, method) && any(&self.paths, path) && any(&self.hosts, host))
+            || (!any(&self.not_paths, path)
+                && !any(&self.not_methods, method)
+                && any(&self.paths, path)
+                && any(&self.hosts, host))
     }
 }
 
@@ -80,7 +124,11 @@ struct Proxy {
 type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    let mut r = Response::new(Full::new(text.into()).map_err(|never| match never {}).boxed_unsync());
+    let mut r = Response::new(
+        Full::new(text.into())
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    );
     *r.status_mut() = status;
     r
 }
@@ -93,12 +141,24 @@ impl Proxy {
         {
             return file(directory, rest);
         }
-        let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("").to_owned();
+        let host = request
+            .headers()
+            .get(header::HOST)
+            .and_then(|h| h.to_str().ok())
+            .unwrap_or("")
+            .to_owned();
         if !self.filter.accepts(request.method().as_str(), &path, &host) {
             return plain(StatusCode::FORBIDDEN, "Forbidden\n");
         }
-        let whole = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
-        let Some(target) = whole.strip_prefix(self.prefix.trim_end_matches('/')).map(str::to_owned) else {
+        let whole = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |p| p.as_str())
+            .to_owned();
+        let Some(target) = whole
+            .strip_prefix(self.prefix.trim_end_matches('/'))
+            .map(str::to_owned)
+        else {
             return plain(StatusCode::NOT_FOUND, "404 page not found\n");
         };
         self.forward(request, &target).await
@@ -140,13 +200,20 @@ impl Proxy {
         }
         let (mut parts, body) = response.into_parts();
         parts.headers.remove(header::TRANSFER_ENCODING);
-        Response::from_parts(parts, body.map_err(|e| -> Box<dyn std::error::Error + Send + Sync> { e.to_string().into() }).boxed_unsync())
+        Response::from_parts(
+            parts,
+            body.map_err(|e| -> Box<dyn std::error::Error + Send + Sync> { e.to_string().into() })
+                .boxed_unsync(),
+        )
     }
 }
 
 fn file(directory: &std::path::Path, rest: &str) -> Answer {
     let inside = std::path::Path::new(rest.trim_start_matches('/'));
-    if inside.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
+    if inside
+        .components()
+        .any(|c| !matches!(c, std::path::Component::Normal(_)))
+    {
         return plain(StatusCode::NOT_FOUND, "404 page not found\n");
     }
     let mut path = directory.join(inside);
@@ -168,11 +235,23 @@ async fn run(call: Call) -> Result<()> {
         off: call.bool("disable-filter"),
     };
     if filter.off {
-        crate::errln!("Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious");
+        crate::errln!(
+            "Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious"
+        );
     }
     let slash = |p: &str| format!("/{}/", p.trim_matches('/')).replace("//", "/");
-    let www = (!call.str("www").is_empty()).then(|| (slash(call.str("www-prefix")), std::path::PathBuf::from(call.str("www"))));
-    let proxy = Rc::new(Proxy { rest: call.ctx.rest().await?, filter, prefix: slash(call.str("api-prefix")), www });
+    let www = (!call.str("www").is_empty()).then(|| {
+        (
+            slash(call.str("www-prefix")),
+            std::path::PathBuf::from(call.str("www")),
+        )
+    });
+    let proxy = Rc::new(Proxy {
+        rest: call.ctx.rest().await?,
+        filter,
+        prefix: slash(call.str("api-prefix")),
+        www,
+    });
     let socket = call.str("unix-socket");
     if !socket.is_empty() {
         if call.changed("port") {
@@ -197,13 +276,18 @@ async fn run(call: Call) -> Result<()> {
     }
 }
 
-fn serve<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static + Send>(proxy: Rc<Proxy>, stream: S) {
+fn serve<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static + Send>(
+    proxy: Rc<Proxy>,
+    stream: S,
+) {
     tokio::task::spawn_local(async move {
         let service = hyper::service::service_fn(move |request| {
             let proxy = proxy.clone();
             async move { Ok::<_, std::convert::Infallible>(proxy.answer(request).await) }
         });
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         // A client that breaks off is its own business.
         let _ = connection.await;
     });

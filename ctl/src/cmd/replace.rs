@@ -68,7 +68,9 @@ async fn run(call: Call) -> Result<()> {
     let targets = query.targets(&call.ctx).await?;
     let mut errors = targets.errors;
     for target in targets.items {
-        let Target::Object(mut info) = target else { continue };
+        let Target::Object(mut info) = target else {
+            continue;
+        };
         save_config(&call, &mut info.object);
         record(&call, &mut info.object);
         if write.dry == DryRun::Client {
@@ -76,10 +78,19 @@ async fn run(call: Call) -> Result<()> {
             continue;
         }
         if force {
-            let wait = if timeout.is_zero() { Duration::from_secs(300) } else { timeout };
+            let wait = if timeout.is_zero() {
+                Duration::from_secs(300)
+            } else {
+                timeout
+            };
             let outcome = async {
                 if super::delete::exists(&rest, &info).await? {
-                    crate::outln!("{} {} deleted from {} namespace", info.mapping.kind_name(), crate::error::go_quote(&info.name), info.namespace);
+                    crate::outln!(
+                        "{} {} deleted from {} namespace",
+                        info.mapping.kind_name(),
+                        crate::error::go_quote(&info.name),
+                        info.namespace
+                    );
                 }
                 super::delete::delete_and_wait(&rest, &info, if grace < 0 { 0 } else { grace }, wait).await?;
                 if let Some(meta) = info.object["metadata"].as_object_mut() {
@@ -97,7 +108,9 @@ async fn run(call: Call) -> Result<()> {
         if info.object["metadata"]["resourceVersion"].is_null() {
             // Without a version of its own the manifest takes the place of whatever is there.
             match rest.get(&info.sub_path(call.str("subresource"))).await {
-                Ok(live) => info.object["metadata"]["resourceVersion"] = json!(live["metadata"]["resourceVersion"]),
+                Ok(live) => {
+                    info.object["metadata"]["resourceVersion"] = json!(live["metadata"]["resourceVersion"])
+                }
                 Err(e) => {
                     errors.push(e.when("replacing", &info.source));
                     continue;

@@ -83,7 +83,10 @@ fn pod(call: &Call, name: &str, words: &[String]) -> Result<Value> {
     if !words.is_empty() {
         container[if call.bool("command") { "command" } else { "args" }] = json!(words);
     }
-    let env: Vec<Value> = pairs(call.list("env"), "env")?.iter().map(|(k, v)| json!({"name": k, "value": v})).collect();
+    let env: Vec<Value> = pairs(call.list("env"), "env")?
+        .iter()
+        .map(|(k, v)| json!({"name": k, "value": v}))
+        .collect();
     // The order of the flags is kept.
     let env: Vec<Value> = call
         .list("env")
@@ -96,7 +99,9 @@ fn pod(call: &Call, name: &str, words: &[String]) -> Result<Value> {
     }
     let port = call.str("port");
     if !port.is_empty() {
-        let number: i64 = port.parse().map_err(|_| Error::new(format!("strconv.Atoi: parsing {port:?}: invalid syntax")))?;
+        let number: i64 = port
+            .parse()
+            .map_err(|_| Error::new(format!("strconv.Atoi: parsing {port:?}: invalid syntax")))?;
         container["ports"] = json!([{"containerPort": number}]);
     }
     for (flag, field) in [("stdin", "stdin"), ("tty", "tty")] {
@@ -111,7 +116,13 @@ fn pod(call: &Call, name: &str, words: &[String]) -> Result<Value> {
         container["securityContext"] = json!({"privileged": call.bool("privileged")});
     }
     let labels = if call.changed("labels") {
-        pairs(call.str("labels").split(',').filter(|l| !l.is_empty()).map(str::to_owned), "label spec")?
+        pairs(
+            call.str("labels")
+                .split(',')
+                .filter(|l| !l.is_empty())
+                .map(str::to_owned),
+            "label spec",
+        )?
     } else {
         Map::from_iter([("run".to_owned(), json!(name))])
     };
@@ -129,13 +140,19 @@ pub async fn override_with(call: &Call, object: &mut Value, text: &str) -> Resul
     let body = yaml::parse_one(text).map_err(|e| Error::new(format!("invalid overrides: {e}")))?;
     match call.str("override-type") {
         "merge" => crate::patch::merge(object, &body),
-        "json" => *object = rutter_api::patch::json_patch(object, &body).map_err(|e| Error::new(e.to_string()))?,
+        "json" => {
+            *object = rutter_api::patch::json_patch(object, &body).map_err(|e| Error::new(e.to_string()))?
+        }
         "strategic" => {
             let api = call.ctx.openapi().await?;
             let document = api.document("v1").await?;
             let kind = object["kind"].as_str().unwrap_or("").to_owned();
             let node = document.kind("v1", &kind);
-            crate::patch::strategic(object, &body, node.map(|n| crate::patch::Schema::new(&document, n)));
+            crate::patch::strategic(
+                object,
+                &body,
+                node.map(|n| crate::patch::Schema::new(&document, n)),
+            );
         }
         other => return Err(Error::new(format!("invalid override type: {other}"))),
     }
@@ -144,8 +161,14 @@ pub async fn override_with(call: &Call, object: &mut Value, text: &str) -> Resul
 
 async fn run(call: Call) -> Result<()> {
     let (name, words) = match call.dash {
-        Some(at) => (call.args.get(..at).unwrap_or(&[]).first().cloned(), call.after_dash().to_vec()),
-        None => (call.args.first().cloned(), call.args.get(1..).unwrap_or(&[]).to_vec()),
+        Some(at) => (
+            call.args.get(..at).unwrap_or(&[]).first().cloned(),
+            call.after_dash().to_vec(),
+        ),
+        None => (
+            call.args.first().cloned(),
+            call.args.get(1..).unwrap_or(&[]).to_vec(),
+        ),
     };
     let Some(name) = name else {
         return Err(call.usage("NAME is required for run"));
@@ -160,7 +183,11 @@ async fn run(call: Call) -> Result<()> {
     if call.bool("expose") && call.str("port").is_empty() {
         return Err(call.usage("--port must be set when exposing a service"));
     }
-    let attach = if call.changed("attach") { call.bool("attach") } else { stdin };
+    let attach = if call.changed("attach") {
+        call.bool("attach")
+    } else {
+        stdin
+    };
     let remove = call.bool("rm");
     let write = Write::from_call(&call, "kubectl-run")?;
     if remove && !attach {
@@ -189,7 +216,13 @@ async fn run(call: Call) -> Result<()> {
         namespaced: true,
         ..Default::default()
     });
-    let mut info = Info { mapping, namespace: namespace.clone(), name: name.clone(), object, source: String::new() };
+    let mut info = Info {
+        mapping,
+        namespace: namespace.clone(),
+        name: name.clone(),
+        object,
+        source: String::new(),
+    };
     if write.dry == DryRun::Client {
         if call.bool("expose") {
             let service = service(&call, &info)?;
@@ -209,13 +242,18 @@ async fn run(call: Call) -> Result<()> {
     }
     let outcome = attached(&call, &rest, &info).await;
     if remove {
-        let options = super::delete::Options { grace: call.flags.int("grace-period"), policy: "Background", dry: DryRun::None };
+        let options = super::delete::Options {
+            grace: call.flags.int("grace-period"),
+            policy: "Background",
+            dry: DryRun::None,
+        };
         match options.delete(&rest, &info).await {
             Ok(uid) => {
                 if !call.bool("quiet") {
                     crate::outln!("pod {name:?} deleted from {namespace} namespace");
                 }
-                super::delete::wait_gone(&rest, &[(info.clone(), uid)], Duration::from_secs(7 * 86_400)).await?;
+                super::delete::wait_gone(&rest, &[(info.clone(), uid)], Duration::from_secs(7 * 86_400))
+                    .await?;
             }
             Err(e) if e.is_not_found() => {}
             Err(e) => return Err(e),
@@ -225,7 +263,10 @@ async fn run(call: Call) -> Result<()> {
 }
 
 fn service(call: &Call, pod: &Info) -> Result<Info> {
-    let labels = pod.object["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    let labels = pod.object["metadata"]["labels"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
     let mut object = super::expose::service(
         super::expose::Request {
             name: &pod.name,
@@ -247,19 +288,36 @@ fn service(call: &Call, pod: &Info) -> Result<Info> {
         namespaced: true,
         ..Default::default()
     });
-    Ok(Info { mapping, namespace: pod.namespace.clone(), name: pod.name.clone(), object, source: String::new() })
+    Ok(Info {
+        mapping,
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        object,
+        source: String::new(),
+    })
 }
 
 /// Waits until a test holds for the pod, and gives it as it is then.
-pub async fn wait_for(rest: &Rest, pod: &Info, timeout: Duration, test: impl Fn(&Value) -> bool) -> Result<Info> {
+pub async fn wait_for(
+    rest: &Rest,
+    pod: &Info,
+    timeout: Duration,
+    test: impl Fn(&Value) -> bool,
+) -> Result<Info> {
     let waiting = async {
         loop {
             let object = rest.get(&pod.path()).await?;
             if test(&object) {
                 return Ok(pod.with(object));
             }
-            let version = object["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
-            let query = [("fieldSelector", format!("metadata.name={}", pod.name)), ("resourceVersion", version)];
+            let version = object["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned();
+            let query = [
+                ("fieldSelector", format!("metadata.name={}", pod.name)),
+                ("resourceVersion", version),
+            ];
             let mut stream = rest.watch(&pod.collection(), &query, "application/json").await?;
             while let Ok(Some((kind, object))) = stream.event().await {
                 if kind == "DELETED" {
@@ -271,7 +329,9 @@ pub async fn wait_for(rest: &Rest, pod: &Info, timeout: Duration, test: impl Fn(
             }
         }
     };
-    tokio::time::timeout(timeout, waiting).await.map_err(|_| Error::new("timed out waiting for the condition"))?
+    tokio::time::timeout(timeout, waiting)
+        .await
+        .map_err(|_| Error::new("timed out waiting for the condition"))?
 }
 
 fn ended(pod: &Value) -> bool {
@@ -283,24 +343,47 @@ async fn attached(call: &Call, rest: &Rest, pod: &Info) -> Result<()> {
     let timeout = call.flags.duration("pod-running-timeout");
     let running = |p: &Value| {
         ended(p)
-            || p["status"]["containerStatuses"].as_array().into_iter().flatten().any(|s| s["name"] == pod.name.as_str() && s["state"]["running"].is_object())
-            || (p["status"]["phase"] == "Running" && p["status"]["containerStatuses"][0]["state"]["running"].is_object())
+            || p["status"]["containerStatuses"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|s| s["name"] == pod.name.as_str() && s["state"]["running"].is_object())
+            || (p["status"]["phase"] == "Running"
+                && p["status"]["containerStatuses"][0]["state"]["running"].is_object())
     };
     let now = wait_for(rest, pod, timeout, running).await?;
     let container = super::pods::container(&now.object, "", true)?;
     if ended(&now.object) {
         print_log(rest, &now, &container).await?;
     } else {
-        let outcome = super::attach::to(rest, &now, &container, call.bool("stdin"), call.bool("tty"), quiet).await;
+        let outcome = super::attach::to(
+            rest,
+            &now,
+            &container,
+            call.bool("stdin"),
+            call.bool("tty"),
+            quiet,
+        )
+        .await;
         if let Err(e) = outcome {
             // It may have ended between the look and the attach; then its log has everything.
             let again = rest.get(&now.path()).await?;
             if !ended(&again) {
                 if !quiet {
-                    crate::errln!("warning: couldn't attach to pod/{}, falling back to streaming logs: {}", now.name, e.message());
+                    crate::errln!(
+                        "warning: couldn't attach to pod/{}, falling back to streaming logs: {}",
+                        now.name,
+                        e.message()
+                    );
                 }
                 let mut stream = rest
-                    .stream(&crate::rest::with_query(&now.sub_path("log"), &[("container", container.clone()), ("follow", "true".to_owned())]), "*/*")
+                    .stream(
+                        &crate::rest::with_query(
+                            &now.sub_path("log"),
+                            &[("container", container.clone()), ("follow", "true".to_owned())],
+                        ),
+                        "*/*",
+                    )
                     .await?;
                 while let Some(bytes) = stream.next().await? {
                     crate::out::bytes(&bytes);
@@ -317,13 +400,27 @@ async fn attached(call: &Call, rest: &Rest, pod: &Info) -> Result<()> {
     if last.object["status"]["phase"] == "Succeeded" {
         return Ok(());
     }
-    for s in last.object["status"]["containerStatuses"].as_array().into_iter().flatten() {
+    for s in last.object["status"]["containerStatuses"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         let terminated = &s["state"]["terminated"];
         if let Some(code) = terminated["exitCode"].as_i64().filter(|c| *c != 0) {
             let code = i32::try_from(code).unwrap_or(1);
             let message = match terminated["message"].as_str().filter(|m| !m.is_empty()) {
-                Some(m) => format!("pod {}/{} terminated ({})\n{m}", last.namespace, last.name, terminated["reason"].as_str().unwrap_or("")),
-                None => format!("pod {}/{} terminated ({})", last.namespace, last.name, terminated["reason"].as_str().unwrap_or("")),
+                Some(m) => format!(
+                    "pod {}/{} terminated ({})\n{m}",
+                    last.namespace,
+                    last.name,
+                    terminated["reason"].as_str().unwrap_or("")
+                ),
+                None => format!(
+                    "pod {}/{} terminated ({})",
+                    last.namespace,
+                    last.name,
+                    terminated["reason"].as_str().unwrap_or("")
+                ),
             };
             return Err(Error::Code(code, message));
         }

@@ -21,12 +21,33 @@ pub static COMMAND: Command = Command {
         # Only if it has two now
         {} scale --current-replicas=2 --replicas=3 deployment/web",
     usage: "[--resource-version=version] [--current-replicas=count] --replicas=COUNT (-f FILENAME | TYPE NAME)",
-    flags: &[ALL, DRY_RUN, FILENAME, OUTPUT, RECORD, SELECTOR, TEMPLATE, &[
-        int("current-replicas", "-1", "Precondition for current size. Requires that the current size of the resource match this value in order to scale. -1 (default) for no condition."),
-        int("replicas", "0", "The new desired number of replicas. Required."),
-        text("resource-version", "", "Precondition for resource version. Requires that the current resource version match this value in order to scale."),
-        duration("timeout", "0s", "The length of time to wait before giving up on a scale operation, zero means don't wait. Any other values should contain a corresponding time unit (e.g. 1s, 2m, 3h)."),
-    ]],
+    flags: &[
+        ALL,
+        DRY_RUN,
+        FILENAME,
+        OUTPUT,
+        RECORD,
+        SELECTOR,
+        TEMPLATE,
+        &[
+            int(
+                "current-replicas",
+                "-1",
+                "Precondition for current size. Requires that the current size of the resource match this value in order to scale. -1 (default) for no condition.",
+            ),
+            int("replicas", "0", "The new desired number of replicas. Required."),
+            text(
+                "resource-version",
+                "",
+                "Precondition for resource version. Requires that the current resource version match this value in order to scale.",
+            ),
+            duration(
+                "timeout",
+                "0s",
+                "The length of time to wait before giving up on a scale operation, zero means don't wait. Any other values should contain a corresponding time unit (e.g. 1s, 2m, 3h).",
+            ),
+        ],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -38,11 +59,15 @@ async fn run(call: Call) -> Result<()> {
         return Err(Error::new("required flag(s) \"replicas\" not set"));
     }
     if replicas < 0 {
-        return Err(Error::new("The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0"));
+        return Err(Error::new(
+            "The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0",
+        ));
     }
     let current = call.flags.int("current-replicas");
     if current < -1 {
-        return Err(Error::new("The --current-replicas must specify an integer of -1 or greater"));
+        return Err(Error::new(
+            "The --current-replicas must specify an integer of -1 or greater",
+        ));
     }
     let dry = DryRun::from_call(&call)?;
     let printer = Printer::from_call(&call)?;
@@ -50,7 +75,9 @@ async fn run(call: Call) -> Result<()> {
     let (infos, errors) = query.infos(&call.ctx).await?;
     let version = call.str("resource-version");
     if !version.is_empty() && infos.len() > 1 {
-        return Err(Error::new("cannot use --resource-version with multiple resources"));
+        return Err(Error::new(
+            "cannot use --resource-version with multiple resources",
+        ));
     }
     if infos.is_empty() {
         Error::collect(errors)?;
@@ -68,17 +95,25 @@ async fn run(call: Call) -> Result<()> {
                 let mut scale = rest.get(&info.sub_path("scale")).await?;
                 let now = scale["spec"]["replicas"].as_i64().unwrap_or(0);
                 if current >= 0 && now != current {
-                    return Err(Error::new(format!("Expected replicas to be {current}, was {now}")));
+                    return Err(Error::new(format!(
+                        "Expected replicas to be {current}, was {now}"
+                    )));
                 }
-                let held = scale["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
+                let held = scale["metadata"]["resourceVersion"]
+                    .as_str()
+                    .unwrap_or("")
+                    .to_owned();
                 if !version.is_empty() && held != version {
-                    return Err(Error::new(format!("Expected resource version to be {version}, was {held}")));
+                    return Err(Error::new(format!(
+                        "Expected resource version to be {version}, was {held}"
+                    )));
                 }
                 scale["spec"]["replicas"] = json!(replicas);
                 rest.put(&path, &scale).await?;
             } else {
                 let body = json!({"spec": {"replicas": replicas}});
-                rest.patch(&path, patch::MERGE, serde_json::to_vec(&body)?).await?;
+                rest.patch(&path, patch::MERGE, serde_json::to_vec(&body)?)
+                    .await?;
             }
             let timeout = call.flags.duration("timeout");
             if !timeout.is_zero() && dry == DryRun::None {
@@ -86,7 +121,8 @@ async fn run(call: Call) -> Result<()> {
             }
             if call.bool("record") && dry == DryRun::None {
                 let body = json!({"metadata": {"annotations": {CHANGE_CAUSE: change_cause()}}});
-                rest.patch(&info.path(), patch::MERGE, serde_json::to_vec(&body)?).await?;
+                rest.patch(&info.path(), patch::MERGE, serde_json::to_vec(&body)?)
+                    .await?;
             }
         }
         info.object["spec"]["replicas"] = json!(replicas);
@@ -95,7 +131,12 @@ async fn run(call: Call) -> Result<()> {
     Error::collect(errors)
 }
 
-async fn wait(rest: &crate::rest::Rest, info: &crate::resource::Info, replicas: i64, timeout: std::time::Duration) -> Result<()> {
+async fn wait(
+    rest: &crate::rest::Rest,
+    info: &crate::resource::Info,
+    replicas: i64,
+    timeout: std::time::Duration,
+) -> Result<()> {
     let deadline = tokio::time::Instant::now() + timeout;
     loop {
         let scale = rest.get(&info.sub_path("scale")).await?;

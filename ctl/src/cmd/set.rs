@@ -11,8 +11,15 @@ use crate::rest::patch;
 use serde_json::{Map, Value, json};
 
 const LOCAL: &[Flag] = &[
-    text("field-manager", "kubectl-set", "Name of the manager used to track field ownership."),
-    bool("local", "If true, the command will NOT contact api-server but run locally."),
+    text(
+        "field-manager",
+        "kubectl-set",
+        "Name of the manager used to track field ownership.",
+    ),
+    bool(
+        "local",
+        "If true, the command will NOT contact api-server but run locally.",
+    ),
 ];
 
 /// The command.
@@ -21,7 +28,14 @@ pub static COMMAND: Command = Command {
     short: "Set specific features on objects",
     long: "Configure application resources.\n\n These commands help you make changes to existing application resources.",
     usage: "SUBCOMMAND",
-    subs: &[&super::set_env::COMMAND, &IMAGE, &RESOURCES, &SELECTOR_, &ACCOUNT, &super::set_subject::COMMAND],
+    subs: &[
+        &super::set_env::COMMAND,
+        &IMAGE,
+        &RESOURCES,
+        &SELECTOR_,
+        &ACCOUNT,
+        &super::set_subject::COMMAND,
+    ],
     ..Command::NEW
 };
 
@@ -64,7 +78,20 @@ static SELECTOR_: Command = Command {
         # Of a service
         {} set selector service web app=web,tier=front",
     usage: "(-f FILENAME | TYPE NAME) EXPRESSIONS [--resource-version=version]",
-    flags: &[ALL, DRY_RUN, FILENAME, OUTPUT, RECORD, TEMPLATE, LOCAL, &[text("resource-version", "", "If non-empty, the selectors update will only succeed if this is the current resource-version for the object. Only valid when specifying a single resource.")]],
+    flags: &[
+        ALL,
+        DRY_RUN,
+        FILENAME,
+        OUTPUT,
+        RECORD,
+        TEMPLATE,
+        LOCAL,
+        &[text(
+            "resource-version",
+            "",
+            "If non-empty, the selectors update will only succeed if this is the current resource-version for the object. Only valid when specifying a single resource.",
+        )],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(selector(c))),
     ..Command::NEW
@@ -158,13 +185,24 @@ pub async fn update(
             let document = api.document(&info.mapping.api_version()).await?;
             let node = document.kind(&info.mapping.api_version(), &info.mapping.kind);
             let schema = node.map(|n| crate::patch::Schema::new(&document, n));
-            (crate::patch::three_way(&info.object, &new, &info.object, schema), if schema.is_some() { patch::STRATEGIC } else { patch::MERGE })
+            (
+                crate::patch::three_way(&info.object, &new, &info.object, schema),
+                if schema.is_some() {
+                    patch::STRATEGIC
+                } else {
+                    patch::MERGE
+                },
+            )
         } else {
             (crate::patch::diff(&info.object, &new), patch::MERGE)
         };
         match write.patch(&rest, &info, "", body.1, &body.0).await {
             Ok(object) => printer.result(&info.with(object), &format!("{done}{}", write.dry.suffix()))?,
-            Err(e) => errors.push(Error::new(format!("failed to patch {done_what} to pod template: {}", e.message(), done_what = done.trim_end_matches(" updated")))),
+            Err(e) => errors.push(Error::new(format!(
+                "failed to patch {done_what} to pod template: {}",
+                e.message(),
+                done_what = done.trim_end_matches(" updated")
+            ))),
         }
     }
     Error::collect(errors)
@@ -175,7 +213,10 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     if pattern == "*" {
         return true;
     }
-    let expression = format!("^{}$", regex::escape(pattern).replace(r"\*", ".*").replace(r"\?", "."));
+    let expression = format!(
+        "^{}$",
+        regex::escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    );
     regex::Regex::new(&expression).is_ok_and(|r| r.is_match(name))
 }
 
@@ -185,7 +226,12 @@ pub fn containers<'a>(spec: &'a mut Value, pattern: &'a str) -> Vec<&'a mut Valu
     if let Some(map) = spec.as_object_mut() {
         for (key, list) in map.iter_mut() {
             if key == "containers" || key == "initContainers" {
-                out.extend(list.as_array_mut().into_iter().flatten().filter(|c| c["name"].as_str().is_some_and(|n| matches(pattern, n))));
+                out.extend(
+                    list.as_array_mut()
+                        .into_iter()
+                        .flatten()
+                        .filter(|c| c["name"].as_str().is_some_and(|n| matches(pattern, n))),
+                );
             }
         }
     }
@@ -195,25 +241,37 @@ pub fn containers<'a>(spec: &'a mut Value, pattern: &'a str) -> Vec<&'a mut Valu
 /// Resources, and what follows them: the first argument with `=` begins it.
 fn split_pairs(args: &[String]) -> (Vec<String>, Vec<String>) {
     let at = args.iter().position(|a| a.contains('=')).unwrap_or(args.len());
-    (args.get(..at).unwrap_or(&[]).to_vec(), args.get(at..).unwrap_or(&[]).to_vec())
+    (
+        args.get(..at).unwrap_or(&[]).to_vec(),
+        args.get(at..).unwrap_or(&[]).to_vec(),
+    )
 }
 
 fn no_template(object: &Value) -> Error {
-    Error::new(format!("{} is not a pod or does not have a pod template", crate::print::object_name(object)))
+    Error::new(format!(
+        "{} is not a pod or does not have a pod template",
+        crate::print::object_name(object)
+    ))
 }
 
 async fn image(call: Call) -> Result<()> {
     let (resources, pairs) = split_pairs(&call.args);
     if resources.is_empty() && call.list("filename").is_empty() {
-        return Err(Error::new("one or more resources must be specified as <resource> <name> or <resource>/<name>"));
+        return Err(Error::new(
+            "one or more resources must be specified as <resource> <name> or <resource>/<name>",
+        ));
     }
     if pairs.is_empty() {
         return Err(Error::new("at least one image update is required"));
     }
-    let pairs: Vec<(String, String)> =
-        pairs.iter().filter_map(|p| p.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned()))).collect();
+    let pairs: Vec<(String, String)> = pairs
+        .iter()
+        .filter_map(|p| p.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned())))
+        .collect();
     if pairs.len() > 1 && pairs.iter().any(|(n, _)| n == "*") {
-        return Err(Error::new("all containers are already specified by *, but saw more than one container_name=container_image pairs"));
+        return Err(Error::new(
+            "all containers are already specified by *, but saw more than one container_name=container_image pairs",
+        ));
     }
     update(&call, resources, "image updated", &mut |object| {
         let Some(spec) = pod_spec(object) else {
@@ -226,7 +284,10 @@ async fn image(call: Call) -> Result<()> {
                 found = true;
             }
             if !found {
-                return Err(Error::new(format!("unable to find container named {}", crate::error::go_quote(container))));
+                return Err(Error::new(format!(
+                    "unable to find container named {}",
+                    crate::error::go_quote(container)
+                )));
             }
         }
         Ok(true)
@@ -238,10 +299,14 @@ fn quantities(text: &str) -> Result<Map<String, Value>> {
     let mut out = Map::new();
     for pair in text.split(',').filter(|p| !p.is_empty()) {
         let Some((key, value)) = pair.split_once('=') else {
-            return Err(Error::new(format!("invalid argument syntax {pair}, expected <resource>=<value>")));
+            return Err(Error::new(format!(
+                "invalid argument syntax {pair}, expected <resource>=<value>"
+            )));
         };
         if crate::quantity::parse(value).is_none() {
-            return Err(Error::new("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"));
+            return Err(Error::new(
+                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            ));
         }
         out.insert(key.to_owned(), json!(value));
     }
@@ -251,39 +316,48 @@ fn quantities(text: &str) -> Result<Map<String, Value>> {
 async fn resources(call: Call) -> Result<()> {
     let (limits, requests) = (quantities(call.str("limits"))?, quantities(call.str("requests"))?);
     if limits.is_empty() && requests.is_empty() {
-        return Err(Error::new("you must specify an update to requests or limits (in the form of --requests/--limits)"));
+        return Err(Error::new(
+            "you must specify an update to requests or limits (in the form of --requests/--limits)",
+        ));
     }
     let pattern = call.str("containers").to_owned();
-    update(&call, call.args.clone(), "resource requirements updated", &mut |object| {
-        let Some(spec) = pod_spec(object) else {
-            return Err(no_template(object));
-        };
-        let mut found = false;
-        for c in containers(spec, &pattern) {
-            found = true;
-            for (key, wanted) in [("limits", &limits), ("requests", &requests)] {
-                for (name, quantity) in wanted {
-                    if quantity == "0" {
-                        if let Some(map) = c["resources"][key].as_object_mut() {
-                            map.remove(name);
+    update(
+        &call,
+        call.args.clone(),
+        "resource requirements updated",
+        &mut |object| {
+            let Some(spec) = pod_spec(object) else {
+                return Err(no_template(object));
+            };
+            let mut found = false;
+            for c in containers(spec, &pattern) {
+                found = true;
+                for (key, wanted) in [("limits", &limits), ("requests", &requests)] {
+                    for (name, quantity) in wanted {
+                        if quantity == "0" {
+                            if let Some(map) = c["resources"][key].as_object_mut() {
+                                map.remove(name);
+                            }
+                        } else {
+                            c["resources"][key][name] = quantity.clone();
                         }
-                    } else {
-                        c["resources"][key][name] = quantity.clone();
                     }
                 }
             }
-        }
-        if !found {
-            return Err(Error::new(format!("unable to find container named {pattern}")));
-        }
-        Ok(true)
-    })
+            if !found {
+                return Err(Error::new(format!("unable to find container named {pattern}")));
+            }
+            Ok(true)
+        },
+    )
     .await
 }
 
 async fn selector(call: Call) -> Result<()> {
     let Some((expression, resources)) = call.args.split_last() else {
-        return Err(Error::new("one or more resources must be specified as <resource> <name> or <resource>/<name>"));
+        return Err(Error::new(
+            "one or more resources must be specified as <resource> <name> or <resource>/<name>",
+        ));
     };
     let mut labels = Map::new();
     for pair in expression.split(',') {
@@ -303,7 +377,9 @@ async fn selector(call: Call) -> Result<()> {
                 object["spec"]["selector"] = Value::Object(labels.clone());
                 Ok(true)
             }
-            _ => Err(Error::new(format!("setting a selector is only supported for Services"))),
+            _ => Err(Error::new(
+                "setting a selector is only supported for Services".to_string(),
+            )),
         }
     })
     .await
@@ -314,15 +390,22 @@ async fn account(call: Call) -> Result<()> {
         return Err(Error::new("serviceaccount is required"));
     };
     if resources.is_empty() && call.list("filename").is_empty() {
-        return Err(Error::new("one or more resources must be specified as <resource> <name> or <resource>/<name>"));
+        return Err(Error::new(
+            "one or more resources must be specified as <resource> <name> or <resource>/<name>",
+        ));
     }
-    update(&call, resources.to_vec(), "serviceaccount updated", &mut |object| {
-        let Some(spec) = pod_spec(object) else {
-            return Err(no_template(object));
-        };
-        spec["serviceAccountName"] = json!(name);
-        Ok(true)
-    })
+    update(
+        &call,
+        resources.to_vec(),
+        "serviceaccount updated",
+        &mut |object| {
+            let Some(spec) = pod_spec(object) else {
+                return Err(no_template(object));
+            };
+            spec["serviceAccountName"] = json!(name);
+            Ok(true)
+        },
+    )
     .await
 }
 

@@ -2,7 +2,7 @@
 
 use super::set::{containers, pod_spec, update};
 use crate::cli::flags::{ALL, DRY_RUN, FILENAME, OUTPUT, RECORD, SELECTOR, TEMPLATE};
-use crate::cli::{Args, Call, Command, bool, slice, text, array};
+use crate::cli::{Args, Call, Command, array, bool, slice, text};
 use crate::error::{Error, Result};
 use crate::resource::Info;
 use crate::resource::builder::Query;
@@ -45,17 +45,32 @@ fn is_change(arg: &str) -> bool {
 
 /// A name for a variable from a key.
 fn variable(prefix: &str, key: &str) -> String {
-    let name: String = key.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
+    let name: String = key
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
     format!("{prefix}{}", name.to_uppercase())
 }
 
 async fn run(call: Call) -> Result<()> {
-    let at = call.args.iter().position(|a| is_change(a)).unwrap_or(call.args.len());
+    let at = call
+        .args
+        .iter()
+        .position(|a| is_change(a))
+        .unwrap_or(call.args.len());
     let resources = call.args.get(..at).unwrap_or(&[]).to_vec();
     let mut words: Vec<String> = call.args.get(at..).unwrap_or(&[]).to_vec();
     words.extend(call.list("env"));
     if resources.is_empty() && call.list("filename").is_empty() {
-        return Err(Error::new("one or more resources must be specified as <resource> <name> or <resource>/<name>"));
+        return Err(Error::new(
+            "one or more resources must be specified as <resource> <name> or <resource>/<name>",
+        ));
     }
     let from = call.str("from");
     if words.is_empty() && from.is_empty() && !call.bool("list") {
@@ -66,8 +81,13 @@ async fn run(call: Call) -> Result<()> {
         if word == "-" {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text)?;
-            for line in text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#')) {
-                let (k, v) = line.split_once('=').ok_or_else(|| Error::new(format!("invalid parameter assignment in {line:?}")))?;
+            for line in text
+                .lines()
+                .filter(|l| !l.trim().is_empty() && !l.starts_with('#'))
+            {
+                let (k, v) = line
+                    .split_once('=')
+                    .ok_or_else(|| Error::new(format!("invalid parameter assignment in {line:?}")))?;
                 set.push(json!({"name": k, "value": v}));
             }
         } else if let Some((k, v)) = word.split_once('=') {
@@ -75,7 +95,9 @@ async fn run(call: Call) -> Result<()> {
         } else if let Some(k) = word.strip_suffix('-') {
             remove.push(k.to_owned());
         } else {
-            return Err(Error::new(format!("environment variables must be of the form key=value, saw {word:?}")));
+            return Err(Error::new(format!(
+                "environment variables must be of the form key=value, saw {word:?}"
+            )));
         }
     }
     if !from.is_empty() {
@@ -100,14 +122,17 @@ async fn run(call: Call) -> Result<()> {
             if !c["env"].is_array() {
                 c["env"] = json!([]);
             }
-            let Some(env) = c["env"].as_array_mut() else { continue };
-            if !overwrite
-                && let Some(clash) = set.iter().find(|s| env.iter().any(|e| e["name"] == s["name"]))
+            let Some(env) = c["env"].as_array_mut() else {
+                continue;
+            };
+            if !overwrite && let Some(clash) = set.iter().find(|s| env.iter().any(|e| e["name"] == s["name"]))
             {
                 return Err(Error::new(format!(
                     "'{}' already has a value ({}), and --overwrite is false",
                     clash["name"].as_str().unwrap_or(""),
-                    env.iter().find(|e| e["name"] == clash["name"]).map_or("", |e| e["value"].as_str().unwrap_or(""))
+                    env.iter()
+                        .find(|e| e["name"] == clash["name"])
+                        .map_or("", |e| e["value"].as_str().unwrap_or(""))
                 )));
             }
             env.retain(|e| !remove.iter().any(|r| e["name"] == r.as_str()));
@@ -134,7 +159,11 @@ async fn imported(call: &Call, from: &str) -> Result<Vec<Value>> {
     let reference = match source.mapping.kind.as_str() {
         "ConfigMap" => "configMapKeyRef",
         "Secret" => "secretKeyRef",
-        other => return Err(Error::new(format!("unsupported resource specified in --from: {other}"))),
+        other => {
+            return Err(Error::new(format!(
+                "unsupported resource specified in --from: {other}"
+            )));
+        }
     };
     let wanted = call.list("keys");
     let prefix = call.str("prefix");
@@ -153,10 +182,23 @@ async fn list(call: &Call, resources: Vec<String>) -> Result<()> {
     let (infos, errors) = query.latest(&call.ctx).await?;
     Error::collect(errors)?;
     let pattern = call.str("containers");
-    for Info { mapping, name, mut object, namespace, .. } in infos {
-        let Some(spec) = pod_spec(&mut object) else { continue };
+    for Info {
+        mapping,
+        name,
+        mut object,
+        namespace,
+        ..
+    } in infos
+    {
+        let Some(spec) = pod_spec(&mut object) else {
+            continue;
+        };
         for c in containers(spec, pattern) {
-            crate::outln!("# {} {name}, container {}", mapping.kind, c["name"].as_str().unwrap_or(""));
+            crate::outln!(
+                "# {} {name}, container {}",
+                mapping.kind,
+                c["name"].as_str().unwrap_or("")
+            );
             for e in c["env"].as_array().into_iter().flatten() {
                 let variable = e["name"].as_str().unwrap_or("");
                 if e["valueFrom"].is_null() {
@@ -180,9 +222,17 @@ async fn list(call: &Call, resources: Vec<String>) -> Result<()> {
 fn reference(from: &Value) -> String {
     let text = |a: &str, b: &str| from[a][b].as_str().unwrap_or("").to_owned();
     if from["configMapKeyRef"].is_object() {
-        format!("configmap {}, key {}", text("configMapKeyRef", "name"), text("configMapKeyRef", "key"))
+        format!(
+            "configmap {}, key {}",
+            text("configMapKeyRef", "name"),
+            text("configMapKeyRef", "key")
+        )
     } else if from["secretKeyRef"].is_object() {
-        format!("secret {}, key {}", text("secretKeyRef", "name"), text("secretKeyRef", "key"))
+        format!(
+            "secret {}, key {}",
+            text("secretKeyRef", "name"),
+            text("secretKeyRef", "key")
+        )
     } else if from["fieldRef"].is_object() {
         format!("field path {}", text("fieldRef", "fieldPath"))
     } else {
@@ -192,8 +242,18 @@ fn reference(from: &Value) -> String {
 
 async fn resolved(call: &Call, namespace: &str, from: &Value) -> Option<String> {
     let rest = call.ctx.rest().await.ok()?;
-    let (kind, r) = if from["configMapKeyRef"].is_object() { ("configmaps", &from["configMapKeyRef"]) } else { ("secrets", &from["secretKeyRef"]) };
-    let object = rest.get(&format!("/api/v1/namespaces/{namespace}/{kind}/{}", r["name"].as_str()?)).await.ok()?;
+    let (kind, r) = if from["configMapKeyRef"].is_object() {
+        ("configmaps", &from["configMapKeyRef"])
+    } else {
+        ("secrets", &from["secretKeyRef"])
+    };
+    let object = rest
+        .get(&format!(
+            "/api/v1/namespaces/{namespace}/{kind}/{}",
+            r["name"].as_str()?
+        ))
+        .await
+        .ok()?;
     let value = object["data"][r["key"].as_str()?].as_str()?.to_owned();
     if kind == "configmaps" {
         return Some(value);

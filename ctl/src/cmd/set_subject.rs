@@ -14,10 +14,26 @@ pub static COMMAND: Command = Command {
         # A service account more
         {} set subject clusterrolebinding admin --serviceaccount=team-a:robot",
     usage: "(-f FILENAME | TYPE NAME) [--user=username] [--group=groupname] [--serviceaccount=namespace:serviceaccountname] [--dry-run=server|client|none]",
-    flags: &[ALL, DRY_RUN, FILENAME, OUTPUT, SELECTOR, TEMPLATE, SUBJECTS, &[
-        text("field-manager", "kubectl-set", "Name of the manager used to track field ownership."),
-        bool("local", "If true, the command will NOT contact api-server but run locally."),
-    ]],
+    flags: &[
+        ALL,
+        DRY_RUN,
+        FILENAME,
+        OUTPUT,
+        SELECTOR,
+        TEMPLATE,
+        SUBJECTS,
+        &[
+            text(
+                "field-manager",
+                "kubectl-set",
+                "Name of the manager used to track field ownership.",
+            ),
+            bool(
+                "local",
+                "If true, the command will NOT contact api-server but run locally.",
+            ),
+        ],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -31,17 +47,27 @@ async fn run(call: Call) -> Result<()> {
         }
     }
     for account in call.list("serviceaccount") {
-        let Some((namespace, name)) = account.split_once(':').filter(|(a, b)| !a.is_empty() && !b.is_empty()) else {
+        let Some((namespace, name)) = account
+            .split_once(':')
+            .filter(|(a, b)| !a.is_empty() && !b.is_empty())
+        else {
             return Err(Error::new("serviceaccount must be <namespace>:<name>"));
         };
         wanted.push(json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}));
     }
     if wanted.is_empty() {
-        return Err(Error::new("you must specify at least one value of user, group or serviceaccount"));
+        return Err(Error::new(
+            "you must specify at least one value of user, group or serviceaccount",
+        ));
     }
     update(&call, call.args.clone(), "subjects updated", &mut |object| {
-        if !matches!(object["kind"].as_str(), Some("RoleBinding" | "ClusterRoleBinding")) {
-            return Err(Error::new("setting subjects is only supported for RoleBinding/ClusterRoleBinding"));
+        if !matches!(
+            object["kind"].as_str(),
+            Some("RoleBinding" | "ClusterRoleBinding")
+        ) {
+            return Err(Error::new(
+                "setting subjects is only supported for RoleBinding/ClusterRoleBinding",
+            ));
         }
         if !object["subjects"].is_array() {
             object["subjects"] = json!([]);

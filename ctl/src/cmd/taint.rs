@@ -23,10 +23,25 @@ pub static COMMAND: Command = Command {
         {} taint nodes worker-1 dedicated:NoSchedule-
         {} taint nodes worker-1 dedicated-",
     usage: "NODE NAME KEY_1=VAL_1:TAINT_EFFECT_1 ... KEY_N=VAL_N:TAINT_EFFECT_N",
-    flags: &[ALL, DRY_RUN, OUTPUT, SELECTOR, TEMPLATE, VALIDATE, &[
-        text("field-manager", "kubectl-taint", "Name of the manager used to track field ownership."),
-        bool("overwrite", "If true, allow taints to be overwritten, otherwise reject taint updates that overwrite existing taints."),
-    ]],
+    flags: &[
+        ALL,
+        DRY_RUN,
+        OUTPUT,
+        SELECTOR,
+        TEMPLATE,
+        VALIDATE,
+        &[
+            text(
+                "field-manager",
+                "kubectl-taint",
+                "Name of the manager used to track field ownership.",
+            ),
+            bool(
+                "overwrite",
+                "If true, allow taints to be overwritten, otherwise reject taint updates that overwrite existing taints.",
+            ),
+        ],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -49,7 +64,9 @@ fn parse(specs: &[String]) -> Result<(Vec<Value>, Vec<Value>)> {
             _ => return Err(bad()),
         };
         if !effect.is_empty() && !EFFECTS.contains(&effect) {
-            return Err(Error::new(format!("invalid taint effect: {effect}, unsupported taint effect")));
+            return Err(Error::new(format!(
+                "invalid taint effect: {effect}, unsupported taint effect"
+            )));
         }
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if key.is_empty() || (!removing && effect.is_empty()) {
@@ -66,28 +83,49 @@ fn parse(specs: &[String]) -> Result<(Vec<Value>, Vec<Value>)> {
         if !value.is_empty() {
             taint["value"] = json!(value);
         }
-        if set.iter().any(|t| t["key"] == taint["key"] && t["effect"] == taint["effect"]) {
-            return Err(Error::new(format!("duplicated taints with the same key and effect: {}", taint_text(&taint))));
+        if set
+            .iter()
+            .any(|t| t["key"] == taint["key"] && t["effect"] == taint["effect"])
+        {
+            return Err(Error::new(format!(
+                "duplicated taints with the same key and effect: {}",
+                taint_text(&taint)
+            )));
         }
         set.push(taint);
     }
     let both: Vec<String> = remove
         .iter()
-        .filter(|r| set.iter().any(|s| s["key"] == r["key"] && (r["effect"].is_null() || r["effect"] == s["effect"])))
+        .filter(|r| {
+            set.iter()
+                .any(|s| s["key"] == r["key"] && (r["effect"].is_null() || r["effect"] == s["effect"]))
+        })
         .map(taint_text)
         .collect();
     if !both.is_empty() {
-        return Err(Error::new(format!("can not both modify and remove the following taint(s) in the same command: {}", both.join(", "))));
+        return Err(Error::new(format!(
+            "can not both modify and remove the following taint(s) in the same command: {}",
+            both.join(", ")
+        )));
     }
     Ok((set, remove))
 }
 
 /// The node's new taints and what was done.
-fn change(node: &Value, set: &[Value], remove: &[Value], overwrite: bool) -> Result<(Vec<Value>, &'static str)> {
+fn change(
+    node: &Value,
+    set: &[Value],
+    remove: &[Value],
+    overwrite: bool,
+) -> Result<(Vec<Value>, &'static str)> {
     let old: Vec<Value> = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
     let same = |a: &Value, b: &Value| a["key"] == b["key"] && a["effect"] == b["effect"];
     if !overwrite {
-        let clash: Vec<String> = set.iter().filter(|s| old.iter().any(|o| same(o, s))).map(taint_text).collect();
+        let clash: Vec<String> = set
+            .iter()
+            .filter(|s| old.iter().any(|o| same(o, s)))
+            .map(taint_text)
+            .collect();
         if !clash.is_empty() {
             return Err(Error::new(format!(
                 "node {} already has [{}] taint(s) with same effect(s) and --overwrite is false",
@@ -96,14 +134,28 @@ fn change(node: &Value, set: &[Value], remove: &[Value], overwrite: bool) -> Res
             )));
         }
     }
-    let gone = |o: &Value| remove.iter().any(|r| r["key"] == o["key"] && (r["effect"].is_null() || r["effect"] == o["effect"]));
+    let gone = |o: &Value| {
+        remove
+            .iter()
+            .any(|r| r["key"] == o["key"] && (r["effect"].is_null() || r["effect"] == o["effect"]))
+    };
     for r in remove {
-        if !old.iter().any(|o| r["key"] == o["key"] && (r["effect"].is_null() || r["effect"] == o["effect"])) {
-            return Err(Error::new(format!("taint {} not found", crate::error::go_quote(&taint_text(r)))));
+        if !old
+            .iter()
+            .any(|o| r["key"] == o["key"] && (r["effect"].is_null() || r["effect"] == o["effect"]))
+        {
+            return Err(Error::new(format!(
+                "taint {} not found",
+                crate::error::go_quote(&taint_text(r))
+            )));
         }
     }
     let mut new: Vec<Value> = set.to_vec();
-    new.extend(old.iter().filter(|o| !gone(o) && !set.iter().any(|s| same(s, o))).cloned());
+    new.extend(
+        old.iter()
+            .filter(|o| !gone(o) && !set.iter().any(|s| same(s, o)))
+            .cloned(),
+    );
     let word = match (set.is_empty(), remove.is_empty()) {
         (true, _) => "untainted",
         (false, true) => "tainted",
@@ -120,7 +172,9 @@ async fn run(call: Call) -> Result<()> {
         .unwrap_or(call.args.len());
     let (resources, specs) = call.args.split_at(at);
     if resources.is_empty() {
-        return Err(Error::new("one or more resources must be specified as <resource> <name>"));
+        return Err(Error::new(
+            "one or more resources must be specified as <resource> <name>",
+        ));
     }
     if specs.is_empty() {
         return Err(Error::new("at least one taint update is required"));
@@ -128,11 +182,21 @@ async fn run(call: Call) -> Result<()> {
     let (set, remove) = parse(specs).map_err(|e| call.usage(e.message()))?;
     let all = call.bool("all");
     if all && !call.str("selector").is_empty() {
-        return Err(Error::new("setting 'all' parameter with a non empty selector is prohibited"));
+        return Err(Error::new(
+            "setting 'all' parameter with a non empty selector is prohibited",
+        ));
     }
-    let query = Query { args: resources.to_vec(), all, selector: call.str("selector").to_owned(), ..Query::default() };
-    if resources.len() < 2 && !all && query.selector.is_empty() && !resources.iter().any(|r| r.contains('/')) {
-        return Err(Error::new("at least one resource name must be specified since 'all' parameter is not set"));
+    let query = Query {
+        args: resources.to_vec(),
+        all,
+        selector: call.str("selector").to_owned(),
+        ..Query::default()
+    };
+    if resources.len() < 2 && !all && query.selector.is_empty() && !resources.iter().any(|r| r.contains('/'))
+    {
+        return Err(Error::new(
+            "at least one resource name must be specified since 'all' parameter is not set",
+        ));
     }
     let (infos, mut errors) = query.infos(&call.ctx).await?;
     let write = Write::from_call(&call, "kubectl-taint")?;
@@ -140,7 +204,10 @@ async fn run(call: Call) -> Result<()> {
     let rest = call.ctx.rest().await?;
     for info in infos {
         if !info.mapping.is("", "nodes") {
-            return Err(Error::new(format!("invalid resource type {}, only node types are supported", info.mapping.plural)));
+            return Err(Error::new(format!(
+                "invalid resource type {}, only node types are supported",
+                info.mapping.plural
+            )));
         }
         let (taints, word) = match change(&info.object, &set, &remove, call.bool("overwrite")) {
             Ok(x) => x,
@@ -174,7 +241,13 @@ mod tests {
         let (set, remove) = parse(&words("c=1:NoSchedule a-")).unwrap();
         let (new, word) = change(&node, &set, &remove, false).unwrap();
         assert_eq!(word, "modified");
-        assert_eq!(new, vec![json!({"key": "c", "value": "1", "effect": "NoSchedule"}), json!({"key": "b", "effect": "NoExecute"})]);
+        assert_eq!(
+            new,
+            vec![
+                json!({"key": "c", "value": "1", "effect": "NoSchedule"}),
+                json!({"key": "b", "effect": "NoExecute"})
+            ]
+        );
         let (set, _) = parse(&words("a=2:NoSchedule")).unwrap();
         assert!(change(&node, &set, &[], false).is_err());
         assert!(change(&node, &set, &[], true).is_ok());

@@ -12,8 +12,17 @@ use serde_json::Value;
 
 const SHARED: &[Flag] = &[
     bool("no-headers", "If present, print output without headers"),
-    text("sort-by", "", "If non-empty, sort list using specified field. The field can be either 'cpu' or 'memory'."),
-    bool("use-protocol-buffers", "Enables using protocol-buffers to access Metrics API.").on().hidden(),
+    text(
+        "sort-by",
+        "",
+        "If non-empty, sort list using specified field. The field can be either 'cpu' or 'memory'.",
+    ),
+    bool(
+        "use-protocol-buffers",
+        "Enables using protocol-buffers to access Metrics API.",
+    )
+    .on()
+    .hidden(),
 ];
 
 /// The command.
@@ -30,10 +39,17 @@ static NODE: Command = Command {
     aliases: &["nodes", "no"],
     short: "Display resource (CPU/memory) usage of nodes",
     usage: "[NAME | -l label]",
-    flags: &[SELECTOR, SHARED, &[
-        bool("show-capacity", "Print node resources based on Capacity instead of Allocatable(default) of the nodes."),
-        bool("show-swap", "Print node resources related to swap memory."),
-    ]],
+    flags: &[
+        SELECTOR,
+        SHARED,
+        &[
+            bool(
+                "show-capacity",
+                "Print node resources based on Capacity instead of Allocatable(default) of the nodes.",
+            ),
+            bool("show-swap", "Print node resources related to swap memory."),
+        ],
+    ],
     args: Args::Names("nodes"),
     run: Some(|c| Box::pin(nodes(c))),
     ..Command::NEW
@@ -44,17 +60,33 @@ static POD: Command = Command {
     aliases: &["pods", "po"],
     short: "Display resource (CPU/memory) usage of pods",
     usage: "[NAME | -l label]",
-    flags: &[ALL_NAMESPACES, FIELD_SELECTOR, SELECTOR, SHARED, &[
-        bool("containers", "If present, print usage of containers within a pod."),
-        bool("sum", "Print the sum of the resource usage"),
-    ]],
+    flags: &[
+        ALL_NAMESPACES,
+        FIELD_SELECTOR,
+        SELECTOR,
+        SHARED,
+        &[
+            bool(
+                "containers",
+                "If present, print usage of containers within a pod.",
+            ),
+            bool("sum", "Print the sum of the resource usage"),
+        ],
+    ],
     args: Args::Names("pods"),
     run: Some(|c| Box::pin(pods(c))),
     ..Command::NEW
 };
 
 async fn available(call: &Call) -> Result<()> {
-    if call.ctx.discovery().await?.versions.iter().any(|v| v.group == "metrics.k8s.io") {
+    if call
+        .ctx
+        .discovery()
+        .await?
+        .versions
+        .iter()
+        .any(|v| v.group == "metrics.k8s.io")
+    {
         return Ok(());
     }
     Err(Error::new("Metrics API not available"))
@@ -72,7 +104,9 @@ const MIB: i128 = 1024 * 1024;
 async fn metrics(call: &Call, path: &str, name: Option<&String>) -> Result<Vec<Value>> {
     let rest = call.ctx.rest().await?;
     if let Some(name) = name {
-        return Ok(vec![rest.get(&format!("{path}/{}", crate::rest::encode(name))).await?]);
+        return Ok(vec![
+            rest.get(&format!("{path}/{}", crate::rest::encode(name))).await?,
+        ]);
     }
     let mut query = Vec::new();
     if !call.str("selector").is_empty() {
@@ -95,7 +129,11 @@ async fn nodes(call: Call) -> Result<()> {
         params.push(("labelSelector", call.str("selector").to_owned()));
     }
     let all = list(&rest, &mapping, "", &params, 500).await?;
-    let base = if call.bool("show-capacity") { "capacity" } else { "allocatable" };
+    let base = if call.bool("show-capacity") {
+        "capacity"
+    } else {
+        "allocatable"
+    };
     let mut lines: Vec<(i128, i128, Vec<String>)> = Vec::new();
     let mut unknown: Vec<Vec<String>> = Vec::new();
     for node in &all {
@@ -109,14 +147,18 @@ async fn nodes(call: Call) -> Result<()> {
                 let cpu = milli(&field(&m["usage"]["cpu"]));
                 let memory = quantity(&field(&m["usage"]["memory"]));
                 let percent = |part: i128, whole: i128| if whole == 0 { 0 } else { part * 100 / whole };
-                lines.push((cpu, memory, vec![
-                    name,
-                    format!("{cpu}m"),
-                    format!("{}%", percent(cpu, milli(&field(&whole["cpu"])))),
-                    format!("{}Mi", memory / MIB),
-                    format!("{}%", percent(memory, quantity(&field(&whole["memory"])))),
-                    String::new(),
-                ]));
+                lines.push((
+                    cpu,
+                    memory,
+                    vec![
+                        name,
+                        format!("{cpu}m"),
+                        format!("{}%", percent(cpu, milli(&field(&whole["cpu"])))),
+                        format!("{}Mi", memory / MIB),
+                        format!("{}%", percent(memory, quantity(&field(&whole["memory"])))),
+                        String::new(),
+                    ],
+                ));
             }
             None => {
                 let mut row = vec![name];
@@ -132,7 +174,11 @@ async fn nodes(call: Call) -> Result<()> {
     order(&mut lines, call.str("sort-by"));
     let mut rows = Vec::new();
     if !call.bool("no-headers") {
-        rows.push(["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)", ""].map(str::to_owned).to_vec());
+        rows.push(
+            ["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)", ""]
+                .map(str::to_owned)
+                .to_vec(),
+        );
     }
     rows.extend(lines.into_iter().map(|(_, _, r)| r));
     rows.extend(unknown);
@@ -142,8 +188,8 @@ async fn nodes(call: Call) -> Result<()> {
 
 fn order(lines: &mut [(i128, i128, Vec<String>)], by: &str) {
     match by {
-        "cpu" => lines.sort_by(|a, b| b.0.cmp(&a.0)),
-        "memory" => lines.sort_by(|a, b| b.1.cmp(&a.1)),
+        "cpu" => lines.sort_by_key(|l| std::cmp::Reverse(l.0)),
+        "memory" => lines.sort_by_key(|l| std::cmp::Reverse(l.1)),
         _ => lines.sort_by(|a, b| a.2.cmp(&b.2)),
     }
 }
@@ -156,7 +202,10 @@ async fn pods(call: Call) -> Result<()> {
     let path = if everywhere {
         "/apis/metrics.k8s.io/v1beta1/pods".to_owned()
     } else {
-        format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", crate::rest::encode(&namespace))
+        format!(
+            "/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods",
+            crate::rest::encode(&namespace)
+        )
     };
     let used = metrics(&call, &path, call.args.first()).await?;
     if used.is_empty() {
@@ -170,8 +219,16 @@ async fn pods(call: Call) -> Result<()> {
     let containers = call.bool("containers");
     let mut lines: Vec<(i128, i128, Vec<String>)> = Vec::new();
     for pod in &used {
-        let (name, place) = (field(&pod["metadata"]["name"]), field(&pod["metadata"]["namespace"]));
-        let of = |c: &Value| (milli(&field(&c["usage"]["cpu"])), quantity(&field(&c["usage"]["memory"])));
+        let (name, place) = (
+            field(&pod["metadata"]["name"]),
+            field(&pod["metadata"]["namespace"]),
+        );
+        let of = |c: &Value| {
+            (
+                milli(&field(&c["usage"]["cpu"])),
+                quantity(&field(&c["usage"]["memory"])),
+            )
+        };
         let mut push = |container: Option<String>, cpu: i128, memory: i128| {
             let mut row = Vec::new();
             if everywhere {
@@ -188,7 +245,10 @@ async fn pods(call: Call) -> Result<()> {
                 push(Some(field(&c["name"])), cpu, memory);
             }
         } else {
-            let (cpu, memory) = items(&pod["containers"]).iter().map(of).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+            let (cpu, memory) = items(&pod["containers"])
+                .iter()
+                .map(of)
+                .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
             push(None, cpu, memory);
         }
     }

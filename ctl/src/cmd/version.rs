@@ -20,7 +20,10 @@ pub static COMMAND: Command = Command {
         # Of this program only
         {} version --client",
     flags: &[&[
-        bool("client", "If true, shows client version only (no server required)."),
+        bool(
+            "client",
+            "If true, shows client version only (no server required).",
+        ),
         text("output", "", "One of 'yaml' or 'json'.").short('o'),
     ]],
     run: Some(|c| Box::pin(run(c))),
@@ -78,7 +81,13 @@ async fn run(call: Call) -> Result<()> {
 
 /// The server's minor version if it is more than one away.
 fn skew(server: Option<&str>, client: &str) -> Option<i64> {
-    let number = |t: &str| t.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<i64>().ok();
+    let number = |t: &str| {
+        t.chars()
+            .take_while(char::is_ascii_digit)
+            .collect::<String>()
+            .parse::<i64>()
+            .ok()
+    };
     let server = number(server?)?;
     let client = number(client)?;
     ((server - client).abs() > 1).then_some(server)

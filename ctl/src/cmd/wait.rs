@@ -25,11 +25,32 @@ pub static COMMAND: Command = Command {
         {} wait --for=jsonpath='{.status.phase}'=Running pod/web-0
         {} wait --for=jsonpath='{.status.loadBalancer.ingress}' service/web",
     usage: "([-f FILENAME] | resource.group/resource.name | resource.group [(-l label | --all)]) [--for=create|--for=delete|--for condition=available|--for=jsonpath='{}'[=value]]",
-    flags: &[ALL, ALL_NAMESPACES, FIELD_SELECTOR, FILENAME, OUTPUT, SELECTOR, TEMPLATE, &[
-        array("for", "The condition to wait on: [create|delete|condition=condition-name[=condition-value]|jsonpath='{JSONPath expression}'=[JSONPath value]]. The default condition-value is true."),
-        bool("local", "If true, annotation will NOT contact api-server but run locally.").on().hidden(),
-        duration("timeout", "30s", "The length of time to wait before giving up.  Zero means check once and don't wait, negative means wait for a week."),
-    ]],
+    flags: &[
+        ALL,
+        ALL_NAMESPACES,
+        FIELD_SELECTOR,
+        FILENAME,
+        OUTPUT,
+        SELECTOR,
+        TEMPLATE,
+        &[
+            array(
+                "for",
+                "The condition to wait on: [create|delete|condition=condition-name[=condition-value]|jsonpath='{JSONPath expression}'=[JSONPath value]]. The default condition-value is true.",
+            ),
+            bool(
+                "local",
+                "If true, annotation will NOT contact api-server but run locally.",
+            )
+            .on()
+            .hidden(),
+            duration(
+                "timeout",
+                "30s",
+                "The length of time to wait before giving up.  Zero means check once and don't wait, negative means wait for a week.",
+            ),
+        ],
+    ],
     args: Args::Resources,
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -66,7 +87,7 @@ fn parse(text: &str) -> Result<Condition> {
                     Some("") => return Err(Error::new("jsonpath wait has to have a value after equal sign, like --for=jsonpath='{.status.readyReplicas}'=3")),
                     Some(v) => (path.to_owned(), Some(v.trim_matches(['\'', '"']).to_owned())),
                     None if tail.is_empty() => (path.to_owned(), None),
-                    None => return Err(Error::new(format!("jsonpath wait format must be --for=jsonpath='{{.status.readyReplicas}}'=3 or --for=jsonpath='{{.status.readyReplicas}}'"))),
+                    None => return Err(Error::new("jsonpath wait format must be --for=jsonpath='{.status.readyReplicas}'=3 or --for=jsonpath='{.status.readyReplicas}'".to_string())),
                 }
             }
             None => match rest.split_once('=') {
@@ -75,9 +96,15 @@ fn parse(text: &str) -> Result<Condition> {
             },
         };
         let path = jsonpath::relaxed(path.trim_matches('\'')).map_err(Error::new)?;
-        return Ok(Condition::Path(jsonpath::parse(&path).map_err(Error::new)?, value));
+        return Ok(Condition::Path(
+            jsonpath::parse(&path).map_err(Error::new)?,
+            value,
+        ));
     }
-    Err(Error::new(format!("unrecognized condition: {}", crate::error::go_quote(text))))
+    Err(Error::new(format!(
+        "unrecognized condition: {}",
+        crate::error::go_quote(text)
+    )))
 }
 
 impl Condition {
@@ -93,27 +120,44 @@ impl Condition {
                 {
                     return Ok(false);
                 }
-                object["status"]["conditions"].as_array().into_iter().flatten().any(|c| {
-                    c["type"].as_str().is_some_and(|t| t.eq_ignore_ascii_case(name))
-                        && c["status"].as_str().is_some_and(|s| s.eq_ignore_ascii_case(value))
-                        && match (generation, c["observedGeneration"].as_i64()) {
-                            (Some(g), Some(o)) => o >= g,
-                            _ => true,
-                        }
-                })
+                object["status"]["conditions"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .any(|c| {
+                        c["type"].as_str().is_some_and(|t| t.eq_ignore_ascii_case(name))
+                            && c["status"]
+                                .as_str()
+                                .is_some_and(|s| s.eq_ignore_ascii_case(value))
+                            && match (generation, c["observedGeneration"].as_i64()) {
+                                (Some(g), Some(o)) => o >= g,
+                                _ => true,
+                            }
+                    })
             }
             Self::Path(template, value) => {
-                let found: Vec<Value> = template.find(object, true).map_err(Error::new)?.into_iter().flatten().collect();
+                let found: Vec<Value> = template
+                    .find(object, true)
+                    .map_err(Error::new)?
+                    .into_iter()
+                    .flatten()
+                    .collect();
                 match (found.as_slice(), value) {
                     ([], _) => false,
                     (_, None) => true,
                     ([one], Some(wanted)) => match one {
                         Value::Object(_) | Value::Array(_) => {
-                            return Err(Error::new("jsonpath leads to a nested object or list which is not supported"));
+                            return Err(Error::new(
+                                "jsonpath leads to a nested object or list which is not supported",
+                            ));
                         }
                         scalar => jsonpath::to_text(scalar) == *wanted,
                     },
-                    _ => return Err(Error::new("given jsonpath expression matches more than one value")),
+                    _ => {
+                        return Err(Error::new(
+                            "given jsonpath expression matches more than one value",
+                        ));
+                    }
                 }
             }
         })
@@ -170,15 +214,10 @@ async fn run(call: Call) -> Result<()> {
             Ok(Value::Null) => {}
             Ok(object) => {
                 let shown = info.with(object);
-                let word = match condition {
-                    Condition::Delete => "deleted".to_owned(),
-                    Condition::Create => "created".to_owned(),
-                    _ => "condition met".to_owned(),
-                };
                 if printer.is_human() {
-                    crate::outln!("{} {}", shown.display(), if matches!(condition, Condition::Delete) { "condition met" } else if word == "created" { "condition met" } else { &word });
+                    crate::outln!("{} condition met", shown.display());
                 } else {
-                    printer.result(&shown, &word)?;
+                    printer.result(&shown, "condition met")?;
                 }
             }
             Err(e) => errors.push(e),
@@ -187,12 +226,27 @@ async fn run(call: Call) -> Result<()> {
     Error::collect(errors)
 }
 
-async fn until(rest: &Rest, info: &Info, condition: &Condition, deadline: Instant, once: bool) -> Result<Value> {
+async fn until(
+    rest: &Rest,
+    info: &Info,
+    condition: &Condition,
+    deadline: Instant,
+    once: bool,
+) -> Result<Value> {
     let late = || {
-        let verb = if once { "condition not met for" } else { "timed out waiting for the condition on" };
+        let verb = if once {
+            "condition not met for"
+        } else {
+            "timed out waiting for the condition on"
+        };
         Error::new(format!("{verb} {}/{}", info.mapping.plural, info.name))
     };
-    match tokio::time::timeout_at(deadline + Duration::from_secs(u64::from(once) * 30), watch(rest, info, condition, once)).await {
+    match tokio::time::timeout_at(
+        deadline + Duration::from_secs(u64::from(once) * 30),
+        watch(rest, info, condition, once),
+    )
+    .await
+    {
         Ok(Ok(Some(object))) => Ok(object),
         Ok(Ok(None)) | Err(_) => Err(late()),
         Ok(Err(e)) => Err(e),
@@ -226,8 +280,14 @@ async fn watch(rest: &Rest, info: &Info, condition: &Condition, once: bool) -> R
         if once {
             return Ok(None);
         }
-        let version = object["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
-        let query = [("fieldSelector", format!("metadata.name={}", info.name)), ("resourceVersion", version)];
+        let version = object["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or("")
+            .to_owned();
+        let query = [
+            ("fieldSelector", format!("metadata.name={}", info.name)),
+            ("resourceVersion", version),
+        ];
         let mut stream = match rest.watch(&info.collection(), &query, "application/json").await {
             Ok(s) => s,
             Err(Error::Status(s)) if s.reason == "Expired" => continue,

@@ -14,7 +14,9 @@ fn sorted(map: &Value) -> Vec<(&String, &Value)> {
 }
 
 fn decoded(value: &Value) -> Vec<u8> {
-    base64::engine::general_purpose::STANDARD.decode(text(value)).unwrap_or_default()
+    base64::engine::general_purpose::STANDARD
+        .decode(text(value))
+        .unwrap_or_default()
 }
 
 /// A config map.
@@ -55,12 +57,24 @@ pub fn secret(s: &Value) -> String {
 pub fn service_account(s: &Value, events: Option<&[Value]>) -> String {
     let mut w = Writer::default();
     w.metadata(s, true);
-    let names: Vec<String> = items(&s["imagePullSecrets"]).iter().map(|p| text(&p["name"])).collect();
+    let names: Vec<String> = items(&s["imagePullSecrets"])
+        .iter()
+        .map(|p| text(&p["name"]))
+        .collect();
     if names.is_empty() {
         w.line(0, "Image pull secrets:\t<none>");
     }
     for (at, name) in names.iter().enumerate() {
-        line!(w, 0, "{}\t{name}", if at == 0 { "Image pull secrets:" } else { "                   " });
+        line!(
+            w,
+            0,
+            "{}\t{name}",
+            if at == 0 {
+                "Image pull secrets:"
+            } else {
+                "                   "
+            }
+        );
     }
     w.events(events);
     w.finish()
@@ -106,7 +120,11 @@ pub fn compact(rules: &[Value]) -> Vec<Rule> {
                 }
             }
         }
-        urls.extend(strings(&rule["nonResourceURLs"]).into_iter().map(|u| (String::new(), vec![u], Vec::new(), verbs.clone())));
+        urls.extend(
+            strings(&rule["nonResourceURLs"])
+                .into_iter()
+                .map(|u| (String::new(), vec![u], Vec::new(), verbs.clone())),
+        );
     }
     out.extend(urls);
     out.sort_by_key(sort_key);
@@ -121,7 +139,14 @@ pub fn role(r: &Value) -> String {
     w.line(1, "Resources\tNon-Resource URLs\tResource Names\tVerbs");
     w.line(1, "---------\t-----------------\t--------------\t-----");
     for (resource, urls, names, verbs) in compact(items(&r["rules"])) {
-        line!(w, 1, "{resource}\t[{}]\t[{}]\t[{}]", urls.join(" "), names.join(" "), verbs.join(" "));
+        line!(
+            w,
+            1,
+            "{resource}\t[{}]\t[{}]\t[{}]",
+            urls.join(" "),
+            names.join(" "),
+            verbs.join(" ")
+        );
     }
     w.finish()
 }
@@ -142,7 +167,11 @@ fn sort_key(rule: &Rule) -> String {
     } else {
         key.push_str("APIGroups:[],Resources:[],");
     }
-    key.push_str(&format!("ResourceNames:[{}],NonResourceURLs:[{}],}}", rule.2.join(" "), rule.1.join(" ")));
+    key.push_str(&format!(
+        "ResourceNames:[{}],NonResourceURLs:[{}],}}",
+        rule.2.join(" "),
+        rule.1.join(" ")
+    ));
     key
 }
 
@@ -157,17 +186,32 @@ pub fn binding(b: &Value) -> String {
     w.line(1, "Kind\tName\tNamespace");
     w.line(1, "----\t----\t---------");
     for s in items(&b["subjects"]) {
-        line!(w, 1, "{}\t{}\t{}", text(&s["kind"]), text(&s["name"]), text(&s["namespace"]));
+        line!(
+            w,
+            1,
+            "{}\t{}\t{}",
+            text(&s["kind"]),
+            text(&s["name"]),
+            text(&s["namespace"])
+        );
     }
     w.finish()
 }
 
 fn scope_help(scope: &str) -> &'static str {
     match scope {
-        "Terminating" => "Matches all pods that have an active deadline. These pods have a limited lifespan on a node before being actively terminated by the system.",
-        "NotTerminating" => "Matches all pods that do not have an active deadline. These pods usually include long running pods whose container command is not expected to terminate.",
-        "BestEffort" => "Matches all pods that do not have resource requirements set. These pods have a best effort quality of service.",
-        "NotBestEffort" => "Matches all pods that have at least one resource requirement set. These pods have a burstable or guaranteed quality of service.",
+        "Terminating" => {
+            "Matches all pods that have an active deadline. These pods have a limited lifespan on a node before being actively terminated by the system."
+        }
+        "NotTerminating" => {
+            "Matches all pods that do not have an active deadline. These pods usually include long running pods whose container command is not expected to terminate."
+        }
+        "BestEffort" => {
+            "Matches all pods that do not have resource requirements set. These pods have a best effort quality of service."
+        }
+        "NotBestEffort" => {
+            "Matches all pods that have at least one resource requirement set. These pods have a burstable or guaranteed quality of service."
+        }
         _ => "",
     }
 }
@@ -186,7 +230,13 @@ fn quota_body(w: &mut Writer, q: &Value, level: usize, star: &str, rule: &str) {
     w.line(level, "Resource\tUsed\tHard");
     w.line(level, rule);
     for (name, hard) in sorted(&q["status"]["hard"]) {
-        line!(w, level, "{name}\t{}\t{}", or(&q["status"]["used"][name], "0"), text(hard));
+        line!(
+            w,
+            level,
+            "{name}\t{}\t{}",
+            or(&q["status"]["used"][name], "0"),
+            text(hard)
+        );
     }
 }
 
@@ -229,8 +279,14 @@ pub fn limit_range(l: &Value) -> String {
     let mut w = Writer::default();
     line!(w, 0, "Name:\t{}", text(&l["metadata"]["name"]));
     line!(w, 0, "Namespace:\t{}", text(&l["metadata"]["namespace"]));
-    w.line(0, "Type\tResource\tMin\tMax\tDefault Request\tDefault Limit\tMax Limit/Request Ratio");
-    w.line(0, "----\t--------\t---\t---\t---------------\t-------------\t-----------------------");
+    w.line(
+        0,
+        "Type\tResource\tMin\tMax\tDefault Request\tDefault Limit\tMax Limit/Request Ratio",
+    );
+    w.line(
+        0,
+        "----\t--------\t---\t---\t---------------\t-------------\t-----------------------",
+    );
     limits(&mut w, l, "");
     w.finish()
 }
@@ -245,7 +301,16 @@ pub fn namespace(n: &Value, quotas: &[Value], ranges: &[Value]) -> String {
         w.line(1, "Type\tStatus\tLastTransitionTime\tReason\tMessage");
         w.line(1, "----\t------\t------------------\t------\t-------");
         for c in items(&n["status"]["conditions"]) {
-            line!(w, 1, "{}\t{}\t{}\t{}\t{}", text(&c["type"]), text(&c["status"]), time(&c["lastTransitionTime"]), text(&c["reason"]), text(&c["message"]));
+            line!(
+                w,
+                1,
+                "{}\t{}\t{}\t{}\t{}",
+                text(&c["type"]),
+                text(&c["status"]),
+                time(&c["lastTransitionTime"]),
+                text(&c["reason"]),
+                text(&c["message"])
+            );
         }
     }
     w.line(0, "");
@@ -263,7 +328,10 @@ pub fn namespace(n: &Value, quotas: &[Value], ranges: &[Value]) -> String {
         w.line(0, "No LimitRange resource.");
     } else {
         w.line(0, "Resource Limits\n Type\tResource\tMin\tMax\tDefault Request\tDefault Limit\tMax Limit/Request Ratio");
-        w.line(0, " ----\t--------\t---\t---\t---------------\t-------------\t-----------------------");
+        w.line(
+            0,
+            " ----\t--------\t---\t---\t---------------\t-------------\t-----------------------",
+        );
         for l in ranges {
             limits(&mut w, l, " ");
         }
@@ -288,7 +356,12 @@ pub fn budget(p: &Value, events: Option<&[Value]>) -> String {
         w.line(0, "Selector:\t<unset>");
     }
     w.line(0, "Status:");
-    for (key, title) in [("disruptionsAllowed", "Allowed disruptions"), ("currentHealthy", "Current"), ("desiredHealthy", "Desired"), ("expectedPods", "Total")] {
+    for (key, title) in [
+        ("disruptionsAllowed", "Allowed disruptions"),
+        ("currentHealthy", "Current"),
+        ("desiredHealthy", "Desired"),
+        ("expectedPods", "Total"),
+    ] {
         line!(w, 2, "{title}:\t{}", int(&p["status"][key]));
     }
     w.events(events);
@@ -314,7 +387,12 @@ pub fn signing_request(c: &Value, events: Option<&[Value]>) -> String {
     line!(w, 0, "Name:\t{}", text(&c["metadata"]["name"]));
     line!(w, 0, "Labels:\t{}", labels(&c["metadata"]["labels"]));
     line!(w, 0, "Annotations:\t{}", labels(&c["metadata"]["annotations"]));
-    line!(w, 0, "CreationTimestamp:\t{}", time(&c["metadata"]["creationTimestamp"]));
+    line!(
+        w,
+        0,
+        "CreationTimestamp:\t{}",
+        time(&c["metadata"]["creationTimestamp"])
+    );
     line!(w, 0, "Requesting User:\t{}", text(&c["spec"]["username"]));
     if !text(&c["spec"]["signerName"]).is_empty() {
         line!(w, 0, "Signer:\t{}", text(&c["spec"]["signerName"]));
@@ -337,12 +415,24 @@ fn subject(w: &mut Writer, request: &x509_parser::certification_request::X509Cer
     use x509_parser::extensions::{GeneralName, ParsedExtension};
     let name = &request.certification_request_info.subject;
     let all = |oid: &x509_parser::der_parser::oid::Oid<'_>| -> Vec<String> {
-        name.iter_by_oid(oid).filter_map(|a| a.as_str().ok().map(str::to_owned)).collect()
+        name.iter_by_oid(oid)
+            .filter_map(|a| a.as_str().ok().map(str::to_owned))
+            .collect()
     };
     use x509_parser::oid_registry as oids;
     w.line(0, "Subject:");
-    line!(w, 0, "\tCommon Name:\t{}", all(&oids::OID_X509_COMMON_NAME).join(""));
-    line!(w, 0, "\tSerial Number:\t{}", all(&oids::OID_X509_SERIALNUMBER).join(""));
+    line!(
+        w,
+        0,
+        "\tCommon Name:\t{}",
+        all(&oids::OID_X509_COMMON_NAME).join("")
+    );
+    line!(
+        w,
+        0,
+        "\tSerial Number:\t{}",
+        all(&oids::OID_X509_SERIALNUMBER).join("")
+    );
     for (title, oid) in [
         ("Organization", &oids::OID_X509_ORGANIZATION_NAME),
         ("Organizational Unit", &oids::OID_X509_ORGANIZATIONAL_UNIT),
@@ -355,7 +445,12 @@ fn subject(w: &mut Writer, request: &x509_parser::certification_request::X509Cer
             line!(w, 0, "\t{title}:\t{}", values.join("\n\t\t"));
         }
     }
-    let mut names: Vec<(&str, Vec<String>)> = vec![("DNS Names", vec![]), ("Email Addresses", vec![]), ("URIs", vec![]), ("IP Addresses", vec![])];
+    let mut names: Vec<(&str, Vec<String>)> = vec![
+        ("DNS Names", vec![]),
+        ("Email Addresses", vec![]),
+        ("URIs", vec![]),
+        ("IP Addresses", vec![]),
+    ];
     for extension in request.requested_extensions().into_iter().flatten() {
         if let ParsedExtension::SubjectAlternativeName(alternatives) = extension {
             for g in &alternatives.general_names {
@@ -391,7 +486,11 @@ fn address(bytes: &[u8]) -> String {
 
 /// `Approved,Issued`
 pub fn request_status(c: &Value) -> String {
-    let has = |kind: &str| items(&c["status"]["conditions"]).iter().any(|x| x["type"] == kind);
+    let has = |kind: &str| {
+        items(&c["status"]["conditions"])
+            .iter()
+            .any(|x| x["type"] == kind)
+    };
     let mut out = if has("Denied") {
         "Denied".to_owned()
     } else if has("Approved") {
@@ -421,7 +520,10 @@ mod tests {
             json!({"nonResourceURLs": ["/x"], "verbs": ["get"]}),
         ];
         let got = compact(&rules);
-        assert_eq!(got[0], ("pods".into(), vec![], vec![], vec!["get".into(), "list".into()]));
+        assert_eq!(
+            got[0],
+            ("pods".into(), vec![], vec![], vec!["get".into(), "list".into()])
+        );
         assert_eq!(got[1].1, ["/x"]);
         assert_eq!(got[2].0, "pods.apps");
     }

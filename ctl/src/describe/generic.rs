@@ -16,7 +16,13 @@ pub fn object(o: &Value, events: Option<&[Value]>) -> String {
         0,
         o,
         "",
-        &[".metadata.managedFields", ".metadata.name", ".metadata.namespace", ".metadata.labels", ".metadata.annotations"],
+        &[
+            ".metadata.managedFields",
+            ".metadata.name",
+            ".metadata.namespace",
+            ".metadata.labels",
+            ".metadata.annotations",
+        ],
     );
     w.events(events);
     w.finish()
@@ -90,7 +96,10 @@ pub fn label(field: &str) -> String {
                 part.to_uppercase()
             } else if part == part.to_lowercase() {
                 let mut chars = part.chars();
-                chars.next().map(|c| c.to_uppercase().collect::<String>() + chars.as_str()).unwrap_or_default()
+                chars
+                    .next()
+                    .map(|c| c.to_uppercase().collect::<String>() + chars.as_str())
+                    .unwrap_or_default()
             } else {
                 part
             }

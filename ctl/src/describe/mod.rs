@@ -37,7 +37,12 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn list(&self, resource: &str, namespace: &str, params: &[(&'static str, String)]) -> Result<Vec<Value>> {
+    async fn list(
+        &self,
+        resource: &str,
+        namespace: &str,
+        params: &[(&'static str, String)],
+    ) -> Result<Vec<Value>> {
         let mapping = self.ctx.discovery().await?.resolve(resource)?;
         list(self.rest, &mapping, namespace, params, self.options.chunk).await
     }
@@ -65,18 +70,29 @@ impl Reader<'_> {
         if info.mapping.kind != "Node" {
             fields.push(format!("involvedObject.uid={uid}"));
         }
-        self.list("events", &info.namespace, &[("fieldSelector", fields.join(","))]).await.ok()
+        self.list("events", &info.namespace, &[("fieldSelector", fields.join(","))])
+            .await
+            .ok()
     }
 
     async fn phases(&self, info: &Info) -> Phases {
         let text = selector::to_text(&info.object["spec"]["selector"]);
-        let pods = self.list("pods", &info.namespace, &[("labelSelector", text)]).await.unwrap_or_default();
+        let pods = self
+            .list("pods", &info.namespace, &[("labelSelector", text)])
+            .await
+            .unwrap_or_default();
         Phases::of(&pods, &info.object["metadata"]["uid"])
     }
 
     async fn slices(&self, namespace: &str, service: &str) -> Vec<Value> {
         let label = format!("kubernetes.io/service-name={service}");
-        self.list("endpointslices.discovery.k8s.io", namespace, &[("labelSelector", label)]).await.unwrap_or_default()
+        self.list(
+            "endpointslices.discovery.k8s.io",
+            namespace,
+            &[("labelSelector", label)],
+        )
+        .await
+        .unwrap_or_default()
     }
 }
 
@@ -92,22 +108,34 @@ pub async fn describe(ctx: &Ctx, rest: &Rest, info: &Info, options: Options) -> 
         ("", "Pod") => pod::pod(o, e),
         ("", "Node") => {
             let lease = rest
-                .get(&format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{}", info.name))
+                .get(&format!(
+                    "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{}",
+                    info.name
+                ))
                 .await
                 .map_err(|e| e.message());
-            let fields = format!("spec.nodeName={},status.phase!=Succeeded,status.phase!=Failed", info.name);
+            let fields = format!(
+                "spec.nodeName={},status.phase!=Succeeded,status.phase!=Failed",
+                info.name
+            );
             let pods = r.list("pods", "", &[("fieldSelector", fields)]).await.ok();
             node::node(o, lease, pods.as_deref(), e)
         }
         ("apps", "Deployment") => {
             let sets = r
-                .list("replicasets.apps", ns, &[("labelSelector", selector::to_text(&o["spec"]["selector"]))])
+                .list(
+                    "replicasets.apps",
+                    ns,
+                    &[("labelSelector", selector::to_text(&o["spec"]["selector"]))],
+                )
                 .await
                 .unwrap_or_default();
             let owned = crate::cmd::rollout::owned(sets, &o["metadata"]["uid"]);
             workload::deployment(o, &owned, e)
         }
-        ("apps", "ReplicaSet") | ("", "ReplicationController") => workload::replica_set(o, r.phases(info).await, e),
+        ("apps", "ReplicaSet") | ("", "ReplicationController") => {
+            workload::replica_set(o, r.phases(info).await, e)
+        }
         ("apps", "DaemonSet") => workload::daemon_set(o, r.phases(info).await, e),
         ("apps", "StatefulSet") => workload::stateful_set(o, r.phases(info).await, e),
         ("batch", "Job") => workload::job(o, e),
@@ -127,7 +155,10 @@ pub async fn describe(ctx: &Ctx, rest: &Rest, info: &Info, options: Options) -> 
         ("", "ResourceQuota") => config::quota(o),
         ("", "LimitRange") => config::limit_range(o),
         ("", "Namespace") => {
-            let quotas = r.list("resourcequotas", &info.name, &[]).await.unwrap_or_default();
+            let quotas = r
+                .list("resourcequotas", &info.name, &[])
+                .await
+                .unwrap_or_default();
             let ranges = r.list("limitranges", &info.name, &[]).await.unwrap_or_default();
             config::namespace(o, &quotas, &ranges)
         }
@@ -151,14 +182,23 @@ async fn ingress(r: &Reader<'_>, info: &Info, events: Option<&[Value]>) -> Strin
         backends.push(o["spec"]["defaultBackend"].clone());
     }
     for rule in writer::items(&o["spec"]["rules"]) {
-        backends.extend(writer::items(&rule["http"]["paths"]).iter().map(|p| p["backend"].clone()));
+        backends.extend(
+            writer::items(&rule["http"]["paths"])
+                .iter()
+                .map(|p| p["backend"].clone()),
+        );
     }
     let mut told: Vec<(Value, String)> = Vec::new();
     for backend in backends {
         let text = backend_text(r, &info.namespace, &backend).await;
         told.push((backend, text));
     }
-    let find = |b: &Value| told.iter().find(|(x, _)| x == b).map(|(_, t)| t.clone()).unwrap_or_default();
+    let find = |b: &Value| {
+        told.iter()
+            .find(|(x, _)| x == b)
+            .map(|(_, t)| t.clone())
+            .unwrap_or_default()
+    };
     network::ingress(o, &find, events)
 }
 
@@ -174,8 +214,16 @@ async fn backend_text(r: &Reader<'_>, namespace: &str, backend: &Value) -> Strin
         );
     }
     let name = writer::text(&s["name"]);
-    let port = if s["port"]["number"].is_null() { writer::text(&s["port"]["name"]) } else { writer::text(&s["port"]["number"]) };
-    let path = format!("/api/v1/namespaces/{}/services/{}", crate::rest::encode(namespace), crate::rest::encode(&name));
+    let port = if s["port"]["number"].is_null() {
+        writer::text(&s["port"]["name"])
+    } else {
+        writer::text(&s["port"]["number"])
+    };
+    let path = format!(
+        "/api/v1/namespaces/{}/services/{}",
+        crate::rest::encode(namespace),
+        crate::rest::encode(&name)
+    );
     let service = match r.rest.get(&path).await {
         Ok(s) => s,
         Err(e) => return format!("{name}:{port} (<error: {}>)", e.message()),
@@ -187,5 +235,8 @@ async fn backend_text(r: &Reader<'_>, namespace: &str, backend: &Value) -> Strin
         }
     }
     let slices = r.slices(namespace, &name).await;
-    format!("{name}:{port} ({})", network::endpoints(&slices, Some(&port_name)))
+    format!(
+        "{name}:{port} ({})",
+        network::endpoints(&slices, Some(&port_name))
+    )
 }

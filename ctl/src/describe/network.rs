@@ -19,9 +19,16 @@ pub fn endpoints(slices: &[Value], port: Option<&str>) -> String {
             found.extend(ready);
             continue;
         }
-        for p in ports.iter().filter(|p| port.is_none_or(|name| text(&p["name"]) == name)) {
+        for p in ports
+            .iter()
+            .filter(|p| port.is_none_or(|name| text(&p["name"]) == name))
+        {
             found.extend(ready.iter().map(|a| {
-                if a.contains(':') { format!("[{a}]:{}", int(&p["port"])) } else { format!("{a}:{}", int(&p["port"])) }
+                if a.contains(':') {
+                    format!("[{a}]:{}", int(&p["port"]))
+                } else {
+                    format!("{a}:{}", int(&p["port"]))
+                }
             }));
         }
     }
@@ -30,7 +37,11 @@ pub fn endpoints(slices: &[Value], port: Option<&str>) -> String {
     }
     let more = found.len().saturating_sub(3);
     found.truncate(3);
-    if more > 0 { format!("{} + {more} more...", found.join(",")) } else { found.join(",") }
+    if more > 0 {
+        format!("{} + {more} more...", found.join(","))
+    } else {
+        found.join(",")
+    }
 }
 
 /// A service.
@@ -45,7 +56,11 @@ pub fn service(s: &Value, slices: &[Value], events: Option<&[Value]>) -> String 
     }
     let list = |key: &str| {
         let all = strings(&spec[key]);
-        if all.is_empty() { "<none>".to_owned() } else { all.join(",") }
+        if all.is_empty() {
+            "<none>".to_owned()
+        } else {
+            all.join(",")
+        }
     };
     line!(w, 0, "IP Families:\t{}", list("ipFamilies"));
     line!(w, 0, "IP:\t{}", text(&spec["clusterIP"]));
@@ -53,7 +68,10 @@ pub fn service(s: &Value, slices: &[Value], events: Option<&[Value]>) -> String 
     if !items(&spec["externalIPs"]).is_empty() {
         line!(w, 0, "External IPs:\t{}", list("externalIPs"));
     }
-    for (key, title) in [("loadBalancerIP", "Desired LoadBalancer IP"), ("externalName", "External Name")] {
+    for (key, title) in [
+        ("loadBalancerIP", "Desired LoadBalancer IP"),
+        ("externalName", "External Name"),
+    ] {
         if !text(&spec[key]).is_empty() {
             line!(w, 0, "{title}:\t{}", text(&spec[key]));
         }
@@ -87,19 +105,37 @@ pub fn service(s: &Value, slices: &[Value], events: Option<&[Value]>) -> String 
         line!(w, 0, "Endpoints:\t{}", endpoints(slices, Some(&text(&p["name"]))));
     }
     line!(w, 0, "Session Affinity:\t{}", text(&spec["sessionAffinity"]));
-    for (key, title) in [("externalTrafficPolicy", "External Traffic Policy"), ("internalTrafficPolicy", "Internal Traffic Policy")] {
+    for (key, title) in [
+        ("externalTrafficPolicy", "External Traffic Policy"),
+        ("internalTrafficPolicy", "Internal Traffic Policy"),
+    ] {
         if !text(&spec[key]).is_empty() {
             line!(w, 0, "{title}:\t{}", text(&spec[key]));
         }
     }
     if int(&spec["healthCheckNodePort"]) != 0 {
-        line!(w, 0, "HealthCheck NodePort:\t{}", int(&spec["healthCheckNodePort"]));
+        line!(
+            w,
+            0,
+            "HealthCheck NodePort:\t{}",
+            int(&spec["healthCheckNodePort"])
+        );
     }
     if !items(&spec["loadBalancerSourceRanges"]).is_empty() {
-        line!(w, 0, "LoadBalancer Source Ranges:\t{}", list("loadBalancerSourceRanges"));
+        line!(
+            w,
+            0,
+            "LoadBalancer Source Ranges:\t{}",
+            list("loadBalancerSourceRanges")
+        );
     }
     if spec["trafficDistribution"].is_string() {
-        line!(w, 0, "Traffic Distribution:\t{}", text(&spec["trafficDistribution"]));
+        line!(
+            w,
+            0,
+            "Traffic Distribution:\t{}",
+            text(&spec["trafficDistribution"])
+        );
     }
     w.events(events);
     w.finish()
@@ -111,16 +147,35 @@ pub fn endpoints_object(e: &Value, events: Option<&[Value]>) -> String {
     w.metadata(e, true);
     w.line(0, "Subsets:");
     for subset in items(&e["subsets"]) {
-        for (key, title) in [("addresses", "Addresses"), ("notReadyAddresses", "NotReadyAddresses")] {
+        for (key, title) in [
+            ("addresses", "Addresses"),
+            ("notReadyAddresses", "NotReadyAddresses"),
+        ] {
             let all: Vec<String> = items(&subset[key]).iter().map(|a| text(&a["ip"])).collect();
-            line!(w, 1, "{title}:\t{}", if all.is_empty() { "<none>".to_owned() } else { all.join(",") });
+            line!(
+                w,
+                1,
+                "{title}:\t{}",
+                if all.is_empty() {
+                    "<none>".to_owned()
+                } else {
+                    all.join(",")
+                }
+            );
         }
         if !items(&subset["ports"]).is_empty() {
             w.line(1, "Ports:");
             w.line(2, "Name\tPort\tProtocol");
             w.line(2, "----\t----\t--------");
             for p in items(&subset["ports"]) {
-                line!(w, 2, "{}\t{}\t{}", or(&p["name"], "<unset>"), int(&p["port"]), or(&p["protocol"], "TCP"));
+                line!(
+                    w,
+                    2,
+                    "{}\t{}\t{}",
+                    or(&p["name"], "<unset>"),
+                    int(&p["port"]),
+                    or(&p["protocol"], "TCP")
+                );
             }
         }
         w.line(0, "");
@@ -141,7 +196,14 @@ pub fn slice(s: &Value, events: Option<&[Value]>) -> String {
         w.line(1, "Name\tPort\tProtocol");
         w.line(1, "----\t----\t--------");
         for p in items(&s["ports"]) {
-            line!(w, 1, "{}\t{}\t{}", or(&p["name"], "<unset>"), or(&p["port"], "<unset>"), or(&p["protocol"], "TCP"));
+            line!(
+                w,
+                1,
+                "{}\t{}\t{}",
+                or(&p["name"], "<unset>"),
+                or(&p["port"], "<unset>"),
+                or(&p["protocol"], "TCP")
+            );
         }
     }
     if items(&s["endpoints"]).is_empty() {
@@ -150,12 +212,27 @@ pub fn slice(s: &Value, events: Option<&[Value]>) -> String {
         w.line(0, "Endpoints:");
         for e in items(&s["endpoints"]) {
             let addresses = strings(&e["addresses"]).join(", ");
-            line!(w, 1, "- Addresses:\t{}", if addresses.is_empty() { "<none>" } else { &addresses });
+            line!(
+                w,
+                1,
+                "- Addresses:\t{}",
+                if addresses.is_empty() {
+                    "<none>"
+                } else {
+                    &addresses
+                }
+            );
             w.line(2, "Conditions:");
             line!(w, 3, "Ready:\t{}", or(&e["conditions"]["ready"], "<unset>"));
             line!(w, 2, "Hostname:\t{}", or(&e["hostname"], "<unset>"));
             if e["targetRef"].is_object() {
-                line!(w, 2, "TargetRef:\t{}/{}", text(&e["targetRef"]["kind"]), text(&e["targetRef"]["name"]));
+                line!(
+                    w,
+                    2,
+                    "TargetRef:\t{}/{}",
+                    text(&e["targetRef"]["kind"]),
+                    text(&e["targetRef"]["name"])
+                );
             }
             line!(w, 2, "NodeName:\t{}", or(&e["nodeName"], "<unset>"));
             line!(w, 2, "Zone:\t{}", or(&e["zone"], "<unset>"));
@@ -180,8 +257,17 @@ pub fn ingress(i: &Value, backend: &dyn Fn(&Value) -> String, events: Option<&[V
     addresses.sort();
     addresses.dedup();
     line!(w, 0, "Address:\t{}", addresses.join(","));
-    line!(w, 0, "Ingress Class:\t{}", or(&spec["ingressClassName"], "<none>"));
-    let default = if spec["defaultBackend"].is_object() { backend(&spec["defaultBackend"]) } else { "<default>".to_owned() };
+    line!(
+        w,
+        0,
+        "Ingress Class:\t{}",
+        or(&spec["ingressClassName"], "<none>")
+    );
+    let default = if spec["defaultBackend"].is_object() {
+        backend(&spec["defaultBackend"])
+    } else {
+        "<default>".to_owned()
+    };
     line!(w, 0, "Default backend:\t{default}");
     if !items(&spec["tls"]).is_empty() {
         w.line(0, "TLS:");
@@ -242,8 +328,14 @@ pub fn policy(p: &Value) -> String {
     let spec = &p["spec"];
     line!(w, 0, "Name:\t{}", text(&p["metadata"]["name"]));
     line!(w, 0, "Namespace:\t{}", text(&p["metadata"]["namespace"]));
-    let created = match p["metadata"]["creationTimestamp"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok()) {
-        Some(t) => t.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string(),
+    let created = match p["metadata"]["creationTimestamp"]
+        .as_str()
+        .and_then(|t| t.parse::<jiff::Timestamp>().ok())
+    {
+        Some(t) => t
+            .to_zoned(jiff::tz::TimeZone::system())
+            .strftime("%Y-%m-%d %H:%M:%S %z %Z")
+            .to_string(),
         None => String::new(),
     };
     line!(w, 0, "Created on:\t{created}");
@@ -252,7 +344,10 @@ pub fn policy(p: &Value) -> String {
     w.line(0, "Spec:");
     let all = selector::to_text(&spec["podSelector"]);
     if all.is_empty() {
-        w.line(1, "PodSelector:     <none> (Allowing the specific traffic to all pods in this namespace)");
+        w.line(
+            1,
+            "PodSelector:     <none> (Allowing the specific traffic to all pods in this namespace)",
+        );
     } else {
         line!(w, 1, "PodSelector:     {all}");
     }
@@ -278,7 +373,11 @@ fn rules(w: &mut Writer, list: &Value, key: &str, title: &str, kind: &str, end: 
     let indent = "    ";
     let all = items(list);
     if all.is_empty() {
-        line!(w, 0, "{indent}<none> (Selected pods are isolated for {kind} connectivity)");
+        line!(
+            w,
+            0,
+            "{indent}<none> (Selected pods are isolated for {kind} connectivity)"
+        );
         return;
     }
     for (at, rule) in all.iter().enumerate() {
@@ -290,7 +389,13 @@ fn rules(w: &mut Writer, list: &Value, key: &str, title: &str, kind: &str, end: 
             if port["endPort"].is_null() {
                 line!(w, 0, "{indent}To Port: {}/{protocol}", or(&port["port"], "<nil>"));
             } else {
-                line!(w, 0, "{indent}To Port Range: {}-{}/{protocol}", text(&port["port"]), int(&port["endPort"]));
+                line!(
+                    w,
+                    0,
+                    "{indent}To Port Range: {}-{}/{protocol}",
+                    text(&port["port"]),
+                    int(&port["endPort"])
+                );
             }
         }
         if items(&rule[key]).is_empty() {
@@ -299,15 +404,30 @@ fn rules(w: &mut Writer, list: &Value, key: &str, title: &str, kind: &str, end: 
         for peer in items(&rule[key]) {
             line!(w, 0, "{indent}{title}:");
             if peer["namespaceSelector"].is_object() {
-                line!(w, 1, "{indent}NamespaceSelector: {}", selector_text(&peer["namespaceSelector"]));
+                line!(
+                    w,
+                    1,
+                    "{indent}NamespaceSelector: {}",
+                    selector_text(&peer["namespaceSelector"])
+                );
             }
             if peer["podSelector"].is_object() {
-                line!(w, 1, "{indent}PodSelector: {}", selector_text(&peer["podSelector"]));
+                line!(
+                    w,
+                    1,
+                    "{indent}PodSelector: {}",
+                    selector_text(&peer["podSelector"])
+                );
             }
             if peer["ipBlock"].is_object() {
                 line!(w, 1, "{indent}IPBlock:");
                 line!(w, 2, "{indent}CIDR: {}", text(&peer["ipBlock"]["cidr"]));
-                line!(w, 2, "{indent}Except: {}", strings(&peer["ipBlock"]["except"]).join(", "));
+                line!(
+                    w,
+                    2,
+                    "{indent}Except: {}",
+                    strings(&peer["ipBlock"]["except"]).join(", ")
+                );
             }
         }
         if at + 1 < all.len() {
@@ -324,8 +444,10 @@ mod tests {
     #[test]
     fn three_endpoints_are_shown_and_the_rest_counted() {
         let e = |a: &str| json!({"addresses": [a], "conditions": {"ready": true}});
-        let slices = vec![json!({"ports": [{"name": "", "port": 80}], "endpoints": [e("1"), e("2"), e("3"), e("4"),
-            {"addresses": ["5"], "conditions": {"ready": false}}]})];
+        let slices = vec![
+            json!({"ports": [{"name": "", "port": 80}], "endpoints": [e("1"), e("2"), e("3"), e("4"),
+            {"addresses": ["5"], "conditions": {"ready": false}}]}),
+        ];
         assert_eq!(endpoints(&slices, Some("")), "1:80,2:80,3:80 + 1 more...");
         assert_eq!(endpoints(&[], Some("")), "<none>");
         assert_eq!(endpoints(&slices, Some("x")), "");

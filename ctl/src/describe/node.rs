@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 pub fn roles(node: &Value) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for (key, value) in node["metadata"]["labels"].as_object().into_iter().flatten() {
-        if let Some(role) = key.strip_prefix("node-role.kubernetes.io/").filter(|r| !r.is_empty()) {
+        if let Some(role) = key
+            .strip_prefix("node-role.kubernetes.io/")
+            .filter(|r| !r.is_empty())
+        {
             out.push(role.to_owned());
         } else if key == "kubernetes.io/role" && !text(value).is_empty() {
             out.push(text(value));
@@ -75,16 +78,34 @@ pub fn pod_sum(pod: &Value, kind: &str) -> BTreeMap<String, Sum> {
 fn percent(part: Sum, whole: &Value, milli: bool) -> i128 {
     let scale = if milli { 1_000_000 } else { 1_000_000_000 };
     let whole = quantity::parse(&text(whole)).unwrap_or(0) / scale;
-    if whole == 0 { 0 } else { part.nanos / scale * 100 / whole }
+    if whole == 0 {
+        0
+    } else {
+        part.nanos / scale * 100 / whole
+    }
 }
 
 /// A node, its lease and the pods on it; None for pods that may not be seen.
-pub fn node(node: &Value, lease: Result<Value, String>, pods: Option<&[Value]>, events: Option<&[Value]>) -> String {
+pub fn node(
+    node: &Value,
+    lease: Result<Value, String>,
+    pods: Option<&[Value]>,
+    events: Option<&[Value]>,
+) -> String {
     let mut w = Writer::default();
     let (meta, spec, status) = (&node["metadata"], &node["spec"], &node["status"]);
     line!(w, 0, "Name:\t{}", text(&meta["name"]));
     let roles = roles(node);
-    line!(w, 0, "Roles:\t{}", if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") });
+    line!(
+        w,
+        0,
+        "Roles:\t{}",
+        if roles.is_empty() {
+            "<none>".to_owned()
+        } else {
+            roles.join(",")
+        }
+    );
     w.pairs("Labels", &meta["labels"]);
     w.annotations("Annotations", &meta["annotations"]);
     line!(w, 0, "CreationTimestamp:\t{}", time(&meta["creationTimestamp"]));
@@ -93,17 +114,37 @@ pub fn node(node: &Value, lease: Result<Value, String>, pods: Option<&[Value]>, 
     match lease {
         Ok(lease) => {
             w.line(0, "Lease:");
-            line!(w, 1, "HolderIdentity:\t{}", or(&lease["spec"]["holderIdentity"], "<unset>"));
+            line!(
+                w,
+                1,
+                "HolderIdentity:\t{}",
+                or(&lease["spec"]["holderIdentity"], "<unset>")
+            );
             for (key, title) in [("acquireTime", "AcquireTime"), ("renewTime", "RenewTime")] {
                 let at = &lease["spec"][key];
-                line!(w, 1, "{title}:\t{}", if at.is_string() { time(at) } else { "<unset>".to_owned() });
+                line!(
+                    w,
+                    1,
+                    "{title}:\t{}",
+                    if at.is_string() {
+                        time(at)
+                    } else {
+                        "<unset>".to_owned()
+                    }
+                );
             }
         }
         Err(e) => line!(w, 0, "Lease:\tFailed to get lease: {e}"),
     }
     if !items(&status["conditions"]).is_empty() {
-        w.line(0, "Conditions:\n  Type\tStatus\tLastHeartbeatTime\tLastTransitionTime\tReason\tMessage");
-        w.line(1, "----\t------\t-----------------\t------------------\t------\t-------");
+        w.line(
+            0,
+            "Conditions:\n  Type\tStatus\tLastHeartbeatTime\tLastTransitionTime\tReason\tMessage",
+        );
+        w.line(
+            1,
+            "----\t------\t-----------------\t------------------\t------\t-------",
+        );
         for c in items(&status["conditions"]) {
             line!(
                 w,
@@ -123,7 +164,12 @@ pub fn node(node: &Value, lease: Result<Value, String>, pods: Option<&[Value]>, 
         line!(w, 1, "{}:\t{}", text(&a["type"]), text(&a["address"]));
     }
     for (key, title) in [("capacity", "Capacity"), ("allocatable", "Allocatable")] {
-        let mut all: Vec<(&String, String)> = status[key].as_object().into_iter().flatten().map(|(k, v)| (k, text(v))).collect();
+        let mut all: Vec<(&String, String)> = status[key]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(k, v)| (k, text(v)))
+            .collect();
         all.sort();
         if !all.is_empty() {
             line!(w, 0, "{title}:");
@@ -181,20 +227,41 @@ fn taints(w: &mut Writer, list: &Value) {
     }
     all.sort_by_key(|t| format!("{},{}", text(&t["effect"]), text(&t["key"])));
     for (at, t) in all.into_iter().enumerate() {
-        line!(w, 0, "{}\t{}", if at == 0 { "Taints:" } else { "" }, taint_text(t));
+        line!(
+            w,
+            0,
+            "{}\t{}",
+            if at == 0 { "Taints:" } else { "" },
+            taint_text(t)
+        );
     }
 }
 
 fn load(w: &mut Writer, node: &Value, pods: &[Value]) {
     let status = &node["status"];
-    let whole = if status["allocatable"].is_object() { &status["allocatable"] } else { &status["capacity"] };
+    let whole = if status["allocatable"].is_object() {
+        &status["allocatable"]
+    } else {
+        &status["capacity"]
+    };
     line!(w, 0, "Non-terminated Pods:\t({} in total)", pods.len());
-    w.line(1, "Namespace\tName\t\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits\tAge");
-    w.line(1, "---------\t----\t\t------------\t----------\t---------------\t-------------\t---");
+    w.line(
+        1,
+        "Namespace\tName\t\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits\tAge",
+    );
+    w.line(
+        1,
+        "---------\t----\t\t------------\t----------\t---------------\t-------------\t---",
+    );
     let mut totals: [BTreeMap<String, Sum>; 2] = [BTreeMap::new(), BTreeMap::new()];
     for pod in pods {
         let sums = [pod_sum(pod, "requests"), pod_sum(pod, "limits")];
-        let of = |which: usize, name: &str| sums.get(which).and_then(|s| s.get(name)).copied().unwrap_or_default();
+        let of = |which: usize, name: &str| {
+            sums.get(which)
+                .and_then(|s| s.get(name))
+                .copied()
+                .unwrap_or_default()
+        };
         let cell = |which: usize, name: &str| {
             let sum = of(which, name);
             format!("{sum} ({}%)", percent(sum, &whole[name], name == "cpu"))
@@ -217,21 +284,42 @@ fn load(w: &mut Writer, node: &Value, pods: &[Value]) {
             }
         }
     }
-    w.line(0, "Allocated resources:\n  (Total limits may be over 100 percent, i.e., overcommitted.)");
+    w.line(
+        0,
+        "Allocated resources:\n  (Total limits may be over 100 percent, i.e., overcommitted.)",
+    );
     w.line(1, "Resource\tRequests\tLimits");
     w.line(1, "--------\t--------\t------");
     let [requests, limits] = &totals;
     let get = |m: &BTreeMap<String, Sum>, name: &str| m.get(name).copied().unwrap_or_default();
-    let mut rows = vec!["cpu".to_owned(), "memory".to_owned(), "ephemeral-storage".to_owned()];
-    let mut names: Vec<String> = whole.as_object().into_iter().flatten().map(|(k, _)| k.clone()).collect();
+    let mut rows = vec![
+        "cpu".to_owned(),
+        "memory".to_owned(),
+        "ephemeral-storage".to_owned(),
+    ];
+    let mut names: Vec<String> = whole
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(k, _)| k.clone())
+        .collect();
     names.sort();
     rows.extend(names.iter().filter(|n| n.starts_with("hugepages-")).cloned());
     for name in &rows {
         let (r, l) = (get(requests, name), get(limits, name));
         let milli = name == "cpu";
-        line!(w, 1, "{name}\t{r} ({}%)\t{l} ({}%)", percent(r, &whole[name], milli), percent(l, &whole[name], milli));
+        line!(
+            w,
+            1,
+            "{name}\t{r} ({}%)\t{l} ({}%)",
+            percent(r, &whole[name], milli),
+            percent(l, &whole[name], milli)
+        );
     }
-    for name in names.iter().filter(|n| !rows.contains(n) && *n != "pods" && *n != "storage") {
+    for name in names
+        .iter()
+        .filter(|n| !rows.contains(n) && *n != "pods" && *n != "storage")
+    {
         line!(w, 1, "{name}\t{}\t{}", get(requests, name), get(limits, name));
     }
 }
@@ -246,7 +334,8 @@ mod tests {
         let c = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu}}});
         let mut sidecar = c("50m");
         sidecar["restartPolicy"] = json!("Always");
-        let pod = json!({"spec": {"containers": [c("100m"), c("200m")], "initContainers": [sidecar, c("500m")]}});
+        let pod =
+            json!({"spec": {"containers": [c("100m"), c("200m")], "initContainers": [sidecar, c("500m")]}});
         assert_eq!(pod_sum(&pod, "requests")["cpu"].to_string(), "550m");
     }
 }

@@ -37,8 +37,18 @@ pub fn pod(pod: &Value, events: Option<&[Value]>) -> String {
     w.annotations("Annotations", &meta["annotations"]);
     let phase = text(&status["phase"]);
     if meta["deletionTimestamp"].is_string() && phase != "Failed" && phase != "Succeeded" {
-        line!(w, 0, "Status:\tTerminating (lasts {})", crate::duration::age(meta["deletionTimestamp"].as_str()));
-        line!(w, 0, "Termination Grace Period:\t{}s", int(&meta["deletionGracePeriodSeconds"]));
+        line!(
+            w,
+            0,
+            "Status:\tTerminating (lasts {})",
+            crate::duration::age(meta["deletionTimestamp"].as_str())
+        );
+        line!(
+            w,
+            0,
+            "Termination Grace Period:\t{}s",
+            int(&meta["deletionGracePeriodSeconds"])
+        );
     } else {
         line!(w, 0, "Status:\t{phase}");
     }
@@ -66,17 +76,49 @@ pub fn pod(pod: &Value, events: Option<&[Value]>) -> String {
         resources(&mut w, 1, &spec["resources"]);
     }
     if !items(&spec["initContainers"]).is_empty() {
-        containers(&mut w, "Init Containers", &spec["initContainers"], &status["initContainerStatuses"], Some(pod), "");
+        containers(
+            &mut w,
+            "Init Containers",
+            &spec["initContainers"],
+            &status["initContainerStatuses"],
+            Some(pod),
+            "",
+        );
     }
-    containers(&mut w, "Containers", &spec["containers"], &status["containerStatuses"], Some(pod), "");
+    containers(
+        &mut w,
+        "Containers",
+        &spec["containers"],
+        &status["containerStatuses"],
+        Some(pod),
+        "",
+    );
     if !items(&spec["ephemeralContainers"]).is_empty() {
-        containers(&mut w, "Ephemeral Containers", &spec["ephemeralContainers"], &status["ephemeralContainerStatuses"], Some(pod), "");
+        containers(
+            &mut w,
+            "Ephemeral Containers",
+            &spec["ephemeralContainers"],
+            &status["ephemeralContainerStatuses"],
+            Some(pod),
+            "",
+        );
     }
-    let find = |kind: &Value| items(&status["conditions"]).iter().find(|c| c["type"] == *kind).map_or("<none>".to_owned(), |c| text(&c["status"]));
+    let find = |kind: &Value| {
+        items(&status["conditions"])
+            .iter()
+            .find(|c| c["type"] == *kind)
+            .map_or("<none>".to_owned(), |c| text(&c["status"]))
+    };
     if !items(&spec["readinessGates"]).is_empty() {
         w.line(0, "Readiness Gates:\n  Type\tStatus");
         for gate in items(&spec["readinessGates"]) {
-            line!(w, 1, "{} \t{} ", text(&gate["conditionType"]), find(&gate["conditionType"]));
+            line!(
+                w,
+                1,
+                "{} \t{} ",
+                text(&gate["conditionType"]),
+                find(&gate["conditionType"])
+            );
         }
     }
     if !items(&status["conditions"]).is_empty() {
@@ -103,14 +145,24 @@ pub fn template(w: &mut Writer, template: &Value) {
     }
     let spec = &template["spec"];
     w.pairs("  Labels", &template["metadata"]["labels"]);
-    if template["metadata"]["annotations"].as_object().is_some_and(|m| !m.is_empty()) {
+    if template["metadata"]["annotations"]
+        .as_object()
+        .is_some_and(|m| !m.is_empty())
+    {
         w.annotations("  Annotations", &template["metadata"]["annotations"]);
     }
     if !text(&spec["serviceAccountName"]).is_empty() {
         line!(w, 1, "Service Account:\t{}", text(&spec["serviceAccountName"]));
     }
     if !items(&spec["initContainers"]).is_empty() {
-        containers(w, "Init Containers", &spec["initContainers"], &Value::Null, None, "  ");
+        containers(
+            w,
+            "Init Containers",
+            &spec["initContainers"],
+            &Value::Null,
+            None,
+            "  ",
+        );
     }
     containers(w, "Containers", &spec["containers"], &Value::Null, None, "  ");
     super::volume::volumes(w, &spec["volumes"], "  ");
@@ -126,7 +178,11 @@ fn spread(w: &mut Writer, list: &Value, space: &str) {
     let mut all: Vec<&Value> = items(list).iter().collect();
     all.sort_by_key(|c| text(&c["topologyKey"]));
     for (at, c) in all.into_iter().enumerate() {
-        let head = if at == 0 { format!("{space}Topology Spread Constraints:\t") } else { format!("{space}\t") };
+        let head = if at == 0 {
+            format!("{space}Topology Spread Constraints:\t")
+        } else {
+            format!("{space}\t")
+        };
         let mut out = format!(
             "{head}{}:{} when max skew {} is exceeded",
             text(&c["topologyKey"]),
@@ -134,7 +190,10 @@ fn spread(w: &mut Writer, list: &Value, space: &str) {
             int(&c["maxSkew"])
         );
         if c["labelSelector"].is_object() {
-            out.push_str(&format!(" for selector {}", selector::to_text(&c["labelSelector"])));
+            out.push_str(&format!(
+                " for selector {}",
+                selector::to_text(&c["labelSelector"])
+            ));
         }
         w.line(0, &out);
     }
@@ -145,7 +204,12 @@ fn seccomp(w: &mut Writer, level: usize, deeper: usize, context: &Value) {
     if profile.is_object() {
         line!(w, level, "SeccompProfile:\t{}", text(&profile["type"]));
         if profile["type"] == "Localhost" {
-            line!(w, level + deeper, "LocalhostProfile:\t{}", text(&profile["localhostProfile"]));
+            line!(
+                w,
+                level + deeper,
+                "LocalhostProfile:\t{}",
+                text(&profile["localhostProfile"])
+            );
         }
     }
 }
@@ -181,11 +245,20 @@ fn containers(w: &mut Writer, title: &str, list: &Value, statuses: &Value, pod: 
             if s["lastState"]["terminated"].is_object() {
                 state(w, "Last State", &s["lastState"]);
             }
-            line!(w, 2, "Ready:\t{}", if s["ready"] == true { "True" } else { "False" });
+            line!(
+                w,
+                2,
+                "Ready:\t{}",
+                if s["ready"] == true { "True" } else { "False" }
+            );
             line!(w, 2, "Restart Count:\t{}", int(&s["restartCount"]));
         }
         resources(w, 2, &c["resources"]);
-        for (key, title) in [("livenessProbe", "Liveness"), ("readinessProbe", "Readiness"), ("startupProbe", "Startup")] {
+        for (key, title) in [
+            ("livenessProbe", "Liveness"),
+            ("readinessProbe", "Readiness"),
+            ("startupProbe", "Startup"),
+        ] {
             if c[key].is_object() {
                 line!(w, 2, "{title}:\t{}", probe(&c[key]));
             }
@@ -202,7 +275,11 @@ fn ports(w: &mut Writer, c: &Value) {
             .map(|p| {
                 let name = text(&p["name"]);
                 let base = format!("{}/{}", int(&p[key]), or(&p["protocol"], "TCP"));
-                if name.is_empty() { base } else { format!("{base} ({name})") }
+                if name.is_empty() {
+                    base
+                } else {
+                    format!("{base} ({name})")
+                }
             })
             .collect::<Vec<_>>()
             .join(", ")
@@ -245,8 +322,12 @@ fn state(w: &mut Writer, title: &str, state: &Value) {
 
 fn resources(w: &mut Writer, level: usize, resources: &Value) {
     for (key, title) in [("limits", "Limits"), ("requests", "Requests")] {
-        let mut all: Vec<(&String, String)> =
-            resources[key].as_object().into_iter().flatten().map(|(k, v)| (k, text(v))).collect();
+        let mut all: Vec<(&String, String)> = resources[key]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(k, v)| (k, text(v)))
+            .collect();
         all.sort();
         if !all.is_empty() {
             line!(w, level, "{title}:");
@@ -273,16 +354,35 @@ fn probe(p: &Value) -> String {
         let g = &p["httpGet"];
         let port = text(&g["port"]);
         let host = text(&g["host"]);
-        let authority = if port.is_empty() { host } else { format!("{host}:{port}") };
+        let authority = if port.is_empty() {
+            host
+        } else {
+            format!("{host}:{port}")
+        };
         let path = text(&g["path"]);
-        let path = if path.is_empty() || path.starts_with('/') { path } else { format!("/{path}") };
-        return format!("http-get {}://{authority}{path} {attributes}", or(&g["scheme"], "HTTP").to_lowercase());
+        let path = if path.is_empty() || path.starts_with('/') {
+            path
+        } else {
+            format!("/{path}")
+        };
+        return format!(
+            "http-get {}://{authority}{path} {attributes}",
+            or(&g["scheme"], "HTTP").to_lowercase()
+        );
     }
     if p["tcpSocket"].is_object() {
-        return format!("tcp-socket {}:{} {attributes}", text(&p["tcpSocket"]["host"]), text(&p["tcpSocket"]["port"]));
+        return format!(
+            "tcp-socket {}:{} {attributes}",
+            text(&p["tcpSocket"]["host"]),
+            text(&p["tcpSocket"]["port"])
+        );
     }
     if p["grpc"].is_object() {
-        return format!("grpc <pod>:{} {} {attributes}", int(&p["grpc"]["port"]), text(&p["grpc"]["service"]));
+        return format!(
+            "grpc <pod>:{} {} {attributes}",
+            int(&p["grpc"]["port"]),
+            text(&p["grpc"]["service"])
+        );
     }
     format!("unknown {attributes}")
 }
@@ -292,19 +392,32 @@ fn environment(w: &mut Writer, c: &Value, pod: Option<&Value>) {
     if !env_from.is_empty() {
         w.line(2, "Environment Variables from:");
         for e in env_from {
-            let (kind, source) =
-                if e["configMapRef"].is_object() { ("ConfigMap", &e["configMapRef"]) } else { ("Secret", &e["secretRef"]) };
+            let (kind, source) = if e["configMapRef"].is_object() {
+                ("ConfigMap", &e["configMapRef"])
+            } else {
+                ("Secret", &e["secretRef"])
+            };
             let optional = source["optional"] == true;
             let prefix = text(&e["prefix"]);
             if prefix.is_empty() {
                 line!(w, 3, "{}\t{kind}\tOptional: {optional}", text(&source["name"]));
             } else {
-                line!(w, 3, "{}\t{kind} with prefix '{prefix}'\tOptional: {optional}", text(&source["name"]));
+                line!(
+                    w,
+                    3,
+                    "{}\t{kind} with prefix '{prefix}'\tOptional: {optional}",
+                    text(&source["name"])
+                );
             }
         }
     }
     let env = items(&c["env"]);
-    line!(w, 2, "Environment:{}", if env.is_empty() { "\t<none>" } else { "" });
+    line!(
+        w,
+        2,
+        "Environment:{}",
+        if env.is_empty() { "\t<none>" } else { "" }
+    );
     for e in env {
         let name = text(&e["name"]);
         let from = &e["valueFrom"];
@@ -319,7 +432,12 @@ fn environment(w: &mut Writer, c: &Value, pod: Option<&Value>) {
         } else if from["fieldRef"].is_object() {
             let path = text(&from["fieldRef"]["fieldPath"]);
             let value = pod.map(|p| field(p, &path)).unwrap_or_default();
-            line!(w, 3, "{name}:\t{value} ({}:{path})", or(&from["fieldRef"]["apiVersion"], "v1"));
+            line!(
+                w,
+                3,
+                "{name}:\t{value} ({}:{path})",
+                or(&from["fieldRef"]["apiVersion"], "v1")
+            );
         } else if from["resourceFieldRef"].is_object() {
             let resource = text(&from["resourceFieldRef"]["resource"]);
             let mut value = resource_value(c, &resource, &text(&from["resourceFieldRef"]["divisor"]));
@@ -329,17 +447,34 @@ fn environment(w: &mut Writer, c: &Value, pod: Option<&Value>) {
             line!(w, 3, "{name}:\t{value} ({resource})");
         } else if from["secretKeyRef"].is_object() {
             let r = &from["secretKeyRef"];
-            line!(w, 3, "{name}:\t<set to the key '{}' in secret '{}'>\tOptional: {}", text(&r["key"]), text(&r["name"]), r["optional"] == true);
+            line!(
+                w,
+                3,
+                "{name}:\t<set to the key '{}' in secret '{}'>\tOptional: {}",
+                text(&r["key"]),
+                text(&r["name"]),
+                r["optional"] == true
+            );
         } else if from["configMapKeyRef"].is_object() {
             let r = &from["configMapKeyRef"];
-            line!(w, 3, "{name}:\t<set to the key '{}' of config map '{}'>\tOptional: {}", text(&r["key"]), text(&r["name"]), r["optional"] == true);
+            line!(
+                w,
+                3,
+                "{name}:\t<set to the key '{}' of config map '{}'>\tOptional: {}",
+                text(&r["key"]),
+                text(&r["name"]),
+                r["optional"] == true
+            );
         }
     }
 }
 
 /// A pod's field as the downward API gives it.
 fn field(pod: &Value, path: &str) -> String {
-    for (prefix, map) in [("metadata.labels['", "labels"), ("metadata.annotations['", "annotations")] {
+    for (prefix, map) in [
+        ("metadata.labels['", "labels"),
+        ("metadata.annotations['", "annotations"),
+    ] {
         if let Some(key) = path.strip_prefix(prefix).and_then(|p| p.strip_suffix("']")) {
             return text(&pod["metadata"][map][key]);
         }
@@ -355,7 +490,9 @@ fn resource_value(c: &Value, resource: &str, divisor: &str) -> String {
     let (kind, name) = resource.split_once('.').unwrap_or((resource, ""));
     let quantity = text(&c["resources"][kind][name]);
     let nanos = quantity::parse(&quantity).unwrap_or(0);
-    let by = quantity::parse(divisor).filter(|d| *d > 0).unwrap_or(1_000_000_000);
+    let by = quantity::parse(divisor)
+        .filter(|d| *d > 0)
+        .unwrap_or(1_000_000_000);
     ((nanos + by - 1) / by).to_string()
 }
 
@@ -364,12 +501,23 @@ fn mounts(w: &mut Writer, c: &Value) {
     all.sort_by_key(|m| text(&m["mountPath"]));
     line!(w, 2, "Mounts:{}", if all.is_empty() { "\t<none>" } else { "" });
     for m in all {
-        let mut flags = vec![if m["readOnly"] == true { "ro".to_owned() } else { "rw".to_owned() }];
+        let mut flags = vec![if m["readOnly"] == true {
+            "ro".to_owned()
+        } else {
+            "rw".to_owned()
+        }];
         let sub = text(&m["subPath"]);
         if !sub.is_empty() {
             flags.push(format!("path={}", crate::error::go_quote(&sub)));
         }
-        line!(w, 3, "{} from {} ({})", text(&m["mountPath"]), text(&m["name"]), flags.join(","));
+        line!(
+            w,
+            3,
+            "{} from {} ({})",
+            text(&m["mountPath"]),
+            text(&m["name"]),
+            flags.join(",")
+        );
     }
     let mut devices: Vec<&Value> = items(&c["volumeDevices"]).iter().collect();
     devices.sort_by_key(|d| text(&d["devicePath"]));
@@ -386,17 +534,33 @@ fn qos(pod: &Value) -> String {
     if let Some(class) = pod["status"]["qosClass"].as_str().filter(|c| !c.is_empty()) {
         return class.to_owned();
     }
-    let all: Vec<&Value> = ["containers", "initContainers"].iter().flat_map(|k| items(&pod["spec"][*k])).collect();
-    let has = |c: &Value, kind: &str, name: &str| c["resources"][kind][name].is_string() || c["resources"][kind][name].is_number();
-    let any = all.iter().any(|c| ["limits", "requests"].iter().any(|k| ["cpu", "memory"].iter().any(|n| has(c, k, n))));
+    let all: Vec<&Value> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|k| items(&pod["spec"][*k]))
+        .collect();
+    let has = |c: &Value, kind: &str, name: &str| {
+        c["resources"][kind][name].is_string() || c["resources"][kind][name].is_number()
+    };
+    let any = all.iter().any(|c| {
+        ["limits", "requests"]
+            .iter()
+            .any(|k| ["cpu", "memory"].iter().any(|n| has(c, k, n)))
+    });
     if !any {
         return "BestEffort".to_owned();
     }
     let same = |c: &Value, n: &str| {
-        let (l, r) = (text(&c["resources"]["limits"][n]), text(&c["resources"]["requests"][n]));
+        let (l, r) = (
+            text(&c["resources"]["limits"][n]),
+            text(&c["resources"]["requests"][n]),
+        );
         !l.is_empty() && (r.is_empty() || quantity::parse(&l) == quantity::parse(&r))
     };
-    if all.iter().all(|c| same(c, "cpu") && same(c, "memory")) { "Guaranteed".to_owned() } else { "Burstable".to_owned() }
+    if all.iter().all(|c| same(c, "cpu") && same(c, "memory")) {
+        "Guaranteed".to_owned()
+    } else {
+        "Burstable".to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -408,7 +572,10 @@ mod tests {
     fn probes_are_told_in_a_line() {
         let base = json!({"initialDelaySeconds": 1, "timeoutSeconds": 2, "periodSeconds": 3, "successThreshold": 1, "failureThreshold": 3});
         for (what, start) in [
-            (json!({"httpGet": {"path": "/x", "port": 80, "scheme": "HTTP"}}), "http-get http://:80/x delay=1s"),
+            (
+                json!({"httpGet": {"path": "/x", "port": 80, "scheme": "HTTP"}}),
+                "http-get http://:80/x delay=1s",
+            ),
             (json!({"tcpSocket": {"port": "web"}}), "tcp-socket :web delay=1s"),
             (json!({"exec": {"command": ["a", "b"]}}), "exec [a b] delay=1s"),
         ] {

@@ -21,7 +21,12 @@ fn modes(list: &Value) -> String {
 fn status(w: &mut Writer, object: &Value) {
     let deleted = &object["metadata"]["deletionTimestamp"];
     if deleted.is_string() {
-        line!(w, 0, "Status:\tTerminating (lasts {})", crate::duration::age(deleted.as_str()));
+        line!(
+            w,
+            0,
+            "Status:\tTerminating (lasts {})",
+            crate::duration::age(deleted.as_str())
+        );
     } else {
         line!(w, 0, "Status:\t{}", text(&object["status"]["phase"]));
     }
@@ -49,9 +54,22 @@ pub fn claim(w: &mut Writer, c: &Value, full: bool) {
         line!(w, 0, "Finalizers:\t{}", go_list(&meta["finalizers"]));
     }
     let bound = !text(&spec["volumeName"]).is_empty();
-    let capacity = if bound { or(&c["status"]["capacity"]["storage"], "0") } else { String::new() };
+    let capacity = if bound {
+        or(&c["status"]["capacity"]["storage"], "0")
+    } else {
+        String::new()
+    };
     line!(w, 0, "Capacity:\t{capacity}");
-    line!(w, 0, "Access Modes:\t{}", if bound { modes(&c["status"]["accessModes"]) } else { String::new() });
+    line!(
+        w,
+        0,
+        "Access Modes:\t{}",
+        if bound {
+            modes(&c["status"]["accessModes"])
+        } else {
+            String::new()
+        }
+    );
     if spec["volumeMode"].is_string() {
         line!(w, 0, "VolumeMode:\t{}", text(&spec["volumeMode"]));
     }
@@ -71,7 +89,11 @@ pub fn persistent_volume_claim(c: &Value, pods: &[Value], events: Option<&[Value
     claim(&mut w, c, true);
     let mut users: Vec<String> = pods
         .iter()
-        .filter(|p| items(&p["spec"]["volumes"]).iter().any(|v| v["persistentVolumeClaim"]["claimName"] == c["metadata"]["name"]))
+        .filter(|p| {
+            items(&p["spec"]["volumes"])
+                .iter()
+                .any(|v| v["persistentVolumeClaim"]["claimName"] == c["metadata"]["name"])
+        })
         .map(|p| text(&p["metadata"]["name"]))
         .collect();
     users.sort();
@@ -83,8 +105,14 @@ pub fn persistent_volume_claim(c: &Value, pods: &[Value], events: Option<&[Value
     }
     if !items(&c["status"]["conditions"]).is_empty() {
         w.line(0, "Conditions:");
-        w.line(1, "Type\tStatus\tLastProbeTime\tLastTransitionTime\tReason\tMessage");
-        w.line(1, "----\t------\t-----------------\t------------------\t------\t-------");
+        w.line(
+            1,
+            "Type\tStatus\tLastProbeTime\tLastTransitionTime\tReason\tMessage",
+        );
+        w.line(
+            1,
+            "----\t------\t-----------------\t------------------\t------\t-------",
+        );
         for x in items(&c["status"]["conditions"]) {
             line!(
                 w,
@@ -111,13 +139,24 @@ fn terms(w: &mut Writer, level: usize, title: &str, expressions: &Value) {
         return;
     }
     for (at, e) in all.iter().enumerate() {
-        let lead = if at == 0 { format!("{head}{title}:\t") } else { format!("{head}\t") };
+        let lead = if at == 0 {
+            format!("{head}{title}:\t")
+        } else {
+            format!("{head}\t")
+        };
         let values = strings(&e["values"]);
         let operator = text(&e["operator"]).to_lowercase();
         if values.is_empty() && !operator.is_empty() {
             line!(w, 0, "{lead}{} {operator}", text(&e["key"]));
         } else {
-            line!(w, 0, "{lead}{} {} [{}]", text(&e["key"]), if operator.is_empty() { "in" } else { &operator }, values.join(", "));
+            line!(
+                w,
+                0,
+                "{lead}{} {} [{}]",
+                text(&e["key"]),
+                if operator.is_empty() { "in" } else { &operator },
+                values.join(", ")
+            );
         }
     }
 }
@@ -132,11 +171,22 @@ pub fn persistent_volume(v: &Value, events: Option<&[Value]>) -> String {
     status(&mut w, v);
     let claim = &spec["claimRef"];
     if claim.is_object() {
-        line!(w, 0, "Claim:\t{}/{}", text(&claim["namespace"]), text(&claim["name"]));
+        line!(
+            w,
+            0,
+            "Claim:\t{}/{}",
+            text(&claim["namespace"]),
+            text(&claim["name"])
+        );
     } else {
         w.line(0, "Claim:\t");
     }
-    line!(w, 0, "Reclaim Policy:\t{}", text(&spec["persistentVolumeReclaimPolicy"]));
+    line!(
+        w,
+        0,
+        "Reclaim Policy:\t{}",
+        text(&spec["persistentVolumeReclaimPolicy"])
+    );
     line!(w, 0, "Access Modes:\t{}", modes(&spec["accessModes"]));
     if spec["volumeMode"].is_string() {
         line!(w, 0, "VolumeMode:\t{}", text(&spec["volumeMode"]));
@@ -163,9 +213,12 @@ pub fn persistent_volume(v: &Value, events: Option<&[Value]>) -> String {
 pub fn storage_class(s: &Value, events: Option<&[Value]>) -> String {
     let mut w = Writer::default();
     let annotations = &s["metadata"]["annotations"];
-    let default = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"]
-        .iter()
-        .any(|k| annotations[*k] == "true");
+    let default = [
+        "storageclass.kubernetes.io/is-default-class",
+        "storageclass.beta.kubernetes.io/is-default-class",
+    ]
+    .iter()
+    .any(|k| annotations[*k] == "true");
     line!(w, 0, "Name:\t{}", text(&s["metadata"]["name"]));
     line!(w, 0, "IsDefaultClass:\t{}", if default { "Yes" } else { "No" });
     line!(w, 0, "Annotations:\t{}", labels(annotations));
@@ -186,14 +239,22 @@ pub fn storage_class(s: &Value, events: Option<&[Value]>) -> String {
             w.line(1, &o);
         }
     }
-    for (key, title) in [("reclaimPolicy", "ReclaimPolicy"), ("volumeBindingMode", "VolumeBindingMode")] {
+    for (key, title) in [
+        ("reclaimPolicy", "ReclaimPolicy"),
+        ("volumeBindingMode", "VolumeBindingMode"),
+    ] {
         if s[key].is_string() {
             line!(w, 0, "{title}:\t{}", text(&s[key]));
         }
     }
     if s["allowedTopologies"].is_array() {
         let all = items(&s["allowedTopologies"]);
-        line!(w, 0, "AllowedTopologies:\t{}", if all.is_empty() { "<none>" } else { "" });
+        line!(
+            w,
+            0,
+            "AllowedTopologies:\t{}",
+            if all.is_empty() { "<none>" } else { "" }
+        );
         for (at, term) in all.iter().enumerate() {
             terms(&mut w, 1, &format!("Term {at}"), &term["matchLabelExpressions"]);
         }

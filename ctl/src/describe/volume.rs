@@ -5,7 +5,11 @@ use crate::line;
 use serde_json::Value;
 
 /// (key, what it is, fields as (title, key, kind))
-type Source = (&'static str, &'static str, &'static [(&'static str, &'static str, Kind)]);
+type Source = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str, Kind)],
+);
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -16,25 +20,157 @@ enum Kind {
 }
 
 const SOURCES: &[Source] = &[
-    ("hostPath", "HostPath (bare host directory volume)", &[("Path", "path", Kind::Text), ("HostPathType", "type", Kind::None_)]),
-    ("secret", "Secret (a volume populated by a Secret)", &[("SecretName", "secretName", Kind::Text), ("Optional", "optional", Kind::Flag)]),
-    ("configMap", "ConfigMap (a volume populated by a ConfigMap)", &[("Name", "name", Kind::Text), ("Optional", "optional", Kind::Flag)]),
-    ("nfs", "NFS (an NFS mount that lasts the lifetime of a pod)", &[("Server", "server", Kind::Text), ("Path", "path", Kind::Text), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("persistentVolumeClaim", "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)", &[("ClaimName", "claimName", Kind::Text), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("local", "LocalVolume (a persistent volume backed by local storage on a node)", &[("Path", "path", Kind::Text)]),
-    ("image", "Image (a container image or OCI artifact)", &[("Reference", "reference", Kind::Text), ("PullPolicy", "pullPolicy", Kind::Text)]),
-    ("iscsi", "ISCSI (an ISCSI Disk resource that is attached to a kubelet's host machine and then exposed to the pod)", &[
-        ("TargetPortal", "targetPortal", Kind::Text), ("IQN", "iqn", Kind::Text), ("Lun", "lun", Kind::Number),
-        ("ISCSIInterface", "iscsiInterface", Kind::Text), ("FSType", "fsType", Kind::Text), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("cephfs", "CephFS (a CephFS mount on the host that shares a pod's lifetime)", &[("Monitors", "monitors", Kind::Text), ("Path", "path", Kind::Text), ("User", "user", Kind::Text), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("rbd", "RBD (a Rados Block Device mount on the host that shares a pod's lifetime)", &[("CephMonitors", "monitors", Kind::Text), ("RBDImage", "image", Kind::Text), ("FSType", "fsType", Kind::Text), ("RBDPool", "pool", Kind::Text), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("fc", "FC (a Fibre Channel disk)", &[("TargetWWNs", "targetWWNs", Kind::Text), ("LUN", "lun", Kind::Number), ("FSType", "fsType", Kind::Text), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("flexVolume", "FlexVolume (a generic volume resource that is provisioned/attached using an exec based plugin)", &[("Driver", "driver", Kind::Text), ("FSType", "fsType", Kind::Text), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("gcePersistentDisk", "GCEPersistentDisk (a Persistent Disk resource in Google Compute Engine)", &[("PDName", "pdName", Kind::Text), ("FSType", "fsType", Kind::Text), ("Partition", "partition", Kind::Number), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("awsElasticBlockStore", "AWSElasticBlockStore (a Persistent Disk resource in AWS)", &[("VolumeID", "volumeID", Kind::Text), ("FSType", "fsType", Kind::Text), ("Partition", "partition", Kind::Number), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("azureDisk", "AzureDisk (an Azure Data Disk mount on the host and bind mount to the pod)", &[("DiskName", "diskName", Kind::Text), ("DiskURI", "diskURI", Kind::Text), ("Kind", "kind", Kind::Text), ("FSType", "fsType", Kind::Text), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("azureFile", "AzureFile (an Azure File Service mount on the host and bind mount to the pod)", &[("SecretName", "secretName", Kind::Text), ("ShareName", "shareName", Kind::Text), ("ReadOnly", "readOnly", Kind::Flag)]),
-    ("vsphereVolume", "vSphereVolume (a Persistent Disk resource in vSphere)", &[("VolumePath", "volumePath", Kind::Text), ("FSType", "fsType", Kind::Text)]),
+    (
+        "hostPath",
+        "HostPath (bare host directory volume)",
+        &[
+            ("Path", "path", Kind::Text),
+            ("HostPathType", "type", Kind::None_),
+        ],
+    ),
+    (
+        "secret",
+        "Secret (a volume populated by a Secret)",
+        &[
+            ("SecretName", "secretName", Kind::Text),
+            ("Optional", "optional", Kind::Flag),
+        ],
+    ),
+    (
+        "configMap",
+        "ConfigMap (a volume populated by a ConfigMap)",
+        &[("Name", "name", Kind::Text), ("Optional", "optional", Kind::Flag)],
+    ),
+    (
+        "nfs",
+        "NFS (an NFS mount that lasts the lifetime of a pod)",
+        &[
+            ("Server", "server", Kind::Text),
+            ("Path", "path", Kind::Text),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "persistentVolumeClaim",
+        "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)",
+        &[
+            ("ClaimName", "claimName", Kind::Text),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "local",
+        "LocalVolume (a persistent volume backed by local storage on a node)",
+        &[("Path", "path", Kind::Text)],
+    ),
+    (
+        "image",
+        "Image (a container image or OCI artifact)",
+        &[
+            ("Reference", "reference", Kind::Text),
+            ("PullPolicy", "pullPolicy", Kind::Text),
+        ],
+    ),
+    (
+        "iscsi",
+        "ISCSI (an ISCSI Disk resource that is attached to a kubelet's host machine and then exposed to the pod)",
+        &[
+            ("TargetPortal", "targetPortal", Kind::Text),
+            ("IQN", "iqn", Kind::Text),
+            ("Lun", "lun", Kind::Number),
+            ("ISCSIInterface", "iscsiInterface", Kind::Text),
+            ("FSType", "fsType", Kind::Text),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "cephfs",
+        "CephFS (a CephFS mount on the host that shares a pod's lifetime)",
+        &[
+            ("Monitors", "monitors", Kind::Text),
+            ("Path", "path", Kind::Text),
+            ("User", "user", Kind::Text),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "rbd",
+        "RBD (a Rados Block Device mount on the host that shares a pod's lifetime)",
+        &[
+            ("CephMonitors", "monitors", Kind::Text),
+            ("RBDImage", "image", Kind::Text),
+            ("FSType", "fsType", Kind::Text),
+            ("RBDPool", "pool", Kind::Text),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "fc",
+        "FC (a Fibre Channel disk)",
+        &[
+            ("TargetWWNs", "targetWWNs", Kind::Text),
+            ("LUN", "lun", Kind::Number),
+            ("FSType", "fsType", Kind::Text),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "flexVolume",
+        "FlexVolume (a generic volume resource that is provisioned/attached using an exec based plugin)",
+        &[
+            ("Driver", "driver", Kind::Text),
+            ("FSType", "fsType", Kind::Text),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "gcePersistentDisk",
+        "GCEPersistentDisk (a Persistent Disk resource in Google Compute Engine)",
+        &[
+            ("PDName", "pdName", Kind::Text),
+            ("FSType", "fsType", Kind::Text),
+            ("Partition", "partition", Kind::Number),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "awsElasticBlockStore",
+        "AWSElasticBlockStore (a Persistent Disk resource in AWS)",
+        &[
+            ("VolumeID", "volumeID", Kind::Text),
+            ("FSType", "fsType", Kind::Text),
+            ("Partition", "partition", Kind::Number),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "azureDisk",
+        "AzureDisk (an Azure Data Disk mount on the host and bind mount to the pod)",
+        &[
+            ("DiskName", "diskName", Kind::Text),
+            ("DiskURI", "diskURI", Kind::Text),
+            ("Kind", "kind", Kind::Text),
+            ("FSType", "fsType", Kind::Text),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "azureFile",
+        "AzureFile (an Azure File Service mount on the host and bind mount to the pod)",
+        &[
+            ("SecretName", "secretName", Kind::Text),
+            ("ShareName", "shareName", Kind::Text),
+            ("ReadOnly", "readOnly", Kind::Flag),
+        ],
+    ),
+    (
+        "vsphereVolume",
+        "vSphereVolume (a Persistent Disk resource in vSphere)",
+        &[
+            ("VolumePath", "volumePath", Kind::Text),
+            ("FSType", "fsType", Kind::Text),
+        ],
+    ),
 ];
 
 /// The volumes of a pod or a template.
@@ -55,7 +191,10 @@ pub fn volumes(w: &mut Writer, list: &Value, space: &str) {
 pub fn source(w: &mut Writer, volume: &Value, level: usize) {
     if volume["emptyDir"].is_object() {
         let e = &volume["emptyDir"];
-        w.line(level, "Type:\tEmptyDir (a temporary directory that shares a pod's lifetime)");
+        w.line(
+            level,
+            "Type:\tEmptyDir (a temporary directory that shares a pod's lifetime)",
+        );
         line!(w, 2, "Medium:\t{}", text(&e["medium"]));
         line!(w, 2, "SizeLimit:\t{}", or(&e["sizeLimit"], "<unset>"));
         return;
@@ -64,9 +203,16 @@ pub fn source(w: &mut Writer, volume: &Value, level: usize) {
         return projected(w, &volume["projected"]);
     }
     if volume["downwardAPI"].is_object() {
-        w.line(level, "Type:\tDownwardAPI (a volume populated by information about the pod)\n    Items:");
+        w.line(
+            level,
+            "Type:\tDownwardAPI (a volume populated by information about the pod)\n    Items:",
+        );
         for item in items(&volume["downwardAPI"]["items"]) {
-            let from = if item["fieldRef"].is_object() { text(&item["fieldRef"]["fieldPath"]) } else { text(&item["resourceFieldRef"]["resource"]) };
+            let from = if item["fieldRef"].is_object() {
+                text(&item["fieldRef"]["fieldPath"])
+            } else {
+                text(&item["resourceFieldRef"]["resource"])
+            };
             line!(w, 3, "{from} -> {}", text(&item["path"]));
         }
         return;
@@ -93,7 +239,13 @@ pub fn source(w: &mut Writer, volume: &Value, level: usize) {
                     Kind::Text => text(value),
                     Kind::Flag => (*value == true).to_string(),
                     Kind::Number => int(value).to_string(),
-                    Kind::None_ => if value.is_null() { "<none>".to_owned() } else { text(value) },
+                    Kind::None_ => {
+                        if value.is_null() {
+                            "<none>".to_owned()
+                        } else {
+                            text(value)
+                        }
+                    }
                 };
                 line!(w, 2, "{title}:\t{shown}");
             }
@@ -104,7 +256,10 @@ pub fn source(w: &mut Writer, volume: &Value, level: usize) {
 }
 
 fn projected(w: &mut Writer, p: &Value) {
-    w.line(2, "Type:\tProjected (a volume that contains injected data from multiple sources)");
+    w.line(
+        2,
+        "Type:\tProjected (a volume that contains injected data from multiple sources)",
+    );
     for s in items(&p["sources"]) {
         if s["secret"].is_object() {
             line!(w, 2, "SecretName:\t{}", text(&s["secret"]["name"]));
@@ -115,13 +270,21 @@ fn projected(w: &mut Writer, p: &Value) {
             line!(w, 2, "ConfigMapName:\t{}", text(&s["configMap"]["name"]));
             line!(w, 2, "Optional:\t{}", s["configMap"]["optional"] == true);
         } else if s["serviceAccountToken"].is_object() {
-            line!(w, 2, "TokenExpirationSeconds:\t{}", int(&s["serviceAccountToken"]["expirationSeconds"]));
+            line!(
+                w,
+                2,
+                "TokenExpirationSeconds:\t{}",
+                int(&s["serviceAccountToken"]["expirationSeconds"])
+            );
         }
     }
 }
 
 fn csi(w: &mut Writer, c: &Value, level: usize) {
-    w.line(level, "Type:\tCSI (a Container Storage Interface (CSI) volume source)");
+    w.line(
+        level,
+        "Type:\tCSI (a Container Storage Interface (CSI) volume source)",
+    );
     line!(w, 2, "Driver:\t{}", text(&c["driver"]));
     line!(w, 2, "FSType:\t{}", text(&c["fsType"]));
     if c["volumeHandle"].is_string() {

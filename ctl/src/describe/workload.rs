@@ -24,7 +24,9 @@ impl Phases {
     pub fn of(pods: &[Value], uid: &Value) -> Self {
         let mut out = Self::default();
         for pod in pods {
-            let owned = items(&pod["metadata"]["ownerReferences"]).iter().any(|o| o["controller"] == true && o["uid"] == *uid);
+            let owned = items(&pod["metadata"]["ownerReferences"])
+                .iter()
+                .any(|o| o["controller"] == true && o["uid"] == *uid);
             if !owned {
                 continue;
             }
@@ -42,7 +44,11 @@ impl Phases {
 
 impl std::fmt::Display for Phases {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} Running / {} Waiting / {} Succeeded / {} Failed", self.running, self.waiting, self.succeeded, self.failed)
+        write!(
+            f,
+            "{} Running / {} Waiting / {} Succeeded / {} Failed",
+            self.running, self.waiting, self.succeeded, self.failed
+        )
     }
 }
 
@@ -65,7 +71,10 @@ pub fn replica_sets(sets: &[&Value]) -> String {
         .iter()
         .map(|s| {
             let (has, wants) = (int(&s["status"]["replicas"]), int(&s["spec"]["replicas"]));
-            format!("{} ({has}/{wants} replicas created)", text(&s["metadata"]["name"]))
+            format!(
+                "{} ({has}/{wants} replicas created)",
+                text(&s["metadata"]["name"])
+            )
         })
         .collect();
     each.join(", ")
@@ -76,7 +85,12 @@ pub fn deployment(d: &Value, owned: &[Value], events: Option<&[Value]>) -> Strin
     let mut w = Writer::default();
     let (spec, status) = (&d["spec"], &d["status"]);
     named(&mut w, d);
-    line!(w, 0, "CreationTimestamp:\t{}", time(&d["metadata"]["creationTimestamp"]));
+    line!(
+        w,
+        0,
+        "CreationTimestamp:\t{}",
+        time(&d["metadata"]["creationTimestamp"])
+    );
     marks(&mut w, d);
     line!(w, 0, "Selector:\t{}", selector::to_text(&spec["selector"]));
     line!(
@@ -93,7 +107,13 @@ pub fn deployment(d: &Value, owned: &[Value], events: Option<&[Value]>) -> Strin
     line!(w, 0, "MinReadySeconds:\t{}", int(&spec["minReadySeconds"]));
     let rolling = &spec["strategy"]["rollingUpdate"];
     if rolling.is_object() {
-        line!(w, 0, "RollingUpdateStrategy:\t{} max unavailable, {} max surge", text(&rolling["maxUnavailable"]), text(&rolling["maxSurge"]));
+        line!(
+            w,
+            0,
+            "RollingUpdateStrategy:\t{} max unavailable, {} max surge",
+            text(&rolling["maxUnavailable"]),
+            text(&rolling["maxSurge"])
+        );
     }
     template(&mut w, &spec["template"]);
     w.conditions(&status["conditions"]);
@@ -121,7 +141,13 @@ pub fn replica_set(r: &Value, phases: Phases, events: Option<&[Value]>) -> Strin
     line!(w, 0, "Selector:\t{}", selector::to_text(&r["spec"]["selector"]));
     marks(&mut w, r);
     w.controller(r);
-    line!(w, 0, "Replicas:\t{} current / {} desired", int(&r["status"]["replicas"]), int(&r["spec"]["replicas"]));
+    line!(
+        w,
+        0,
+        "Replicas:\t{} current / {} desired",
+        int(&r["status"]["replicas"]),
+        int(&r["spec"]["replicas"])
+    );
     line!(w, 0, "Pods Status:\t{phases}");
     template(&mut w, &r["spec"]["template"]);
     w.conditions(&r["status"]["conditions"]);
@@ -135,13 +161,43 @@ pub fn daemon_set(d: &Value, phases: Phases, events: Option<&[Value]>) -> String
     let s = &d["status"];
     named(&mut w, d);
     line!(w, 0, "Selector:\t{}", selector::to_text(&d["spec"]["selector"]));
-    line!(w, 0, "Node-Selector:\t{}", labels(&d["spec"]["template"]["spec"]["nodeSelector"]));
+    line!(
+        w,
+        0,
+        "Node-Selector:\t{}",
+        labels(&d["spec"]["template"]["spec"]["nodeSelector"])
+    );
     marks(&mut w, d);
-    line!(w, 0, "Desired Number of Nodes Scheduled: {}", int(&s["desiredNumberScheduled"]));
-    line!(w, 0, "Current Number of Nodes Scheduled: {}", int(&s["currentNumberScheduled"]));
-    line!(w, 0, "Number of Nodes Scheduled with Up-to-date Pods: {}", int(&s["updatedNumberScheduled"]));
-    line!(w, 0, "Number of Nodes Scheduled with Available Pods: {}", int(&s["numberAvailable"]));
-    line!(w, 0, "Number of Nodes Misscheduled: {}", int(&s["numberMisscheduled"]));
+    line!(
+        w,
+        0,
+        "Desired Number of Nodes Scheduled: {}",
+        int(&s["desiredNumberScheduled"])
+    );
+    line!(
+        w,
+        0,
+        "Current Number of Nodes Scheduled: {}",
+        int(&s["currentNumberScheduled"])
+    );
+    line!(
+        w,
+        0,
+        "Number of Nodes Scheduled with Up-to-date Pods: {}",
+        int(&s["updatedNumberScheduled"])
+    );
+    line!(
+        w,
+        0,
+        "Number of Nodes Scheduled with Available Pods: {}",
+        int(&s["numberAvailable"])
+    );
+    line!(
+        w,
+        0,
+        "Number of Nodes Misscheduled: {}",
+        int(&s["numberMisscheduled"])
+    );
     line!(w, 0, "Pods Status:\t{phases}");
     template(&mut w, &d["spec"]["template"]);
     w.events(events);
@@ -153,11 +209,27 @@ pub fn stateful_set(s: &Value, phases: Phases, events: Option<&[Value]>) -> Stri
     let mut w = Writer::default();
     let spec = &s["spec"];
     named(&mut w, s);
-    line!(w, 0, "CreationTimestamp:\t{}", time(&s["metadata"]["creationTimestamp"]));
+    line!(
+        w,
+        0,
+        "CreationTimestamp:\t{}",
+        time(&s["metadata"]["creationTimestamp"])
+    );
     line!(w, 0, "Selector:\t{}", selector::to_text(&spec["selector"]));
     marks(&mut w, s);
-    line!(w, 0, "Replicas:\t{} desired | {} total", int(&spec["replicas"]), int(&s["status"]["replicas"]));
-    line!(w, 0, "Update Strategy:\t{}", text(&spec["updateStrategy"]["type"]));
+    line!(
+        w,
+        0,
+        "Replicas:\t{} desired | {} total",
+        int(&spec["replicas"]),
+        int(&s["status"]["replicas"])
+    );
+    line!(
+        w,
+        0,
+        "Update Strategy:\t{}",
+        text(&spec["updateStrategy"]["type"])
+    );
     let rolling = &spec["updateStrategy"]["rollingUpdate"];
     if !rolling["partition"].is_null() {
         line!(w, 1, "Partition:\t{}", int(&rolling["partition"]));
@@ -168,14 +240,29 @@ pub fn stateful_set(s: &Value, phases: Phases, events: Option<&[Value]>) -> Stri
     line!(w, 0, "Pods Status:\t{phases}");
     template(&mut w, &spec["template"]);
     let claims = items(&spec["volumeClaimTemplates"]);
-    line!(w, 0, "Volume Claims:{}", if claims.is_empty() { "\t<none>" } else { "" });
+    line!(
+        w,
+        0,
+        "Volume Claims:{}",
+        if claims.is_empty() { "\t<none>" } else { "" }
+    );
     for c in claims {
         line!(w, 1, "Name:\t{}", text(&c["metadata"]["name"]));
         line!(w, 1, "StorageClass:\t{}", text(&c["spec"]["storageClassName"]));
         w.pairs("  Labels", &c["metadata"]["labels"]);
         w.pairs("  Annotations", &c["metadata"]["annotations"]);
-        line!(w, 1, "Capacity:\t{}", or(&c["spec"]["resources"]["requests"]["storage"], "<default>"));
-        line!(w, 1, "Access Modes:\t[{}]", strings(&c["spec"]["accessModes"]).join(" "));
+        line!(
+            w,
+            1,
+            "Capacity:\t{}",
+            or(&c["spec"]["resources"]["requests"]["storage"], "<default>")
+        );
+        line!(
+            w,
+            1,
+            "Access Modes:\t[{}]",
+            strings(&c["spec"]["accessModes"]).join(" ")
+        );
     }
     w.events(events);
     w.finish()
@@ -210,16 +297,40 @@ pub fn job(j: &Value, events: Option<&[Value]>) -> String {
     if end.is_string() {
         line!(w, 0, "Completed At:\t{}", time(end));
     }
-    if let (Some(a), Some(b)) = (start.as_str().and_then(crate::duration::seconds), end.as_str().and_then(crate::duration::seconds)) {
+    if let (Some(a), Some(b)) = (
+        start.as_str().and_then(crate::duration::seconds),
+        end.as_str().and_then(crate::duration::seconds),
+    ) {
         line!(w, 0, "Duration:\t{}", crate::duration::human(b - a));
     }
     if !spec["activeDeadlineSeconds"].is_null() {
-        line!(w, 0, "Active Deadline Seconds:\t{}s", int(&spec["activeDeadlineSeconds"]));
+        line!(
+            w,
+            0,
+            "Active Deadline Seconds:\t{}s",
+            int(&spec["activeDeadlineSeconds"])
+        );
     }
-    let ready = if status["ready"].is_null() { String::new() } else { format!(" ({} Ready)", int(&status["ready"])) };
-    line!(w, 0, "Pods Statuses:\t{} Active{ready} / {} Succeeded / {} Failed", int(&status["active"]), int(&status["succeeded"]), int(&status["failed"]));
+    let ready = if status["ready"].is_null() {
+        String::new()
+    } else {
+        format!(" ({} Ready)", int(&status["ready"]))
+    };
+    line!(
+        w,
+        0,
+        "Pods Statuses:\t{} Active{ready} / {} Succeeded / {} Failed",
+        int(&status["active"]),
+        int(&status["succeeded"]),
+        int(&status["failed"])
+    );
     if spec["completionMode"] == "Indexed" {
-        line!(w, 0, "Completed Indexes:\t{}", or(&status["completedIndexes"], "<none>"));
+        line!(
+            w,
+            0,
+            "Completed Indexes:\t{}",
+            or(&status["completedIndexes"], "<none>")
+        );
     }
     template(&mut w, &spec["template"]);
     w.events(events);
@@ -240,22 +351,66 @@ pub fn cron_job(c: &Value, events: Option<&[Value]>) -> String {
     };
     line!(w, 0, "Suspend:\t{suspend}");
     line!(w, 0, "Time Zone:\t{}", or(&spec["timeZone"], "<unset>"));
-    line!(w, 0, "Successful Job History Limit:\t{}", or(&spec["successfulJobsHistoryLimit"], "<unset>"));
-    line!(w, 0, "Failed Job History Limit:\t{}", or(&spec["failedJobsHistoryLimit"], "<unset>"));
-    let deadline = if spec["startingDeadlineSeconds"].is_null() { "<unset>".to_owned() } else { format!("{}s", int(&spec["startingDeadlineSeconds"])) };
+    line!(
+        w,
+        0,
+        "Successful Job History Limit:\t{}",
+        or(&spec["successfulJobsHistoryLimit"], "<unset>")
+    );
+    line!(
+        w,
+        0,
+        "Failed Job History Limit:\t{}",
+        or(&spec["failedJobsHistoryLimit"], "<unset>")
+    );
+    let deadline = if spec["startingDeadlineSeconds"].is_null() {
+        "<unset>".to_owned()
+    } else {
+        format!("{}s", int(&spec["startingDeadlineSeconds"]))
+    };
     line!(w, 0, "Starting Deadline Seconds:\t{deadline}");
     let job = &spec["jobTemplate"]["spec"];
-    line!(w, 0, "Selector:\t{}", if job["selector"].is_object() { selector::to_text(&job["selector"]) } else { "<unset>".to_owned() });
+    line!(
+        w,
+        0,
+        "Selector:\t{}",
+        if job["selector"].is_object() {
+            selector::to_text(&job["selector"])
+        } else {
+            "<unset>".to_owned()
+        }
+    );
     line!(w, 0, "Parallelism:\t{}", or(&job["parallelism"], "<unset>"));
     line!(w, 0, "Completions:\t{}", or(&job["completions"], "<unset>"));
     if !job["activeDeadlineSeconds"].is_null() {
-        line!(w, 0, "Active Deadline Seconds:\t{}s", int(&job["activeDeadlineSeconds"]));
+        line!(
+            w,
+            0,
+            "Active Deadline Seconds:\t{}s",
+            int(&job["activeDeadlineSeconds"])
+        );
     }
     template(&mut w, &job["template"]);
-    let last = if status["lastScheduleTime"].is_string() { time(&status["lastScheduleTime"]) } else { "<unset>".to_owned() };
+    let last = if status["lastScheduleTime"].is_string() {
+        time(&status["lastScheduleTime"])
+    } else {
+        "<unset>".to_owned()
+    };
     line!(w, 0, "Last Schedule Time:\t{last}");
-    let active: Vec<String> = items(&status["active"]).iter().map(|j| text(&j["name"])).collect();
-    line!(w, 0, "Active Jobs:\t{}", if active.is_empty() { "<none>".to_owned() } else { active.join(", ") });
+    let active: Vec<String> = items(&status["active"])
+        .iter()
+        .map(|j| text(&j["name"]))
+        .collect();
+    line!(
+        w,
+        0,
+        "Active Jobs:\t{}",
+        if active.is_empty() {
+            "<none>".to_owned()
+        } else {
+            active.join(", ")
+        }
+    );
     w.events(events);
     w.finish()
 }
@@ -265,8 +420,19 @@ pub fn autoscaler(h: &Value, events: Option<&[Value]>) -> String {
     let mut w = Writer::default();
     let (spec, status) = (&h["spec"], &h["status"]);
     w.metadata(h, true);
-    line!(w, 0, "CreationTimestamp:\t{}", time(&h["metadata"]["creationTimestamp"]));
-    line!(w, 0, "Reference:\t{}/{}", text(&spec["scaleTargetRef"]["kind"]), text(&spec["scaleTargetRef"]["name"]));
+    line!(
+        w,
+        0,
+        "CreationTimestamp:\t{}",
+        time(&h["metadata"]["creationTimestamp"])
+    );
+    line!(
+        w,
+        0,
+        "Reference:\t{}/{}",
+        text(&spec["scaleTargetRef"]["kind"]),
+        text(&spec["scaleTargetRef"]["name"])
+    );
     w.line(0, "Metrics:\t( current / target )");
     for (at, m) in items(&spec["metrics"]).iter().enumerate() {
         metric(&mut w, m, &status["currentMetrics"][at]);
@@ -279,13 +445,28 @@ pub fn autoscaler(h: &Value, events: Option<&[Value]>) -> String {
             behavior(&mut w, title, &spec["behavior"][key]);
         }
     }
-    line!(w, 0, "{} pods:\t{} current / {} desired", text(&spec["scaleTargetRef"]["kind"]), int(&status["currentReplicas"]), int(&status["desiredReplicas"]));
+    line!(
+        w,
+        0,
+        "{} pods:\t{} current / {} desired",
+        text(&spec["scaleTargetRef"]["kind"]),
+        int(&status["currentReplicas"]),
+        int(&status["desiredReplicas"])
+    );
     if !items(&status["conditions"]).is_empty() {
         w.line(0, "Conditions:");
         w.line(1, "Type\tStatus\tReason\tMessage");
         w.line(1, "----\t------\t------\t-------");
         for c in items(&status["conditions"]) {
-            line!(w, 1, "{}\t{}\t{}\t{}", text(&c["type"]), text(&c["status"]), text(&c["reason"]), text(&c["message"]));
+            line!(
+                w,
+                1,
+                "{}\t{}\t{}\t{}",
+                text(&c["type"]),
+                text(&c["status"]),
+                text(&c["reason"]),
+                text(&c["message"])
+            );
         }
     }
     w.events(events);
@@ -298,13 +479,25 @@ fn behavior(w: &mut Writer, title: &str, rules: &Value) {
     }
     line!(w, 1, "{title}:");
     if !rules["stabilizationWindowSeconds"].is_null() {
-        line!(w, 2, "Stabilization Window: {} seconds", int(&rules["stabilizationWindowSeconds"]));
+        line!(
+            w,
+            2,
+            "Stabilization Window: {} seconds",
+            int(&rules["stabilizationWindowSeconds"])
+        );
     }
     if !items(&rules["policies"]).is_empty() {
         line!(w, 2, "Select Policy: {}", or(&rules["selectPolicy"], "Max"));
         w.line(2, "Policies:");
         for p in items(&rules["policies"]) {
-            line!(w, 3, "- Type: {}\tValue: {}\tPeriod: {} seconds", text(&p["type"]), int(&p["value"]), int(&p["periodSeconds"]));
+            line!(
+                w,
+                3,
+                "- Type: {}\tValue: {}\tPeriod: {} seconds",
+                text(&p["type"]),
+                int(&p["value"]),
+                int(&p["periodSeconds"])
+            );
         }
     }
 }
@@ -316,10 +509,18 @@ fn metric(w: &mut Writer, m: &Value, current: &Value) {
         let used = if c["averageUtilization"].is_null() {
             "<unknown>".to_owned()
         } else {
-            format!("{}% ({})", int(&c["averageUtilization"]), text(&c["averageValue"]))
+            format!(
+                "{}% ({})",
+                int(&c["averageUtilization"]),
+                text(&c["averageValue"])
+            )
         };
         let t = &m[kind]["target"]["averageUtilization"];
-        let target = if t.is_null() { "<auto>".to_owned() } else { format!("{}%", int(t)) };
+        let target = if t.is_null() {
+            "<auto>".to_owned()
+        } else {
+            format!("{}%", int(t))
+        };
         format!("  (as a percentage of request):\t{used} / {target}")
     };
     match m["type"].as_str().unwrap_or("") {
@@ -327,33 +528,82 @@ fn metric(w: &mut Writer, m: &Value, current: &Value) {
             let e = &m["external"];
             let name = crate::error::go_quote(&text(&e["metric"]["name"]));
             if e["target"]["averageValue"].is_null() {
-                line!(w, 1, "{name} (target value):\t{} / {}", now("external", "value"), text(&e["target"]["value"]));
+                line!(
+                    w,
+                    1,
+                    "{name} (target value):\t{} / {}",
+                    now("external", "value"),
+                    text(&e["target"]["value"])
+                );
             } else {
-                line!(w, 1, "{name} (target average value):\t{} / {}", now("external", "averageValue"), text(&e["target"]["averageValue"]));
+                line!(
+                    w,
+                    1,
+                    "{name} (target average value):\t{} / {}",
+                    now("external", "averageValue"),
+                    text(&e["target"]["averageValue"])
+                );
             }
         }
         "Pods" => {
             let name = crate::error::go_quote(&text(&m["pods"]["metric"]["name"]));
-            line!(w, 1, "{name} on pods:\t{} / {}", now("pods", "averageValue"), text(&m["pods"]["target"]["averageValue"]));
+            line!(
+                w,
+                1,
+                "{name} on pods:\t{} / {}",
+                now("pods", "averageValue"),
+                text(&m["pods"]["target"]["averageValue"])
+            );
         }
         "Object" => {
             let o = &m["object"];
-            let head = format!("\"{}\" on {}/{} ", text(&o["metric"]["name"]), text(&o["describedObject"]["kind"]), text(&o["describedObject"]["name"]));
+            let head = format!(
+                "\"{}\" on {}/{} ",
+                text(&o["metric"]["name"]),
+                text(&o["describedObject"]["kind"]),
+                text(&o["describedObject"]["name"])
+            );
             if o["target"]["type"] == "AverageValue" {
-                line!(w, 1, "{head}(target average value):\t{} / {}", now("object", "averageValue"), text(&o["target"]["averageValue"]));
+                line!(
+                    w,
+                    1,
+                    "{head}(target average value):\t{} / {}",
+                    now("object", "averageValue"),
+                    text(&o["target"]["averageValue"])
+                );
             } else {
-                line!(w, 1, "{head}(target value):\t{} / {}", now("object", "value"), text(&o["target"]["value"]));
+                line!(
+                    w,
+                    1,
+                    "{head}(target value):\t{} / {}",
+                    now("object", "value"),
+                    text(&o["target"]["value"])
+                );
             }
         }
         kind @ ("Resource" | "ContainerResource") => {
-            let key = if kind == "Resource" { "resource" } else { "containerResource" };
+            let key = if kind == "Resource" {
+                "resource"
+            } else {
+                "containerResource"
+            };
             let r = &m[key];
-            let container = if kind == "Resource" { String::new() } else { format!(" of container \"{}\"", text(&r["container"])) };
+            let container = if kind == "Resource" {
+                String::new()
+            } else {
+                format!(" of container \"{}\"", text(&r["container"]))
+            };
             let head = format!("resource {}{container} on pods", text(&r["name"]));
             if r["target"]["averageValue"].is_null() {
                 line!(w, 1, "{head}{}", utilization(key));
             } else {
-                line!(w, 1, "{head}:\t{} / {}", now(key, "averageValue"), text(&r["target"]["averageValue"]));
+                line!(
+                    w,
+                    1,
+                    "{head}:\t{} / {}",
+                    now(key, "averageValue"),
+                    text(&r["target"]["averageValue"])
+                );
             }
         }
         other => line!(w, 1, "<unknown metric type {}>", crate::error::go_quote(other)),

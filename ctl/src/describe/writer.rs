@@ -100,14 +100,23 @@ impl Writer {
 
     /// `Labels:  a=b` with one pair a line.
     pub fn pairs(&mut self, title: &str, map: &Value) {
-        let mut pairs: Vec<(&String, String)> = map.as_object().into_iter().flatten().map(|(k, v)| (k, text(v))).collect();
+        let mut pairs: Vec<(&String, String)> = map
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(k, v)| (k, text(v)))
+            .collect();
         pairs.sort();
         if pairs.is_empty() {
             self.line(0, &format!("{title}:\t<none>"));
             return;
         }
         for (at, (k, v)) in pairs.iter().enumerate() {
-            let head = if at == 0 { format!("{title}:") } else { String::new() };
+            let head = if at == 0 {
+                format!("{title}:")
+            } else {
+                String::new()
+            };
             self.line(0, &format!("{head}\t{k}={v}"));
         }
     }
@@ -127,7 +136,11 @@ impl Writer {
             return;
         }
         for (at, (key, value)) in pairs.iter().enumerate() {
-            let head = if at == 0 { format!("{title}:\t") } else { "\t".to_owned() };
+            let head = if at == 0 {
+                format!("{title}:\t")
+            } else {
+                "\t".to_owned()
+            };
             let value = value.strip_suffix('\n').unwrap_or(value);
             if value.len() + key.len() + 2 > 140 || value.contains('\n') {
                 self.line(0, &format!("{head}{key}:"));
@@ -161,7 +174,13 @@ impl Writer {
     pub fn controller(&mut self, object: &Value) {
         for owner in items(&object["metadata"]["ownerReferences"]) {
             if owner["controller"] == true {
-                line!(self, 0, "Controlled By:\t{}/{}", text(&owner["kind"]), text(&owner["name"]));
+                line!(
+                    self,
+                    0,
+                    "Controlled By:\t{}/{}",
+                    text(&owner["kind"]),
+                    text(&owner["name"])
+                );
                 return;
             }
         }
@@ -175,7 +194,14 @@ impl Writer {
         self.line(0, "Conditions:\n  Type\tStatus\tReason");
         self.line(1, "----\t------\t------");
         for c in items(list) {
-            line!(self, 1, "{} \t{}\t{}", text(&c["type"]), text(&c["status"]), text(&c["reason"]));
+            line!(
+                self,
+                1,
+                "{} \t{}\t{}",
+                text(&c["type"]),
+                text(&c["status"]),
+                text(&c["reason"])
+            );
         }
     }
 
@@ -188,7 +214,11 @@ impl Writer {
         }
         all.sort_by_key(|t| text(&t["key"]));
         for (at, t) in all.into_iter().enumerate() {
-            let mut out = if at == 0 { format!("{title}:\t") } else { "\t".to_owned() };
+            let mut out = if at == 0 {
+                format!("{title}:\t")
+            } else {
+                "\t".to_owned()
+            };
             let (key, value, effect) = (text(&t["key"]), text(&t["value"]), text(&t["effect"]));
             out.push_str(&key);
             if !value.is_empty() {
@@ -198,7 +228,11 @@ impl Writer {
                 out.push_str(&format!(":{effect}"));
             }
             if t["operator"] == "Exists" && value.is_empty() {
-                out.push_str(if key.is_empty() && effect.is_empty() { "op=Exists" } else { " op=Exists" });
+                out.push_str(if key.is_empty() && effect.is_empty() {
+                    "op=Exists"
+                } else {
+                    " op=Exists"
+                });
             }
             if let Some(seconds) = t["tolerationSeconds"].as_i64() {
                 out.push_str(&format!(" for {seconds}s"));
@@ -228,7 +262,14 @@ impl Writer {
             if !field.is_empty() {
                 message = format!("{field}: {message}");
             }
-            line!(self, 1, "{}\t{}\t{}\t{source}\t{message}", text(&e["type"]), text(&e["reason"]), interval(e));
+            line!(
+                self,
+                1,
+                "{}\t{}\t{}\t{source}\t{message}",
+                text(&e["type"]),
+                text(&e["reason"]),
+                interval(e)
+            );
         }
     }
 }
@@ -240,10 +281,18 @@ pub fn interval(e: &Value) -> String {
         None => age(e["firstTimestamp"].as_str()),
     };
     if e["series"].is_object() {
-        return format!("{} (x{} over {first})", age(e["series"]["lastObservedTime"].as_str()), int(&e["series"]["count"]));
+        return format!(
+            "{} (x{} over {first})",
+            age(e["series"]["lastObservedTime"].as_str()),
+            int(&e["series"]["count"])
+        );
     }
     if int(&e["count"]) > 1 {
-        return format!("{} (x{} over {first})", age(e["lastTimestamp"].as_str()), int(&e["count"]));
+        return format!(
+            "{} (x{} over {first})",
+            age(e["lastTimestamp"].as_str()),
+            int(&e["count"])
+        );
     }
     first
 }

@@ -18,7 +18,9 @@ pub(super) fn all(k: &Value, directory: &Path, items: &mut Vec<Item>) -> Result<
 }
 
 fn join(item: Item, items: &mut Vec<Item>) -> Result<()> {
-    let at = items.iter().position(|i| i.original.0 == item.original.0 && i.original.2 == item.original.2);
+    let at = items
+        .iter()
+        .position(|i| i.original.0 == item.original.0 && i.original.2 == item.original.2);
     match (item.behavior.as_str(), at.and_then(|at| items.get_mut(at))) {
         ("merge", Some(old)) => {
             for key in ["data", "binaryData"] {
@@ -35,10 +37,16 @@ fn join(item: Item, items: &mut Vec<Item>) -> Result<()> {
             old.hash |= item.hash;
         }
         ("merge" | "replace", None) => {
-            return Err(Error::new(format!("id {} does not exist; cannot merge or replace", item.original.2)));
+            return Err(Error::new(format!(
+                "id {} does not exist; cannot merge or replace",
+                item.original.2
+            )));
         }
         (_, Some(_)) => {
-            return Err(Error::new(format!("id {} exists; behavior must be merge or replace", item.original.2)));
+            return Err(Error::new(format!(
+                "id {} exists; behavior must be merge or replace",
+                item.original.2
+            )));
         }
         (_, None) => items.push(item),
     }
@@ -47,16 +55,31 @@ fn join(item: Item, items: &mut Vec<Item>) -> Result<()> {
 
 fn one(spec: &Value, kind: &str, defaults: &Value, directory: &Path) -> Result<Item> {
     let mut pairs: Vec<(String, Vec<u8>)> = Vec::new();
-    let read = |path: &str| std::fs::read(directory.join(path)).map_err(|e| Error::new(format!("open {path}: {}", crate::error::io_text(&e))));
+    let read = |path: &str| {
+        std::fs::read(directory.join(path))
+            .map_err(|e| Error::new(format!("open {path}: {}", crate::error::io_text(&e))))
+    };
     for literal in list(&spec["literals"]) {
-        let (k, v) = literal.split_once('=').ok_or_else(|| Error::new(format!("invalid literal source {literal}, expected key=value")))?;
-        let v = v.strip_prefix('"').and_then(|v| v.strip_suffix('"')).or_else(|| v.strip_prefix('\'').and_then(|v| v.strip_suffix('\''))).unwrap_or(v);
+        let (k, v) = literal
+            .split_once('=')
+            .ok_or_else(|| Error::new(format!("invalid literal source {literal}, expected key=value")))?;
+        let v = v
+            .strip_prefix('"')
+            .and_then(|v| v.strip_suffix('"'))
+            .or_else(|| v.strip_prefix('\'').and_then(|v| v.strip_suffix('\'')))
+            .unwrap_or(v);
         pairs.push((k.to_owned(), v.as_bytes().to_vec()));
     }
     for file in list(&spec["files"]) {
         let (key, path) = match file.split_once('=') {
             Some((k, p)) => (k.to_owned(), p.to_owned()),
-            None => (Path::new(&file).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(), file.clone()),
+            None => (
+                Path::new(&file)
+                    .file_name()
+                    .map(|n| n.to_string_lossy().into_owned())
+                    .unwrap_or_default(),
+                file.clone(),
+            ),
         };
         pairs.push((key, read(&path)?));
     }
@@ -64,8 +87,15 @@ fn one(spec: &Value, kind: &str, defaults: &Value, directory: &Path) -> Result<I
     envs.extend(spec["env"].as_str().map(str::to_owned));
     for file in envs {
         let text = String::from_utf8_lossy(&read(&file)?).into_owned();
-        for line in text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#')) {
-            let (k, v) = line.split_once('=').map_or_else(|| (line.to_owned(), std::env::var(line).unwrap_or_default()), |(k, v)| (k.to_owned(), v.to_owned()));
+        for line in text
+            .lines()
+            .map(str::trim_start)
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        {
+            let (k, v) = line.split_once('=').map_or_else(
+                || (line.to_owned(), std::env::var(line).unwrap_or_default()),
+                |(k, v)| (k.to_owned(), v.to_owned()),
+            );
             pairs.push((k, v.into_bytes()));
         }
     }
@@ -91,10 +121,17 @@ fn one(spec: &Value, kind: &str, defaults: &Value, directory: &Path) -> Result<I
         value["binaryData"] = Value::Object(binary);
     }
     if kind == "Secret" {
-        value["type"] = if spec["type"].is_string() { spec["type"].clone() } else { json!("Opaque") };
+        value["type"] = if spec["type"].is_string() {
+            spec["type"].clone()
+        } else {
+            json!("Opaque")
+        };
     }
     let mut options = defaults.clone();
-    crate::patch::merge(&mut options, &spec["options"].as_object().map_or(json!({}), |m| json!(m)));
+    crate::patch::merge(
+        &mut options,
+        &spec["options"].as_object().map_or(json!({}), |m| json!(m)),
+    );
     for key in ["labels", "annotations"] {
         if options[key].is_object() {
             value["metadata"][key] = options[key].clone();

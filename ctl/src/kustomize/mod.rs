@@ -29,18 +29,49 @@ pub(super) struct Item {
 impl Item {
     fn new(value: Value) -> Self {
         let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
-        let original = (text(&value["kind"]), text(&value["metadata"]["namespace"]), text(&value["metadata"]["name"]));
-        Self { value, original, hash: false, behavior: "create".to_owned() }
+        let original = (
+            text(&value["kind"]),
+            text(&value["metadata"]["namespace"]),
+            text(&value["metadata"]["name"]),
+        );
+        Self {
+            value,
+            original,
+            hash: false,
+            behavior: "create".to_owned(),
+        }
     }
 }
 
 const FILES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 const KNOWN: [&str; 26] = [
-    "apiVersion", "kind", "metadata", "resources", "bases", "components", "namePrefix", "nameSuffix", "namespace",
-    "commonLabels", "commonAnnotations", "labels", "images", "replicas", "configMapGenerator", "secretGenerator",
-    "generatorOptions", "patches", "patchesStrategicMerge", "patchesJson6902", "sortOptions", "buildMetadata",
-    "openapi", "configurations", "crds", "replacements",
+    "apiVersion",
+    "kind",
+    "metadata",
+    "resources",
+    "bases",
+    "components",
+    "namePrefix",
+    "nameSuffix",
+    "namespace",
+    "commonLabels",
+    "commonAnnotations",
+    "labels",
+    "images",
+    "replicas",
+    "configMapGenerator",
+    "secretGenerator",
+    "generatorOptions",
+    "patches",
+    "patchesStrategicMerge",
+    "patchesJson6902",
+    "sortOptions",
+    "buildMetadata",
+    "openapi",
+    "configurations",
+    "crds",
+    "replacements",
 ];
 
 /// Builds a directory.
@@ -66,13 +97,25 @@ fn read(directory: &Path) -> Result<Value> {
         let file = directory.join(name);
         if file.is_file() {
             let text = std::fs::read_to_string(&file)?;
-            let value = yaml::parse_one(&text).map_err(|e| Error::new(format!("invalid Kustomization: {e}")))?;
-            if let Some(unknown) = value.as_object().into_iter().flatten().map(|(k, _)| k).find(|k| !KNOWN.contains(&k.as_str())) {
-                return Err(Error::new(format!("invalid Kustomization: json: unknown field {unknown:?}")));
+            let value =
+                yaml::parse_one(&text).map_err(|e| Error::new(format!("invalid Kustomization: {e}")))?;
+            if let Some(unknown) = value
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(k, _)| k)
+                .find(|k| !KNOWN.contains(&k.as_str()))
+            {
+                return Err(Error::new(format!(
+                    "invalid Kustomization: json: unknown field {unknown:?}"
+                )));
             }
             for unsupported in ["openapi", "configurations", "crds", "replacements"] {
                 if !value[unsupported].is_null() {
-                    return Err(Error::new(format!("{}: the field {unsupported:?} isn't supported: build with kustomize and pass the result to -f -", file.display())));
+                    return Err(Error::new(format!(
+                        "{}: the field {unsupported:?} isn't supported: build with kustomize and pass the result to -f -",
+                        file.display()
+                    )));
                 }
             }
             return Ok(value);
@@ -80,18 +123,29 @@ fn read(directory: &Path) -> Result<Value> {
     }
     Err(Error::new(format!(
         "unable to find one of 'kustomization.yaml', 'kustomization.yml' or 'Kustomization' in directory '{}'",
-        directory.canonicalize().unwrap_or_else(|_| directory.to_owned()).display()
+        directory
+            .canonicalize()
+            .unwrap_or_else(|_| directory.to_owned())
+            .display()
     )))
 }
 
 fn list(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// The objects of a directory, added to those that are there (a component changes what was before it).
 async fn directory_items(directory: &Path, mut items: Vec<Item>, depth: usize) -> Result<Vec<Item>> {
     if depth > 32 {
-        return Err(Error::new(format!("cycle detected: {} refers to itself", directory.display())));
+        return Err(Error::new(format!(
+            "cycle detected: {} refers to itself",
+            directory.display()
+        )));
     }
     let k = read(directory)?;
     let mut sources = list(&k["resources"]);
@@ -126,8 +180,14 @@ fn push_documents(text: &str, source: &str, items: &mut Vec<Item>) -> Result<()>
     files::documents(text, source, &mut documents)?;
     for d in documents {
         let new = Item::new(d.value);
-        if items.iter().any(|i| i.original == new.original && i.value["apiVersion"] == new.value["apiVersion"]) {
-            return Err(Error::new(format!("may not add resource with an already registered id: {}.{}", new.original.0, new.original.2)));
+        if items
+            .iter()
+            .any(|i| i.original == new.original && i.value["apiVersion"] == new.value["apiVersion"])
+        {
+            return Err(Error::new(format!(
+                "may not add resource with an already registered id: {}.{}",
+                new.original.0, new.original.2
+            )));
         }
         items.push(new);
     }
@@ -177,13 +237,26 @@ mod tests {
         assert_eq!(c["image"], "nginx:2");
         assert_eq!(c["args"], json!(["z"]));
         let name = out[0]["metadata"]["name"].as_str().unwrap();
-        assert!(name.starts_with("x-conf-") && name.len() == "x-conf-".len() + 10, "{name}");
+        assert!(
+            name.starts_with("x-conf-") && name.len() == "x-conf-".len() + 10,
+            "{name}"
+        );
         assert_eq!(c["envFrom"][0]["configMapRef"]["name"], name);
     }
 
     #[test]
     fn unknown_fields_and_missing_files_are_told() {
-        assert!(run(&[("top/kustomization.yaml", "resource: [x]\n")]).unwrap_err().message().contains("unknown field"));
-        assert!(run(&[("top/x", "")]).unwrap_err().message().contains("unable to find one of"));
+        assert!(
+            run(&[("top/kustomization.yaml", "resource: [x]\n")])
+                .unwrap_err()
+                .message()
+                .contains("unknown field")
+        );
+        assert!(
+            run(&[("top/x", "")])
+                .unwrap_err()
+                .message()
+                .contains("unable to find one of")
+        );
     }
 }

@@ -13,7 +13,13 @@ pub(super) fn finish(items: &mut [Item]) {
     }
     let renamed: Vec<(String, String, String)> = items
         .iter()
-        .map(|i| (i.original.0.clone(), i.original.2.clone(), i.value["metadata"]["name"].as_str().unwrap_or("").to_owned()))
+        .map(|i| {
+            (
+                i.original.0.clone(),
+                i.original.2.clone(),
+                i.value["metadata"]["name"].as_str().unwrap_or("").to_owned(),
+            )
+        })
         .filter(|(_, old, new)| old != new)
         .collect();
     let moved: Vec<(String, Value)> = items
@@ -21,12 +27,25 @@ pub(super) fn finish(items: &mut [Item]) {
         .filter(|i| i.original.0 == "ServiceAccount")
         .map(|i| (i.original.2.clone(), i.value["metadata"]["namespace"].clone()))
         .collect();
-    let find = |kind: &str, name: &str| renamed.iter().find(|(k, old, _)| k == kind && old == name).map(|(_, _, new)| new.clone());
+    let find = |kind: &str, name: &str| {
+        renamed
+            .iter()
+            .find(|(k, old, _)| k == kind && old == name)
+            .map(|(_, _, new)| new.clone())
+    };
     for item in items {
         follow(&mut item.value, "", &find);
-        for subject in item.value.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+        for subject in item
+            .value
+            .get_mut("subjects")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             if subject["kind"] == "ServiceAccount"
-                && let Some((_, namespace)) = moved.iter().find(|(n, ns)| subject["name"] == n.as_str() && ns.is_string())
+                && let Some((_, namespace)) = moved
+                    .iter()
+                    .find(|(n, ns)| subject["name"] == n.as_str() && ns.is_string())
             {
                 subject["namespace"] = namespace.clone();
             }
@@ -121,9 +140,23 @@ fn hash(value: &Value) -> String {
 }
 
 const FIRST: [&str; 17] = [
-    "Namespace", "ResourceQuota", "StorageClass", "CustomResourceDefinition", "ServiceAccount", "PodSecurityPolicy",
-    "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ConfigMap", "Secret", "Endpoints", "Service",
-    "LimitRange", "PriorityClass", "PersistentVolume",
+    "Namespace",
+    "ResourceQuota",
+    "StorageClass",
+    "CustomResourceDefinition",
+    "ServiceAccount",
+    "PodSecurityPolicy",
+    "Role",
+    "ClusterRole",
+    "RoleBinding",
+    "ClusterRoleBinding",
+    "ConfigMap",
+    "Secret",
+    "Endpoints",
+    "Service",
+    "LimitRange",
+    "PriorityClass",
+    "PersistentVolume",
 ];
 const LAST: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
 

@@ -14,7 +14,13 @@ pub(super) fn all(k: &Value, directory: &Path, items: &mut Vec<Item>) -> Result<
             object_at(&mut item.value, "metadata")["namespace"] = json!(namespace);
         }
         for item in items.iter_mut() {
-            for subject in item.value.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+            for subject in item
+                .value
+                .get_mut("subjects")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
                 if subject["kind"] == "ServiceAccount" && subject["name"] == "default" {
                     subject["namespace"] = json!(namespace);
                 }
@@ -24,21 +30,33 @@ pub(super) fn all(k: &Value, directory: &Path, items: &mut Vec<Item>) -> Result<
             }
         }
     }
-    let (prefix, suffix) = (k["namePrefix"].as_str().unwrap_or(""), k["nameSuffix"].as_str().unwrap_or(""));
+    let (prefix, suffix) = (
+        k["namePrefix"].as_str().unwrap_or(""),
+        k["nameSuffix"].as_str().unwrap_or(""),
+    );
     if !prefix.is_empty() || !suffix.is_empty() {
-        for item in items.iter_mut().filter(|i| !matches!(i.original.0.as_str(), "CustomResourceDefinition" | "APIService" | "Namespace")) {
+        for item in items.iter_mut().filter(|i| {
+            !matches!(
+                i.original.0.as_str(),
+                "CustomResourceDefinition" | "APIService" | "Namespace"
+            )
+        }) {
             let name = item.value["metadata"]["name"].as_str().unwrap_or("").to_owned();
             item.value["metadata"]["name"] = json!(format!("{prefix}{name}{suffix}"));
         }
     }
     if let Some(labels) = k["commonLabels"].as_object() {
-        items.iter_mut().for_each(|i| label(&mut i.value, labels, true, true));
+        items
+            .iter_mut()
+            .for_each(|i| label(&mut i.value, labels, true, true));
     }
     for entry in k["labels"].as_array().into_iter().flatten() {
         if let Some(pairs) = entry["pairs"].as_object() {
             let selectors = entry["includeSelectors"] == true;
             let templates = selectors || entry["includeTemplates"] == true;
-            items.iter_mut().for_each(|i| label(&mut i.value, pairs, selectors, templates));
+            items
+                .iter_mut()
+                .for_each(|i| label(&mut i.value, pairs, selectors, templates));
         }
     }
     if let Some(annotations) = k["commonAnnotations"].as_object() {
@@ -58,13 +76,19 @@ pub(super) fn all(k: &Value, directory: &Path, items: &mut Vec<Item>) -> Result<
         let mut found = false;
         for item in items.iter_mut().filter(|i| {
             entry["name"] == i.original.2.as_str()
-                && matches!(i.original.0.as_str(), "Deployment" | "ReplicationController" | "ReplicaSet" | "StatefulSet")
+                && matches!(
+                    i.original.0.as_str(),
+                    "Deployment" | "ReplicationController" | "ReplicaSet" | "StatefulSet"
+                )
         }) {
             item.value["spec"]["replicas"] = entry["count"].clone();
             found = true;
         }
         if !found {
-            return Err(Error::new(format!("resource with name {} does not match a config with the following GVK [Deployment ReplicationController ReplicaSet StatefulSet]", entry["name"].as_str().unwrap_or(""))));
+            return Err(Error::new(format!(
+                "resource with name {} does not match a config with the following GVK [Deployment ReplicationController ReplicaSet StatefulSet]",
+                entry["name"].as_str().unwrap_or("")
+            )));
         }
     }
     Ok(())
@@ -76,10 +100,25 @@ fn cluster_scoped(kind: &str) -> bool {
     kind.starts_with("Cluster")
         || matches!(
             kind,
-            "Namespace" | "Node" | "PersistentVolume" | "StorageClass" | "CSIDriver" | "CSINode" | "VolumeAttachment"
-                | "PriorityClass" | "RuntimeClass" | "IngressClass" | "CustomResourceDefinition" | "APIService"
-                | "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" | "ValidatingAdmissionPolicy"
-                | "ValidatingAdmissionPolicyBinding" | "CertificateSigningRequest" | "FlowSchema" | "PriorityLevelConfiguration"
+            "Namespace"
+                | "Node"
+                | "PersistentVolume"
+                | "StorageClass"
+                | "CSIDriver"
+                | "CSINode"
+                | "VolumeAttachment"
+                | "PriorityClass"
+                | "RuntimeClass"
+                | "IngressClass"
+                | "CustomResourceDefinition"
+                | "APIService"
+                | "MutatingWebhookConfiguration"
+                | "ValidatingWebhookConfiguration"
+                | "ValidatingAdmissionPolicy"
+                | "ValidatingAdmissionPolicyBinding"
+                | "CertificateSigningRequest"
+                | "FlowSchema"
+                | "PriorityLevelConfiguration"
         )
 }
 
@@ -104,13 +143,19 @@ fn label(value: &mut Value, pairs: &Map<String, Value>, selectors: bool, templat
     }
     let kind = value["kind"].as_str().unwrap_or("").to_owned();
     match kind.as_str() {
-        "Service" | "ReplicationController" if value["spec"]["selector"].is_object() => set(&mut value["spec"], "selector", pairs),
+        "Service" | "ReplicationController" if value["spec"]["selector"].is_object() => {
+            set(&mut value["spec"], "selector", pairs)
+        }
         "Deployment" | "ReplicaSet" | "DaemonSet" | "StatefulSet" => {
             let selector = object_at(object_at(value, "spec"), "selector");
             set(selector, "matchLabels", pairs);
         }
-        "PodDisruptionBudget" | "Job" if value["spec"]["selector"].is_object() => set(&mut value["spec"]["selector"], "matchLabels", pairs),
-        "NetworkPolicy" if value["spec"]["podSelector"].is_object() => set(&mut value["spec"]["podSelector"], "matchLabels", pairs),
+        "PodDisruptionBudget" | "Job" if value["spec"]["selector"].is_object() => {
+            set(&mut value["spec"]["selector"], "matchLabels", pairs)
+        }
+        "NetworkPolicy" if value["spec"]["podSelector"].is_object() => {
+            set(&mut value["spec"]["podSelector"], "matchLabels", pairs)
+        }
         _ => {}
     }
 }
@@ -136,7 +181,9 @@ fn images(value: &mut Value, wanted: &Value) {
             for (key, inner) in map.iter_mut() {
                 if key == "containers" || key == "initContainers" {
                     for c in inner.as_array_mut().into_iter().flatten() {
-                        let Some(image) = c["image"].as_str().map(split_image) else { continue };
+                        let Some(image) = c["image"].as_str().map(split_image) else {
+                            continue;
+                        };
                         if wanted["name"] == image.0.as_str() {
                             c["image"] = json!(new_image(image, wanted));
                         }
@@ -158,18 +205,31 @@ fn new_image((name, tag, digest): (String, String, String), wanted: &Value) -> S
     if let Some(t) = wanted["newTag"].as_str().filter(|t| !t.is_empty()) {
         return format!("{name}:{t}");
     }
-    let tag = if tag.is_empty() { String::new() } else { format!(":{tag}") };
-    let digest = if digest.is_empty() { String::new() } else { format!("@{digest}") };
+    let tag = if tag.is_empty() {
+        String::new()
+    } else {
+        format!(":{tag}")
+    };
+    let digest = if digest.is_empty() {
+        String::new()
+    } else {
+        format!("@{digest}")
+    };
     format!("{name}{tag}{digest}")
 }
 
 fn patches(k: &Value, directory: &Path, items: &mut Vec<Item>) -> Result<()> {
     let read = |path: &str| {
-        std::fs::read_to_string(directory.join(path)).map_err(|e| Error::new(format!("open {path}: {}", crate::error::io_text(&e))))
+        std::fs::read_to_string(directory.join(path))
+            .map_err(|e| Error::new(format!("open {path}: {}", crate::error::io_text(&e))))
     };
     for entry in list(&k["patchesStrategicMerge"]) {
         // An entry is a file's name or the patch itself.
-        let text = if entry.contains('\n') { entry } else { read(&entry)? };
+        let text = if entry.contains('\n') {
+            entry
+        } else {
+            read(&entry)?
+        };
         strategic(&text, None, items)?;
     }
     let mut all: Vec<Value> = k["patches"].as_array().cloned().unwrap_or_default();
@@ -187,7 +247,8 @@ fn patches(k: &Value, directory: &Path, items: &mut Vec<Item>) -> Result<()> {
                 return Err(Error::new("must specify a target for a JSON patch"));
             }
             for item in items.iter_mut().filter(|i| selects(target, i)) {
-                item.value = rutter_api::patch::json_patch(&item.value, &body).map_err(|e| Error::new(e.to_string()))?;
+                item.value = rutter_api::patch::json_patch(&item.value, &body)
+                    .map_err(|e| Error::new(e.to_string()))?;
             }
         } else {
             strategic(&text, target.is_object().then_some(target), items)?;
@@ -199,14 +260,19 @@ fn patches(k: &Value, directory: &Path, items: &mut Vec<Item>) -> Result<()> {
 /// Whether a patch's target means the object; its texts are expressions.
 fn selects(target: &Value, item: &Item) -> bool {
     let matches = |key: &str, text: &str| {
-        target[key].as_str().is_none_or(|e| regex::Regex::new(&format!("^(?:{e})$")).is_ok_and(|r| r.is_match(text)))
+        target[key]
+            .as_str()
+            .is_none_or(|e| regex::Regex::new(&format!("^(?:{e})$")).is_ok_and(|r| r.is_match(text)))
     };
     let version = item.value["apiVersion"].as_str().unwrap_or("");
     let (group, version) = version.split_once('/').unwrap_or(("", version));
-    let labels = target["labelSelector"].as_str().is_none_or(|s| rutter_api::LabelSelector::parse(s).is_ok_and(|s| s.matches_object(&item.value)));
+    let labels = target["labelSelector"]
+        .as_str()
+        .is_none_or(|s| rutter_api::LabelSelector::parse(s).is_ok_and(|s| s.matches_object(&item.value)));
     matches("kind", &item.original.0)
         && matches("namespace", &item.original.1)
-        && (matches("name", &item.original.2) || matches("name", item.value["metadata"]["name"].as_str().unwrap_or("")))
+        && (matches("name", &item.original.2)
+            || matches("name", item.value["metadata"]["name"].as_str().unwrap_or("")))
         && matches("group", group)
         && matches("version", version)
         && labels
@@ -223,11 +289,17 @@ fn strategic(text: &str, target: Option<&Value>, items: &mut Vec<Item>) -> Resul
             None => {
                 patch["kind"] == i.original.0.as_str()
                     && (i.original.2 == name || i.value["metadata"]["name"] == name.as_str())
-                    && patch["metadata"]["namespace"].as_str().is_none_or(|ns| i.value["metadata"]["namespace"] == ns)
+                    && patch["metadata"]["namespace"]
+                        .as_str()
+                        .is_none_or(|ns| i.value["metadata"]["namespace"] == ns)
             }
         };
         if !items.iter().any(&wanted) {
-            return Err(Error::new(format!("no matches for Id {}.{}; failed to find unique target for patch", patch["kind"].as_str().unwrap_or(""), name)));
+            return Err(Error::new(format!(
+                "no matches for Id {}.{}; failed to find unique target for patch",
+                patch["kind"].as_str().unwrap_or(""),
+                name
+            )));
         }
         if patch["$patch"] == "delete" {
             items.retain(|i| !wanted(i));
@@ -254,7 +326,9 @@ fn strategic(text: &str, target: Option<&Value>, items: &mut Vec<Item>) -> Resul
 /// Lists whose items are told apart by a key, and the key.
 fn merge_key(field: &str, sample: &Value) -> Option<&'static str> {
     Some(match field {
-        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" => "name",
+        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" => {
+            "name"
+        }
         "volumeMounts" => "mountPath",
         "volumeDevices" => "devicePath",
         "ports" if sample["containerPort"].is_number() => "containerPort",
@@ -303,7 +377,15 @@ fn merge(target: &mut Value, patch: &Value, field: &str) {
                         }
                     }
                 }
-                _ => *target = Value::Array(wanted.iter().filter(|w| w["$patch"] != "replace").cloned().collect()),
+                _ => {
+                    *target = Value::Array(
+                        wanted
+                            .iter()
+                            .filter(|w| w["$patch"] != "replace")
+                            .cloned()
+                            .collect(),
+                    )
+                }
             }
         }
         other => *target = other.clone(),

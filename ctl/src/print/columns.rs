@@ -50,7 +50,7 @@ impl Spec {
     }
 
     /// The table of an object or of a list's objects.
-    pub fn render(&self, value: &Value, no_headers: bool, allow_missing: bool) -> Result<String> {
+    pub fn render(&self, value: &Value, no_headers: bool) -> Result<String> {
         let mut rows: Vec<Vec<String>> = Vec::new();
         if !no_headers {
             rows.push(self.columns.iter().map(|(h, _)| h.clone()).collect());
@@ -58,21 +58,25 @@ impl Spec {
         match value["items"].as_array() {
             Some(items) => {
                 for item in items {
-                    rows.push(self.row(item, allow_missing)?);
+                    rows.push(self.row(item)?);
                 }
             }
-            None => rows.push(self.row(value, allow_missing)?),
+            None => rows.push(self.row(value)?),
         }
         Ok(tab::Columns::default().format(&rows))
     }
 
-    fn row(&self, value: &Value, _allow_missing: bool) -> Result<Vec<String>> {
+    fn row(&self, value: &Value) -> Result<Vec<String>> {
         self.columns
             .iter()
             .map(|(_, template)| {
                 let found = template.find(value, true).map_err(Error::new)?;
                 let cells: Vec<String> = found.iter().flatten().map(go_sprint).collect();
-                Ok(if cells.is_empty() { "<none>".to_owned() } else { cells.join(",") })
+                Ok(if cells.is_empty() {
+                    "<none>".to_owned()
+                } else {
+                    cells.join(",")
+                })
             })
             .collect()
     }
@@ -96,7 +100,7 @@ mod tests {
             {"metadata": {"name": "b"}},
         ]});
         assert_eq!(
-            spec.render(&list, false, true).unwrap(),
+            spec.render(&list, false).unwrap(),
             "NAME   PORTS    X\na      80,443   <none>\nb      <none>   <none>\n"
         );
     }

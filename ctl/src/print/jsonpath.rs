@@ -53,23 +53,18 @@ pub fn relaxed(text: &str) -> Result<String, String> {
         (Some(t), true) => t.strip_suffix('}').unwrap_or(t),
         (None, false) => text,
         _ => {
-            return Err(format!(
-                "unexpected path string, expected a 'name1.name2' or '.name1.name2' or '{{name1.name2}}' or '{{.name1.name2}}'"
-            ));
+            return Err("unexpected path string, expected a 'name1.name2' or '.name1.name2' or '{name1.name2}' or '{.name1.name2}'".to_string());
         }
     };
     if inner.contains('{') {
-        return Err(format!(
-            "unexpected path string, expected a 'name1.name2' or '.name1.name2' or '{{name1.name2}}' or '{{.name1.name2}}'"
-        ));
+        return Err("unexpected path string, expected a 'name1.name2' or '.name1.name2' or '{name1.name2}' or '{.name1.name2}'".to_string());
     }
     Ok(format!("{{.{}}}", inner.strip_prefix('.').unwrap_or(inner)))
 }
 
-struct Parser<'a> {
+struct Parser {
     chars: Vec<char>,
     at: usize,
-    source: &'a str,
 }
 
 /// Parses a template.
@@ -77,16 +72,15 @@ pub fn parse(text: &str) -> Result<Template, String> {
     let mut p = Parser {
         chars: text.chars().collect(),
         at: 0,
-        source: text,
     };
-    let (nodes, ended) = p.nodes(false)?;
+    let (nodes, ended) = p.nodes()?;
     if ended {
         return Err("not in range, nothing to end".to_owned());
     }
     Ok(Template { nodes })
 }
 
-impl Parser<'_> {
+impl Parser {
     fn peek(&self) -> Option<char> {
         self.chars.get(self.at).copied()
     }
@@ -109,7 +103,7 @@ impl Parser<'_> {
     }
 
     /// Reads nodes until the end or `{end}`; tells whether `{end}` was read.
-    fn nodes(&mut self, inside: bool) -> Result<(Vec<Node>, bool), String> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, bool), String> {
         let mut out = Vec::new();
         let mut text = String::new();
         while let Some(c) = self.bump() {
@@ -129,7 +123,7 @@ impl Parser<'_> {
                 self.spaces();
                 let steps = self.path()?;
                 self.close()?;
-                let (body, ended) = self.nodes(true)?;
+                let (body, ended) = self.nodes()?;
                 if !ended {
                     return Err("unclosed range".to_owned());
                 }
@@ -152,13 +146,16 @@ impl Parser<'_> {
         if !text.is_empty() {
             out.push(Node::Text(text));
         }
-        let _ = inside;
         Ok((out, false))
     }
 
     fn close(&mut self) -> Result<(), String> {
         self.spaces();
-        if self.eat('}') { Ok(()) } else { Err("unclosed action".to_owned()) }
+        if self.eat('}') {
+            Ok(())
+        } else {
+            Err("unclosed action".to_owned())
+        }
     }
 
     fn word(&mut self, word: &str) -> bool {
@@ -193,7 +190,10 @@ impl Parser<'_> {
                     self.at += 1;
                     if self.eat('.') {
                         out.push(Step::Recursive);
-                        if self.peek().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '*') {
+                        if self
+                            .peek()
+                            .is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '*')
+                        {
                             self.field(&mut out)?;
                         }
                     } else {
@@ -215,7 +215,9 @@ impl Parser<'_> {
                         self.at += 1;
                     }
                     let text: String = self.chars.get(start..self.at).unwrap_or(&[]).iter().collect();
-                    out.push(Step::Number(text.parse().map_err(|_| format!("cannot parse number {text}"))?));
+                    out.push(Step::Number(
+                        text.parse().map_err(|_| format!("cannot parse number {text}"))?,
+                    ));
                 }
                 Some(c) if c.is_alphabetic() || c == '_' || c == '*' => {
                     let before = out.len();
@@ -240,7 +242,6 @@ impl Parser<'_> {
                 }
             }
         }
-        let _ = self.source;
         Ok(out)
     }
 
@@ -252,7 +253,8 @@ impl Parser<'_> {
                     self.at += 1;
                     name.extend(self.bump());
                 }
-                '.' | '[' | ']' | '{' | '}' | '(' | ')' | '$' | '@' | ',' | '=' | '!' | '<' | '>' | '&' | '|' | '"' | '\'' => {
+                '.' | '[' | ']' | '{' | '}' | '(' | ')' | '$' | '@' | ',' | '=' | '!' | '<' | '>' | '&'
+                | '|' | '"' | '\'' => {
                     break;
                 }
                 c if c.is_whitespace() => break,
@@ -262,7 +264,11 @@ impl Parser<'_> {
                 }
             }
         }
-        out.push(if name == "*" { Step::Wildcard } else { Step::Field(name) });
+        out.push(if name == "*" {
+            Step::Wildcard
+        } else {
+            Step::Field(name)
+        });
         Ok(())
     }
 
@@ -383,7 +389,9 @@ fn bracket_piece(text: &str) -> Result<Step, String> {
     if let Some(q @ ('"' | '\'')) = text.chars().next() {
         let inner = text.strip_prefix(q).and_then(|t| t.strip_suffix(q));
         return match inner {
-            Some(name) => Ok(Step::Field(name.replace("\\'", "'").replace("\\\"", "\"").replace("\\.", "."))),
+            Some(name) => Ok(Step::Field(
+                name.replace("\\'", "'").replace("\\\"", "\"").replace("\\.", "."),
+            )),
             None => Err(format!("invalid array index {text}")),
         };
     }
@@ -397,7 +405,11 @@ fn bracket_piece(text: &str) -> Result<Step, String> {
     let mut bounds = [None; 3];
     for (slot, part) in bounds.iter_mut().zip(&parts) {
         if !part.is_empty() {
-            *slot = Some(part.trim().parse().map_err(|_| format!("invalid array index {text}"))?);
+            *slot = Some(
+                part.trim()
+                    .parse()
+                    .map_err(|_| format!("invalid array index {text}"))?,
+            );
         }
     }
     if parts.len() == 1 {
@@ -471,8 +483,7 @@ impl Eval<'_> {
 
     /// The values that a range goes through: what the path finds, a single array's items.
     fn range(&self, steps: &[Step], current: &Value) -> Result<Found, String> {
-        let found = self.walk(steps, vec![current.clone()])?;
-        Ok(found)
+        self.walk(steps, vec![current.clone()])
     }
 
     fn walk(&self, steps: &[Step], mut values: Found) -> Result<Found, String> {
@@ -489,7 +500,11 @@ impl Eval<'_> {
             Step::Text(t) => out.push(Value::String(t.clone())),
             Step::Number(n) => out.push(
                 #[allow(clippy::cast_possible_truncation)]
-                if n.fract() == 0.0 { Value::from(*n as i64) } else { Value::from(*n) },
+                if n.fract() == 0.0 {
+                    Value::from(*n as i64)
+                } else {
+                    Value::from(*n)
+                },
             ),
             Step::Bool(b) => out.push(Value::Bool(*b)),
             Step::Field(name) if name.is_empty() => return Ok(values),
@@ -537,7 +552,12 @@ impl Eval<'_> {
                         Value::Array(items) => items,
                         Value::Object(map) => map.into_iter().map(|(_, v)| v).collect(),
                         Value::Null => continue,
-                        other => return Err(format!("{} is not array or slice and cannot be filtered", json::compact(&other))),
+                        other => {
+                            return Err(format!(
+                                "{} is not array or slice and cannot be filtered",
+                                json::compact(&other)
+                            ));
+                        }
                     };
                     for item in items {
                         if self.passes(&item, left, op, right)? {
@@ -550,7 +570,13 @@ impl Eval<'_> {
         Ok(out)
     }
 
-    fn slice(&self, bounds: &[Option<i64>; 3], single: bool, value: Value, out: &mut Found) -> Result<(), String> {
+    fn slice(
+        &self,
+        bounds: &[Option<i64>; 3],
+        single: bool,
+        value: Value,
+        out: &mut Found,
+    ) -> Result<(), String> {
         let Value::Array(items) = value else {
             if value.is_null() && self.allow_missing {
                 return Ok(());
@@ -580,7 +606,9 @@ impl Eval<'_> {
             return Err(format!("array index out of bounds: index {start}, length {len}"));
         }
         if end < start {
-            return Err(format!("starting index {start} is greater than ending index {end}"));
+            return Err(format!(
+                "starting index {start} is greater than ending index {end}"
+            ));
         }
         let mut at = start;
         while at < end {
@@ -715,29 +743,48 @@ mod tests {
             ("{.items[0].spec['n','ports']}", "1 [80,443]"),
             ("{.items[0].metadata.labels.app\\.kubernetes\\.io/name}", "x"),
             ("{.items[0].metadata.labels['app\\.kubernetes\\.io/name']}", "x"),
-            ("{range .items[*]}[{.metadata.name}, {.spec.n}] {end}", "[a, 1] [b, 2] "),
-            ("{range .items[*]}{.metadata.name}{\"\\t\"}{.spec.n}{\"\\n\"}{end}", "a\t1\nb\t2\n"),
+            (
+                "{range .items[*]}[{.metadata.name}, {.spec.n}] {end}",
+                "[a, 1] [b, 2] ",
+            ),
+            (
+                "{range .items[*]}{.metadata.name}{\"\\t\"}{.spec.n}{\"\\n\"}{end}",
+                "a\t1\nb\t2\n",
+            ),
             ("{.users[?(@.name==\"u2\")].user.password}", "s"),
             ("{.users[?(@.user.username)].name}", "u2"),
             ("{.items[?(@.spec.n>1)].metadata.name}", "b"),
             ("{.items[?(@.spec.n!=1)].metadata.name}", "b"),
             ("{..name}", "a b u1 u2"),
-            ("{.items[*].status.conditions[?(@.type=='Ready')].status}", "True False"),
+            (
+                "{.items[*].status.conditions[?(@.type=='Ready')].status}",
+                "True False",
+            ),
             ("{.nothing}", ""),
             ("{.items[*]['metadata.name', 'spec.n']}", ""),
-            ("{range .items[*]}{range .spec.ports[*]}{@}{','}{end}{end}", "80,443,"),
+            (
+                "{range .items[*]}{range .spec.ports[*]}{@}{','}{end}{end}",
+                "80,443,",
+            ),
             ("{.items[*].spec.ports[*]}", "80 443"),
             ("{.items..n}", "1 2"),
             ("{.items[0].spec.n}-{.items[1].spec.n}", "1-2"),
         ] {
             let parsed = parse(template).unwrap_or_else(|e| panic!("{template}: {e}"));
-            assert_eq!(parsed.execute(&data(), true).as_deref(), Ok(expected), "{template}");
+            assert_eq!(
+                parsed.execute(&data(), true).as_deref(),
+                Ok(expected),
+                "{template}"
+            );
         }
     }
 
     #[test]
     fn missing_keys_and_bad_indexes_are_errors_when_wanted() {
-        assert_eq!(parse("{.nothing}").unwrap().execute(&data(), false), Err("nothing is not found".to_owned()));
+        assert_eq!(
+            parse("{.nothing}").unwrap().execute(&data(), false),
+            Err("nothing is not found".to_owned())
+        );
         assert_eq!(
             parse("{.items[5]}").unwrap().execute(&data(), true),
             Err("array index out of bounds: index 5, length 2".to_owned())

@@ -64,12 +64,18 @@ fn node(value: &Value, level: usize, out: &mut String) {
 
 fn key_text(key: &str) -> String {
     let plain = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
+        && key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
         && !matches!(
             key.to_ascii_lowercase().as_str(),
             "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null"
         );
-    if plain { key.to_owned() } else { crate::error::go_quote(key) }
+    if plain {
+        key.to_owned()
+    } else {
+        crate::error::go_quote(key)
+    }
 }
 
 fn text(s: &str, level: usize) -> String {
@@ -86,7 +92,11 @@ fn text(s: &str, level: usize) -> String {
         let inner = quote(line);
         let inner = inner.get(1..inner.len() - 1).unwrap_or("").to_owned();
         // A line that begins with a space needs it marked, as indentation is dropped.
-        let inner = if inner.starts_with(' ') { format!("\\{inner}") } else { format!(" {inner}") };
+        let inner = if inner.starts_with(' ') {
+            format!("\\{inner}")
+        } else {
+            format!(" {inner}")
+        };
         out.push_str(&inner);
         out.push_str("\\\n");
     }

@@ -62,9 +62,15 @@ impl Printer {
     pub fn from_flags(flags: &Values, tables: bool) -> Result<Self> {
         let no_headers = flags.opt_bool("no-headers");
         Ok(Self {
-            format: parse(flags.opt("output").unwrap_or(""), flags.opt("template").unwrap_or(""), tables, no_headers)?,
+            format: parse(
+                flags.opt("output").unwrap_or(""),
+                flags.opt("template").unwrap_or(""),
+                tables,
+            )?,
             show_managed: flags.opt_bool("show-managed-fields"),
-            allow_missing: flags.opt("allow-missing-template-keys").is_none_or(|v| v != "false"),
+            allow_missing: flags
+                .opt("allow-missing-template-keys")
+                .is_none_or(|v| v != "false"),
             no_headers,
             count: Cell::new(0),
         })
@@ -122,10 +128,13 @@ impl Printer {
                 let found = template.find(value, self.allow_missing).map_err(Error::new)?;
                 json::pretty(&Value::Array(found.into_iter().flatten().collect()))
             }
-            Format::GoTemplate(template) => template
-                .execute(value, self.allow_missing)
-                .map_err(|e| Error::new(format!("error executing template {}: {e}", go_quote(&template.source))))?,
-            Format::Columns(spec) => spec.render(value, self.no_headers || count > 0, self.allow_missing)?,
+            Format::GoTemplate(template) => template.execute(value, self.allow_missing).map_err(|e| {
+                Error::new(format!(
+                    "error executing template {}: {e}",
+                    go_quote(&template.source)
+                ))
+            })?,
+            Format::Columns(spec) => spec.render(value, self.no_headers || count > 0)?,
         })
     }
 
@@ -152,7 +161,10 @@ fn jsonpath_error(source: &str, e: &str) -> String {
 
 /// `apps/v1`'s group.
 pub fn group_of(value: &Value) -> &str {
-    value["apiVersion"].as_str().and_then(|v| v.split_once('/')).map_or("", |(g, _)| g)
+    value["apiVersion"]
+        .as_str()
+        .and_then(|v| v.split_once('/'))
+        .map_or("", |(g, _)| g)
 }
 
 /// `deployment.apps/x`, from the object alone.
@@ -183,7 +195,12 @@ fn strip_managed(value: &mut Value) {
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("managedFields");
     }
-    for item in value.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+    for item in value
+        .get_mut("items")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         strip_managed(item);
     }
 }
@@ -194,16 +211,24 @@ pub fn list_of(items: Vec<Value>) -> Value {
 }
 
 /// Reads `-o`'s value.
-pub fn parse(output: &str, template: &str, tables: bool, _no_headers: bool) -> Result<Format> {
+pub fn parse(output: &str, template: &str, tables: bool) -> Result<Format> {
     let (name, argument) = match output.split_once('=') {
         Some((n, a)) => (n, a.to_owned()),
         None => (output, template.to_owned()),
     };
     // `--template` alone means a Go template.
-    let name = if name.is_empty() && !template.is_empty() { "go-template" } else { name };
+    let name = if name.is_empty() && !template.is_empty() {
+        "go-template"
+    } else {
+        name
+    };
     let file = |path: &str| {
-        std::fs::read_to_string(path)
-            .map_err(|e| Error::new(format!("error reading template {path}, open {path}: {}", crate::error::io_text(&e))))
+        std::fs::read_to_string(path).map_err(|e| {
+            Error::new(format!(
+                "error reading template {path}, open {path}: {}",
+                crate::error::io_text(&e)
+            ))
+        })
     };
     let path = |text: &str| {
         jsonpath::parse(text).map_err(|e| Error::new(format!("error parsing jsonpath {text}, {e}")))
@@ -243,20 +268,23 @@ pub fn parse(output: &str, template: &str, tables: bool, _no_headers: bool) -> R
         "go-template-file" | "templatefile" => {
             need("template")?;
             let text = file(&argument)?;
-            Format::GoTemplate(Box::new(
-                gotemplate::Template::parse(&text)
-                    .map_err(|e| Error::new(format!("error parsing template {text}, template: output:{e}")))?,
-            ))
+            Format::GoTemplate(Box::new(gotemplate::Template::parse(&text).map_err(|e| {
+                Error::new(format!("error parsing template {text}, template: output:{e}"))
+            })?))
         }
         "custom-columns" if tables => {
             if argument.is_empty() {
-                return Err(Error::new("custom-columns format specified but no custom columns given"));
+                return Err(Error::new(
+                    "custom-columns format specified but no custom columns given",
+                ));
             }
             Format::Columns(columns::Spec::parse(&argument)?)
         }
         "custom-columns-file" if tables => {
             if argument.is_empty() {
-                return Err(Error::new("custom-columns format specified but no custom columns given"));
+                return Err(Error::new(
+                    "custom-columns format specified but no custom columns given",
+                ));
             }
             Format::Columns(columns::Spec::parse_file(&file(&argument)?)?)
         }
@@ -281,8 +309,10 @@ pub fn go_sprint(value: &Value) -> String {
         Value::Object(map) => {
             let mut keys: Vec<&String> = map.keys().collect();
             keys.sort();
-            let pairs: Vec<String> =
-                keys.iter().map(|k| format!("{k}:{}", go_sprint(map.get(*k).unwrap_or(&Value::Null)))).collect();
+            let pairs: Vec<String> = keys
+                .iter()
+                .map(|k| format!("{k}:{}", go_sprint(map.get(*k).unwrap_or(&Value::Null))))
+                .collect();
             format!("map[{}]", pairs.join(" "))
         }
     }

@@ -73,7 +73,11 @@ pub fn natural(a: &str, b: &str) -> Ordering {
             let (lx, ly) = (run(x), run(y));
             let trim = |s: &[u8]| -> Vec<u8> { s.iter().copied().skip_while(|b| *b == b'0').collect() };
             let (nx, ny) = (trim(x.get(..lx).unwrap_or(&[])), trim(y.get(..ly).unwrap_or(&[])));
-            let order = nx.len().cmp(&ny.len()).then_with(|| nx.cmp(&ny)).then(lx.cmp(&ly));
+            let order = nx
+                .len()
+                .cmp(&ny.len())
+                .then_with(|| nx.cmp(&ny))
+                .then(lx.cmp(&ly));
             if order != Ordering::Equal {
                 return order;
             }
@@ -103,8 +107,12 @@ mod tests {
             (json!(["1Gi", "500Mi", "2Ki"]), json!(["2Ki", "500Mi", "1Gi"])),
             (json!(["x", null, "a"]), json!([null, "a", "x"])),
         ] {
-            let mut items: Vec<Value> =
-                values.as_array().unwrap().iter().map(|v| if v.is_null() { json!({}) } else { json!({"k": v}) }).collect();
+            let mut items: Vec<Value> = values
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|v| if v.is_null() { json!({}) } else { json!({"k": v}) })
+                .collect();
             by(&mut items, ".k", |v| v).unwrap();
             let got: Vec<Value> = items.iter().map(|v| v["k"].clone()).collect();
             assert_eq!(Value::Array(got), sorted);

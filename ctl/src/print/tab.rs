@@ -34,7 +34,9 @@ struct Layout<'a> {
 impl Layout<'_> {
     fn cell(&self, line: usize, column: usize) -> Option<&str> {
         let cells = self.lines.get(line)?;
-        (column + 1 < cells.len()).then(|| cells.get(column).copied()).flatten()
+        (column + 1 < cells.len())
+            .then(|| cells.get(column).copied())
+            .flatten()
     }
 
     fn block(&mut self, mut start: usize, end: usize) {
@@ -49,7 +51,9 @@ impl Layout<'_> {
             start = this;
             let mut width = self.min_width;
             while this < end {
-                let Some(cell) = self.cell(this, column) else { break };
+                let Some(cell) = self.cell(this, column) else {
+                    break;
+                };
                 width = width.max(cell.chars().count() + self.padding);
                 this += 1;
             }
@@ -69,7 +73,8 @@ impl Layout<'_> {
                     && let Some(width) = self.widths.get(at)
                 {
                     let used = cell.chars().count();
-                    self.out.extend(std::iter::repeat_n(' ', width.saturating_sub(used)));
+                    self.out
+                        .extend(std::iter::repeat_n(' ', width.saturating_sub(used)));
                 }
             }
             self.out.push('\n');
@@ -102,7 +107,10 @@ impl Columns {
                 out.push_str(cell);
                 if at + 1 < row.len() {
                     let width = self.widths.get(at).copied().unwrap_or(0);
-                    out.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
+                    out.extend(std::iter::repeat_n(
+                        ' ',
+                        width.saturating_sub(cell.chars().count()),
+                    ));
                 }
             }
             out.push('\n');
@@ -125,10 +133,7 @@ mod tests {
 
     #[test]
     fn inner_columns_align_within_their_block() {
-        assert_eq!(
-            describe("a\tb\tc\nlong\tx\ty\n"),
-            "a     b  c\nlong  x  y\n"
-        );
+        assert_eq!(describe("a\tb\tc\nlong\tx\ty\n"), "a     b  c\nlong  x  y\n");
     }
 
     #[test]

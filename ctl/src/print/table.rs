@@ -76,7 +76,10 @@ impl Printer {
         if self.options.with_namespace {
             out.push("NAMESPACE".to_owned());
         }
-        out.extend(self.shown().map(|(_, d)| d["name"].as_str().unwrap_or("").to_uppercase()));
+        out.extend(
+            self.shown()
+                .map(|(_, d)| d["name"].as_str().unwrap_or("").to_uppercase()),
+        );
         for label in &self.options.labels {
             out.push(label.rsplit('/').next().unwrap_or(label).to_uppercase());
         }
@@ -143,7 +146,11 @@ fn cell(value: &Value) -> String {
 
 /// Terminal escapes must not reach the terminal.
 pub fn escape(text: &str) -> String {
-    if text.contains('\u{1b}') { text.replace('\u{1b}', "^[") } else { text.to_owned() }
+    if text.contains('\u{1b}') {
+        text.replace('\u{1b}', "^[")
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -171,7 +178,10 @@ mod tests {
     fn tables_show_what_the_options_ask_for() {
         assert_eq!(print(Options::default()), "NAME   READY\na      1/1\nbb     5\n");
         assert_eq!(
-            print(Options { wide: true, ..Options::default() }),
+            print(Options {
+                wide: true,
+                ..Options::default()
+            }),
             "NAME   READY   NODE\na      1/1     n1\nbb     5       line...\n"
         );
         assert_eq!(
@@ -187,6 +197,12 @@ mod tests {
                 .replace("1/1         v   k=v", "1/1           v     k=v")
                 .replace("5               <none>", "5                   <none>")
         );
-        assert_eq!(print(Options { no_headers: true, ..Options::default() }), "a     1/1\nbb    5\n");
+        assert_eq!(
+            print(Options {
+                no_headers: true,
+                ..Options::default()
+            }),
+            "a     1/1\nbb    5\n"
+        );
     }
 }

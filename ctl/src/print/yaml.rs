@@ -17,7 +17,11 @@ const MAX_VALUES: usize = 2_000_000;
 /// Parses a text with one document; further documents are ignored.
 pub fn parse_one(text: &str) -> Result<Value, String> {
     let mut docs = parse_all(text)?;
-    Ok(if docs.is_empty() { Value::Null } else { docs.swap_remove(0) })
+    Ok(if docs.is_empty() {
+        Value::Null
+    } else {
+        docs.swap_remove(0)
+    })
 }
 
 /// Parses all documents of a text; empty ones are null.
@@ -63,7 +67,9 @@ impl<'a> Reader<'a> {
         }
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let is_string = tag.as_ref().is_some_and(|t| t.suffix == "str" || t.suffix == "binary");
+                let is_string = tag
+                    .as_ref()
+                    .is_some_and(|t| t.suffix == "str" || t.suffix == "binary");
                 let value = if style == ScalarStyle::Plain && !is_string {
                     resolve(&text)
                 } else {
@@ -90,7 +96,11 @@ impl<'a> Reader<'a> {
                 Ok(value)
             }
             Event::Alias(id) => {
-                let value = self.anchors.get(&id).cloned().ok_or("yaml: unknown anchor referenced")?;
+                let value = self
+                    .anchors
+                    .get(&id)
+                    .cloned()
+                    .ok_or("yaml: unknown anchor referenced")?;
                 self.count += size(&value);
                 Ok(value)
             }
@@ -117,7 +127,11 @@ impl<'a> Reader<'a> {
                         Value::Object(m) => Some(m),
                         _ => None,
                     })),
-                    _ => return Err("yaml: map merge requires map or sequence of maps as the value".to_owned()),
+                    _ => {
+                        return Err(
+                            "yaml: map merge requires map or sequence of maps as the value".to_owned()
+                        );
+                    }
                 }
                 continue;
             }
@@ -129,7 +143,10 @@ impl<'a> Reader<'a> {
                 _ => return Err("yaml: invalid map key".to_owned()),
             };
             if map.contains_key(&key) {
-                return Err(format!("yaml: unmarshal errors:\n  key {} already set in map", crate::error::go_quote(&key)));
+                return Err(format!(
+                    "yaml: unmarshal errors:\n  key {} already set in map",
+                    crate::error::go_quote(&key)
+                ));
             }
             map.insert(key, value);
         }
@@ -160,7 +177,9 @@ fn size(value: &Value) -> usize {
 fn resolve(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
+        "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
+            return Value::Bool(true);
+        }
         "false" | "False" | "FALSE" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
             return Value::Bool(false);
         }
@@ -192,17 +211,23 @@ fn number(text: &str) -> Option<Value> {
     } else {
         (10, lower.clone())
     };
-    if first != b'.' && !body.is_empty() && body.bytes().all(|c| c.is_ascii_alphanumeric()) {
-        if let Ok(n) = u64::from_str_radix(&body, radix) {
-            return match (negative, i64::try_from(n)) {
-                (true, Ok(i)) => Some(Value::from(-i)),
-                (true, Err(_)) => None,
-                (false, _) => Some(Value::from(n)),
-            };
-        }
+    if first != b'.'
+        && !body.is_empty()
+        && body.bytes().all(|c| c.is_ascii_alphanumeric())
+        && let Ok(n) = u64::from_str_radix(&body, radix)
+    {
+        return match (negative, i64::try_from(n)) {
+            (true, Ok(i)) => Some(Value::from(-i)),
+            (true, Err(_)) => None,
+            (false, _) => Some(Value::from(n)),
+        };
     }
     if is_float(&plain) {
-        return plain.parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number);
+        return plain
+            .parse::<f64>()
+            .ok()
+            .and_then(Number::from_f64)
+            .map(Value::Number);
     }
     None
 }
@@ -234,7 +259,19 @@ fn resolves(text: &str) -> bool {
     }
     matches!(
         text,
-        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" | "<<"
+        ".nan"
+            | ".NaN"
+            | ".NAN"
+            | ".inf"
+            | ".Inf"
+            | ".INF"
+            | "+.inf"
+            | "+.Inf"
+            | "+.INF"
+            | "-.inf"
+            | "-.Inf"
+            | "-.INF"
+            | "<<"
     ) || (text.starts_with('.') && text.parse::<f64>().is_ok())
 }
 
@@ -242,13 +279,19 @@ fn is_base60(text: &str) -> bool {
     let rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     let mut parts = rest.split(':');
     let head = parts.next().unwrap_or("");
-    if !head.starts_with(|c: char| c.is_ascii_digit()) || !head.bytes().all(|c| c.is_ascii_digit() || c == b'_') {
+    if !head.starts_with(|c: char| c.is_ascii_digit())
+        || !head.bytes().all(|c| c.is_ascii_digit() || c == b'_')
+    {
         return false;
     }
     let tail: Vec<&str> = parts.collect();
     !tail.is_empty()
         && tail.iter().enumerate().all(|(at, part)| {
-            let part = if at + 1 == tail.len() { part.split('.').next().unwrap_or("") } else { part };
+            let part = if at + 1 == tail.len() {
+                part.split('.').next().unwrap_or("")
+            } else {
+                part
+            };
             match part.as_bytes() {
                 [d] => d.is_ascii_digit(),
                 [t, d] => (b'0'..=b'5').contains(t) && d.is_ascii_digit(),
@@ -281,14 +324,18 @@ fn is_timestamp(text: &str) -> bool {
     let small = |p: &str| (1..=2).contains(&p.len()) && p.bytes().all(|c| c.is_ascii_digit());
     let clock_ok = matches!(fields.as_slice(), [h, m, s] if small(h) && small(m)
         && s.split_once('.').map_or(small(s), |(a, f)| small(a) && f.bytes().all(|c| c.is_ascii_digit())));
-    let zone_ok = if spaced { zone.is_empty() } else { zone == "Z" || (zone.len() == 6 && zone.contains(':')) };
+    let zone_ok = if spaced {
+        zone.is_empty()
+    } else {
+        zone == "Z" || (zone.len() == 6 && zone.contains(':'))
+    };
     date_ok && clock_ok && zone_ok
 }
 
 /// Writes a document.
 pub fn to_string(value: &Value) -> String {
     let mut w = Writer { out: String::new() };
-    w.node(value, 0, true);
+    w.node(value, 0);
     if !w.out.ends_with('\n') {
         w.out.push('\n');
     }
@@ -314,7 +361,12 @@ pub fn natural(a: &str, b: &str) -> Ordering {
         }
         let seed = u64::from(
             (*x == '0' || *y == '0')
-                && ar.iter().take(i).rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0'),
+                && ar
+                    .iter()
+                    .take(i)
+                    .rev()
+                    .take_while(|c| c.is_ascii_digit())
+                    .any(|c| *c != '0'),
         );
         let run = |r: &[char]| {
             let mut n = seed;
@@ -369,7 +421,7 @@ impl Writer {
     }
 
     /// Writes a node where the cursor stands; `indent` is its own indentation.
-    fn node(&mut self, value: &Value, indent: usize, _root: bool) {
+    fn node(&mut self, value: &Value, indent: usize) {
         match value {
             Value::Object(map) if !map.is_empty() => {
                 let mut keys: Vec<&String> = map.keys().collect();
@@ -387,7 +439,7 @@ impl Writer {
                         self.fresh(indent);
                     }
                     self.out.push_str("- ");
-                    self.node(item, indent + 2, false);
+                    self.node(item, indent + 2);
                 }
             }
             scalar => self.scalar(scalar, indent, false),
@@ -416,11 +468,11 @@ impl Writer {
         match value {
             Value::Object(map) if !map.is_empty() => {
                 self.line(indent + 2);
-                self.node(value, indent + 2, false);
+                self.node(value, indent + 2);
             }
             Value::Array(items) if !items.is_empty() => {
                 self.line(indent);
-                self.node(value, indent, false);
+                self.node(value, indent);
             }
             scalar => {
                 self.out.push(' ');
@@ -478,7 +530,13 @@ impl Writer {
         let all: Vec<char> = text.chars().collect();
         for (i, &c) in all.iter().enumerate() {
             if c == ' ' {
-                if !key && !spaces && column > 80 && i > 0 && i + 1 < all.len() && all.get(i + 1) != Some(&' ') {
+                if !key
+                    && !spaces
+                    && column > 80
+                    && i > 0
+                    && i + 1 < all.len()
+                    && all.get(i + 1) != Some(&' ')
+                {
                     self.line(indent);
                     column = indent;
                 } else {
@@ -629,7 +687,8 @@ fn analyze(text: &str) -> Analysis {
         let blank_after = all.get(i + 1).is_none_or(|n| *n == ' ' || *n == '\t');
         a.block_indicators |= match c {
             '#' if i > 0 => blank_before,
-            '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => i == 0,
+            '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@'
+            | '`' => i == 0,
             '?' | '-' => i == 0 && blank_after,
             ':' => blank_after,
             _ => false,
@@ -660,11 +719,21 @@ fn style(text: &str, key: bool) -> Style {
     }
     let a = analyze(text);
     let bad = a.space_break || a.special;
-    let plain_ok = !(a.leading_space || a.trailing_space || a.edge_break || a.break_space || bad || a.breaks || a.block_indicators);
+    let plain_ok = !(a.leading_space
+        || a.trailing_space
+        || a.edge_break
+        || a.break_space
+        || bad
+        || a.breaks
+        || a.block_indicators);
     let single_ok = !(a.break_space || bad);
     let block_ok = !(a.trailing_space || bad);
     if text.contains('\n') {
-        return if block_ok && !key { Style::Literal } else { Style::Double };
+        return if block_ok && !key {
+            Style::Literal
+        } else {
+            Style::Double
+        };
     }
     if resolves(text) {
         return Style::Double;
@@ -709,7 +778,14 @@ mod tests {
     #[test]
     fn documents_anchors_and_merges_are_read() {
         let docs = parse_all("a: &x {k: 1}\nb:\n  <<: *x\n  j: 2\n---\n---\nc: |\n  two\n  lines\n").unwrap();
-        assert_eq!(docs, vec![json!({"a": {"k": 1}, "b": {"k": 1, "j": 2}}), json!(null), json!({"c": "two\nlines\n"})]);
+        assert_eq!(
+            docs,
+            vec![
+                json!({"a": {"k": 1}, "b": {"k": 1, "j": 2}}),
+                json!(null),
+                json!({"c": "two\nlines\n"})
+            ]
+        );
     }
 
     #[test]
@@ -763,13 +839,28 @@ mod tests {
         let text = "word ".repeat(30).trim_end().to_owned();
         assert_eq!(
             to_string(&json!({"m": text})),
-            format!("m: {}\n  {}\n", "word ".repeat(16).trim_end(), "word ".repeat(14).trim_end())
+            format!(
+                "m: {}\n  {}\n",
+                "word ".repeat(16).trim_end(),
+                "word ".repeat(14).trim_end()
+            )
         );
     }
 
     #[test]
     fn what_is_written_reads_back() {
-        for text in ["a\n b", " x\ny", "trail \nx", "x\n\n\ny\n", "---", "a\u{85}b", "\r\n", "% x", "x: ", "?"] {
+        for text in [
+            "a\n b",
+            " x\ny",
+            "trail \nx",
+            "x\n\n\ny\n",
+            "---",
+            "a\u{85}b",
+            "\r\n",
+            "% x",
+            "x: ",
+            "?",
+        ] {
             let value = json!({"k": text, text: [text]});
             assert_eq!(parse_one(&to_string(&value)), Ok(value), "{text:?}");
         }

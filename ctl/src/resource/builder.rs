@@ -86,7 +86,11 @@ impl Query {
         let f = &call.flags;
         let text = |name: &str| f.opt(name).unwrap_or("").to_owned();
         Self {
-            filenames: if f.has("filename") { f.list("filename") } else { Vec::new() },
+            filenames: if f.has("filename") {
+                f.list("filename")
+            } else {
+                Vec::new()
+            },
             kustomize: text("kustomize"),
             recursive: f.opt_bool("recursive"),
             args: call.before_dash().to_vec(),
@@ -95,7 +99,9 @@ impl Query {
             all_namespaces: f.opt_bool("all-namespaces"),
             all: f.opt_bool("all"),
             list_types: false,
-            validating: f.opt("validate").is_some_and(|v| !matches!(v, "false" | "ignore")),
+            validating: f
+                .opt("validate")
+                .is_some_and(|v| !matches!(v, "false" | "ignore")),
             any_namespace: false,
             chunk: f.opt("chunk-size").and_then(|c| c.parse().ok()).unwrap_or(500),
             subresource: text("subresource"),
@@ -150,24 +156,37 @@ impl Query {
                     out.errors.push(e);
                     continue;
                 }
-                match info(&discovery, document, &namespace, ctx.explicit_namespace() && !self.any_namespace) {
+                match info(
+                    &discovery,
+                    document,
+                    &namespace,
+                    ctx.explicit_namespace() && !self.any_namespace,
+                ) {
                     Ok(i) => out.items.push(Target::Object(i)),
                     Err(e) => out.errors.push(e),
                 }
             }
             return Ok(out);
         }
-        let list_namespace = if self.all_namespaces { String::new() } else { namespace.clone() };
+        let list_namespace = if self.all_namespaces {
+            String::new()
+        } else {
+            namespace.clone()
+        };
         let selecting = !self.selector.is_empty() || !self.field_selector.is_empty();
         if self.args.iter().any(|a| a.contains('/')) {
             if self.all_namespaces {
-                return Err(Error::new("a resource cannot be retrieved by name across all namespaces"));
+                return Err(Error::new(
+                    "a resource cannot be retrieved by name across all namespaces",
+                ));
             }
             if selecting {
                 return Err(Error::new("name cannot be provided when a selector is specified"));
             }
             if self.all {
-                return Err(Error::new("setting 'all' parameter but found a non empty selector. "));
+                return Err(Error::new(
+                    "setting 'all' parameter but found a non empty selector. ",
+                ));
             }
             let discovery = ctx.discovery().await?;
             for arg in &self.args {
@@ -187,7 +206,11 @@ impl Query {
             if selecting || self.all || self.list_types {
                 for mapping in mappings {
                     out.items.push(Target::List {
-                        namespace: if mapping.namespaced { list_namespace.clone() } else { String::new() },
+                        namespace: if mapping.namespaced {
+                            list_namespace.clone()
+                        } else {
+                            String::new()
+                        },
                         mapping,
                     });
                 }
@@ -199,7 +222,9 @@ impl Query {
             return Err(Error::new("name cannot be provided when a selector is specified"));
         }
         if self.all_namespaces {
-            return Err(Error::new("a resource cannot be retrieved by name across all namespaces"));
+            return Err(Error::new(
+                "a resource cannot be retrieved by name across all namespaces",
+            ));
         }
         out.single = names.len() == 1 && mappings.len() == 1;
         for mapping in mappings {
@@ -219,9 +244,7 @@ impl Query {
                 }
                 Ok(())
             }
-            [_, _] => Err(Error::new(format!(
-                "arguments in resource/name form must have a single resource and name"
-            ))),
+            [_, _] => Err(Error::new("arguments in resource/name form must have a single resource and name".to_string())),
             [_] => Err(Error::new(
                 "there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. 'kubectl get resource/<resource_name>' instead of 'kubectl get resource resource/<resource_name>'".replace("kubectl", crate::cli::PROGRAM),
             )),
@@ -299,9 +322,15 @@ pub fn resolve_types(discovery: &Discovery, types: &str) -> Result<Vec<Rc<Mappin
     let mut out: Vec<Rc<Mapping>> = Vec::new();
     for part in types.split(',').map(str::trim) {
         if part.is_empty() {
-            return Err(Error::new("arguments must consist of a resource or a list of resources"));
+            return Err(Error::new(
+                "arguments must consist of a resource or a list of resources",
+            ));
         }
-        let category = if part.contains('.') { Vec::new() } else { discovery.category(part) };
+        let category = if part.contains('.') {
+            Vec::new()
+        } else {
+            discovery.category(part)
+        };
         if category.is_empty() {
             out.push(discovery.resolve(part)?);
         } else {
@@ -318,7 +347,11 @@ pub fn resolve_types(discovery: &Discovery, types: &str) -> Result<Vec<Rc<Mappin
 fn named(mapping: &Rc<Mapping>, namespace: &str, name: &str) -> Info {
     Info {
         mapping: mapping.clone(),
-        namespace: if mapping.namespaced { namespace.to_owned() } else { String::new() },
+        namespace: if mapping.namespaced {
+            namespace.to_owned()
+        } else {
+            String::new()
+        },
         name: name.to_owned(),
         object: Value::Null,
         source: String::new(),
@@ -337,14 +370,23 @@ pub fn info_of(mapping: &Rc<Mapping>, object: Value) -> Info {
 }
 
 /// The info of a document: its resource and its namespace.
-pub fn info(discovery: &Discovery, document: files::Document, namespace: &str, enforce: bool) -> Result<Info> {
-    let files::Document { mut value, source, .. } = document;
+pub fn info(
+    discovery: &Discovery,
+    document: files::Document,
+    namespace: &str,
+    enforce: bool,
+) -> Result<Info> {
+    let files::Document {
+        mut value, source, ..
+    } = document;
     let api_version = value["apiVersion"].as_str().unwrap_or("").to_owned();
     let kind = value["kind"].as_str().unwrap_or("").to_owned();
     let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
     let own = value["metadata"]["namespace"].as_str().unwrap_or("").to_owned();
     let Some(mapping) = discovery.by_kind(&api_version, &kind) else {
-        let replacement = crate::removed::replacement(&api_version, &kind).map(|r| format!("\n{r}")).unwrap_or_default();
+        let replacement = crate::removed::replacement(&api_version, &kind)
+            .map(|r| format!("\n{r}"))
+            .unwrap_or_default();
         return Err(Error::new(format!(
             "resource mapping not found for name: {} namespace: {} from {}: no matches for kind {} in version {}\nensure CRDs are installed first{replacement}",
             go_quote(&name),
@@ -387,9 +429,18 @@ pub fn unlisted(e: Error, mapping: &Mapping, params: &[(&'static str, String)]) 
     if !matches!(s.reason.as_str(), "BadRequest" | "NotFound") {
         return Error::Status(s);
     }
-    let param = |key: &str| params.iter().find(|(k, _)| *k == key).map_or("", |(_, v)| v.as_str());
+    let param = |key: &str| {
+        params
+            .iter()
+            .find(|(k, _)| *k == key)
+            .map_or("", |(_, v)| v.as_str())
+    };
     let (labels, fields) = (param("labelSelector"), param("fieldSelector"));
-    let version = if mapping.group.is_empty() { format!("/{}", mapping.version) } else { mapping.api_version() };
+    let version = if mapping.group.is_empty() {
+        format!("/{}", mapping.version)
+    } else {
+        mapping.api_version()
+    };
     let resource = go_quote(&format!("{version}, Resource={}", mapping.plural));
     s.message = if labels.is_empty() && fields.is_empty() {
         format!("Unable to list {resource}: {}", s.message)
@@ -449,7 +500,10 @@ pub async fn list_whole(
         }
         token = page["metadata"]["continue"].as_str().unwrap_or("").to_owned();
         if token.is_empty() {
-            let version = page["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
+            let version = page["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned();
             return Ok((out, version));
         }
     }

@@ -29,16 +29,26 @@ pub struct Problem {
 impl Document {
     /// The document's failure; a command that validates what it sends says so.
     pub fn check(&self, validating: bool) -> Result<()> {
-        let Some(problem) = &self.problem else { return Ok(()) };
+        let Some(problem) = &self.problem else {
+            return Ok(());
+        };
         let source = &self.source;
         if validating {
             let all: Vec<String> = problem.missing.iter().map(|m| format!("{m} not set")).collect();
-            let told = if let [one] = all.as_slice() { one.clone() } else { format!("[{}]", all.join(", ")) };
+            let told = if let [one] = all.as_slice() {
+                one.clone()
+            } else {
+                format!("[{}]", all.join(", "))
+            };
             return Err(Error::new(format!(
                 "error validating \"{source}\": error validating data: {told}; if you choose to ignore these errors, turn validation off with --validate=false"
             )));
         }
-        let field = if problem.missing.contains(&"kind") { "Kind" } else { "apiVersion" };
+        let field = if problem.missing.contains(&"kind") {
+            "Kind"
+        } else {
+            "apiVersion"
+        };
         Err(Error::new(format!(
             "unable to decode \"{source}\": Object '{field}' is missing in '{}'",
             crate::print::json::compact(&self.value)
@@ -59,8 +69,13 @@ pub async fn read(names: &[String], recursive: bool) -> Result<Vec<Document>> {
             split(&text, name, &mut out)?;
         } else {
             for path in expand(name, recursive)? {
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|e| Error::new(format!("error reading {}: {}", path.display(), crate::error::io_text(&e))))?;
+                let text = std::fs::read_to_string(&path).map_err(|e| {
+                    Error::new(format!(
+                        "error reading {}: {}",
+                        path.display(),
+                        crate::error::io_text(&e)
+                    ))
+                })?;
                 split(&text, &path.to_string_lossy(), &mut out)?;
             }
         }
@@ -77,7 +92,9 @@ pub fn expand(name: &str, recursive: bool) -> Result<Vec<PathBuf>> {
             if !matches.is_empty() {
                 return Ok(matches);
             }
-            return Err(Error::new(format!("the pattern \"{name}\" does not match any files")));
+            return Err(Error::new(format!(
+                "the pattern \"{name}\" does not match any files"
+            )));
         }
         return Err(Error::new(format!("the path \"{name}\" does not exist")));
     }
@@ -95,14 +112,19 @@ pub fn expand(name: &str, recursive: bool) -> Result<Vec<PathBuf>> {
 }
 
 fn walk(dir: &Path, recursive: bool, out: &mut Vec<PathBuf>) -> Result<()> {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir)?
+        .filter_map(|e| e.ok().map(|e| e.path()))
+        .collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
             if recursive {
                 walk(&path, recursive, out)?;
             }
-        } else if path.extension().is_some_and(|e| e == "json" || e == "yaml" || e == "yml") {
+        } else if path
+            .extension()
+            .is_some_and(|e| e == "json" || e == "yaml" || e == "yml")
+        {
             out.push(path);
         }
     }
@@ -111,8 +133,14 @@ fn walk(dir: &Path, recursive: bool, out: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Files whose last part matches a shell pattern.
 fn pattern(path: &Path) -> Vec<PathBuf> {
-    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let last = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let dir = path
+        .parent()
+        .filter(|d| !d.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let last = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let mut expression = String::from("^");
     for c in last.chars() {
         match c {
@@ -131,7 +159,13 @@ fn pattern(path: &Path) -> Vec<PathBuf> {
         .flatten()
         .filter_map(|e| e.ok())
         .filter(|e| regex.is_match(&e.file_name().to_string_lossy()))
-        .map(|e| if path.parent().is_some_and(|p| p.as_os_str().is_empty()) { e.file_name().into() } else { e.path() })
+        .map(|e| {
+            if path.parent().is_some_and(|p| p.as_os_str().is_empty()) {
+                e.file_name().into()
+            } else {
+                e.path()
+            }
+        })
         .collect();
     out.sort();
     out
@@ -154,8 +188,11 @@ fn split(text: &str, source: &str, out: &mut Vec<Document>) -> Result<()> {
     } else {
         yaml::parse_all(text)
     };
-    let values = values
-        .map_err(|e| Error::new(format!("error parsing {source}: error converting YAML to JSON: {e}")))?;
+    let values = values.map_err(|e| {
+        Error::new(format!(
+            "error parsing {source}: error converting YAML to JSON: {e}"
+        ))
+    })?;
     for value in values {
         if !value.is_null() {
             push(value, source, out)?;
@@ -183,7 +220,10 @@ fn push(value: Value, source: &str, out: &mut Vec<Document>) -> Result<()> {
             let mut item = item.clone();
             // Items of a typed list may leave out what the list says.
             if item["kind"].is_null() && value["kind"] != "List" {
-                let kind = value["kind"].as_str().and_then(|k| k.strip_suffix("List")).unwrap_or("");
+                let kind = value["kind"]
+                    .as_str()
+                    .and_then(|k| k.strip_suffix("List"))
+                    .unwrap_or("");
                 item["kind"] = Value::from(kind);
                 item["apiVersion"] = value["apiVersion"].clone();
             }
@@ -191,8 +231,10 @@ fn push(value: Value, source: &str, out: &mut Vec<Document>) -> Result<()> {
         }
         return Ok(());
     }
-    let missing: Vec<&'static str> =
-        ["apiVersion", "kind"].into_iter().filter(|k| value[*k].as_str().is_none_or(str::is_empty)).collect();
+    let missing: Vec<&'static str> = ["apiVersion", "kind"]
+        .into_iter()
+        .filter(|k| value[*k].as_str().is_none_or(str::is_empty))
+        .collect();
     out.push(Document {
         value,
         source: source.to_owned(),
@@ -205,7 +247,9 @@ fn push(value: Value, source: &str, out: &mut Vec<Document>) -> Result<()> {
 pub async fn download(address: &str) -> Result<String> {
     let mut address = address.to_owned();
     for _ in 0..10 {
-        let uri: http::Uri = address.parse().map_err(|e| Error::new(format!("{address}: {e}")))?;
+        let uri: http::Uri = address
+            .parse()
+            .map_err(|e| Error::new(format!("{address}: {e}")))?;
         let path = uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
         let mut parts = uri.into_parts();
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
@@ -221,7 +265,10 @@ pub async fn download(address: &str) -> Result<String> {
             .map_err(|e| Error::new(format!("Get \"{address}\": {}", crate::error::chain(&e))))?;
         let status = response.status();
         if status.is_redirection()
-            && let Some(next) = response.headers().get(http::header::LOCATION).and_then(|v| v.to_str().ok())
+            && let Some(next) = response
+                .headers()
+                .get(http::header::LOCATION)
+                .and_then(|v| v.to_str().ok())
         {
             address = if next.starts_with('/') {
                 let origin: Vec<&str> = address.splitn(4, '/').take(3).collect();
@@ -237,10 +284,17 @@ pub async fn download(address: &str) -> Result<String> {
                 status.as_u16()
             )));
         }
-        let bytes = response.into_body().collect().await.map_err(|e| Error::new(e.to_string()))?.to_bytes();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|e| Error::new(e.to_string()))?
+            .to_bytes();
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
-    Err(Error::new(format!("Get \"{address}\": stopped after 10 redirects")))
+    Err(Error::new(format!(
+        "Get \"{address}\": stopped after 10 redirects"
+    )))
 }
 
 #[cfg(test)]

@@ -14,7 +14,12 @@ pub fn to_text(selector: &Value) -> String {
         }
         for e in selector["matchExpressions"].as_array().into_iter().flatten() {
             let key = e["key"].as_str().unwrap_or("");
-            let mut values: Vec<&str> = e["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let mut values: Vec<&str> = e["values"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
             values.sort_unstable();
             let values = values.join(",");
             parts.push(match e["operator"].as_str().unwrap_or("") {
@@ -27,7 +32,10 @@ pub fn to_text(selector: &Value) -> String {
         parts.sort();
         return parts.join(",");
     }
-    let mut parts: Vec<String> = map.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or(""))).collect();
+    let mut parts: Vec<String> = map
+        .iter()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")))
+        .collect();
     parts.sort();
     parts.join(",")
 }
@@ -38,7 +46,11 @@ pub fn of_pods(object: &Value) -> Option<String> {
     match object["kind"].as_str()? {
         "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" => Some(to_text(selector)),
         "ReplicationController" | "Service" => {
-            if selector.as_object().is_some_and(|m| !m.is_empty()) { Some(to_text(selector)) } else { None }
+            if selector.as_object().is_some_and(|m| !m.is_empty()) {
+                Some(to_text(selector))
+            } else {
+                None
+            }
         }
         _ => None,
     }
@@ -53,8 +65,14 @@ mod tests {
     fn selectors_become_text() {
         for (selector, text) in [
             (json!({"matchLabels": {"b": "2", "a": "1"}}), "a=1,b=2"),
-            (json!({"matchExpressions": [{"key": "k", "operator": "In", "values": ["y", "x"]}]}), "k in (x,y)"),
-            (json!({"matchExpressions": [{"key": "k", "operator": "DoesNotExist"}]}), "!k"),
+            (
+                json!({"matchExpressions": [{"key": "k", "operator": "In", "values": ["y", "x"]}]}),
+                "k in (x,y)",
+            ),
+            (
+                json!({"matchExpressions": [{"key": "k", "operator": "DoesNotExist"}]}),
+                "!k",
+            ),
             (json!({"app": "web"}), "app=web"),
         ] {
             assert_eq!(to_text(&selector), text);

@@ -60,7 +60,11 @@ impl Session {
     /// Runs to the end; a command's failure is an error with its exit code.
     pub async fn run(self, rest: &Rest, path: &str) -> Result<()> {
         let (socket, protocol) = connect(rest, path, &format!("{V5},{V4}")).await?;
-        let raw = if self.tty && matches!(self.input, Input::Stdin) { Raw::enter() } else { None };
+        let raw = if self.tty && matches!(self.input, Input::Stdin) {
+            Raw::enter()
+        } else {
+            None
+        };
         let outcome = self.streams(socket, protocol == V5).await;
         drop(raw);
         outcome
@@ -73,8 +77,14 @@ impl Session {
         let mut helpers = Vec::new();
         match self.input {
             Input::None => {}
-            Input::Stdin => helpers.push(tokio::task::spawn_local(pump(stdin(), to_sink.clone(), can_close))),
-            Input::Channel(from) => helpers.push(tokio::task::spawn_local(pump(from, to_sink.clone(), can_close))),
+            Input::Stdin => helpers.push(tokio::task::spawn_local(pump(
+                stdin(),
+                to_sink.clone(),
+                can_close,
+            ))),
+            Input::Channel(from) => {
+                helpers.push(tokio::task::spawn_local(pump(from, to_sink.clone(), can_close)))
+            }
         }
         if self.tty {
             helpers.push(tokio::task::spawn_local(sizes(to_sink.clone())));
@@ -82,38 +92,37 @@ impl Session {
         let mut status: Option<Value> = None;
         let outcome = loop {
             match stream.next().await {
-                Some(Ok(Message::Binary(data))) => match (data.first().copied(), data.slice(data.len().min(1)..)) {
-                    (Some(STDOUT), rest) if !rest.is_empty() => match &self.output {
-                        Output::Stdout => crate::out::bytes(&rest),
-                        Output::Channel(to) => {
-                            if to.send(rest).await.is_err() {
-                                break Ok(());
+                Some(Ok(Message::Binary(data))) => {
+                    match (data.first().copied(), data.slice(data.len().min(1)..)) {
+                        (Some(STDOUT), rest) if !rest.is_empty() => match &self.output {
+                            Output::Stdout => crate::out::bytes(&rest),
+                            Output::Channel(to) => {
+                                if to.send(rest).await.is_err() {
+                                    break Ok(());
+                                }
                             }
+                        },
+                        (Some(STDERR), rest) => {
+                            let mut err = std::io::stderr().lock();
+                            // There is nobody left to tell about it.
+                            let _ = err.write_all(&rest).and_then(|()| err.flush());
                         }
-                    },
-                    (Some(STDERR), rest) => {
-                        let mut err = std::io::stderr().lock();
-                        // There is nobody left to tell about it.
-                        let _ = err.write_all(&rest).and_then(|()| err.flush());
+                        (Some(ERROR), rest) if !rest.is_empty() => {
+                            status = Some(serde_json::from_slice(&rest).unwrap_or_else(
+                                |_| json!({"status": "Failure", "message": String::from_utf8_lossy(&rest)}),
+                            ));
+                        }
+                        _ => {}
                     }
-                    (Some(ERROR), rest) if !rest.is_empty() => {
-                        status = Some(
-                            serde_json::from_slice(&rest)
-                                .unwrap_or_else(|_| json!({"status": "Failure", "message": String::from_utf8_lossy(&rest)})),
-                        );
-                    }
-                    _ => {}
-                },
+                }
                 Some(Ok(Message::Ping(data))) => {
                     // The writer being gone ends the loop by itself.
                     let _ = to_sink.send(Message::Pong(data)).await;
                 }
                 Some(Ok(Message::Close(_))) | None => break Ok(()),
                 Some(Ok(_)) => {}
-                Some(Err(e)) if status.is_some() => {
-                    let _ = e;
-                    break Ok(());
-                }
+                // The status is the last word: what breaks after it doesn't matter.
+                Some(Err(_)) if status.is_some() => break Ok(()),
                 Some(Err(e)) => break Err(broken(&e)),
             }
         };
@@ -137,7 +146,10 @@ fn result(status: &Value) -> Result<()> {
             if cause["reason"] == "ExitCode"
                 && let Some(code) = cause["message"].as_str().and_then(|m| m.parse::<i32>().ok())
             {
-                return Err(Error::Code(code, format!("command terminated with exit code {code}")));
+                return Err(Error::Code(
+                    code,
+                    format!("command terminated with exit code {code}"),
+                ));
             }
         }
     }
@@ -197,7 +209,8 @@ fn stdin() -> mpsc::Receiver<Bytes> {
 
 /// Tells the terminal's size now and whenever it changes.
 async fn sizes(to: mpsc::Sender<Message>) {
-    let Ok(mut changes) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change()) else {
+    let Ok(mut changes) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change())
+    else {
         return;
     };
     loop {
@@ -224,7 +237,9 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         #[allow(clippy::result_large_err)]
         let choose = |_: &Request, mut response: Response| {
-            response.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+            response
+                .headers_mut()
+                .insert("sec-websocket-protocol", protocol.parse().unwrap());
             Ok(response)
         };
         let mut socket = tokio_tungstenite::accept_hdr_async(stream, choose).await.unwrap();
@@ -236,7 +251,10 @@ mod tests {
                     assert_eq!(&data[1..], [STDIN]);
                     let status = json!({"status": "Failure", "reason": "NonZeroExitCode",
                         "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}});
-                    socket.send(frame(ERROR, status.to_string().as_bytes())).await.unwrap();
+                    socket
+                        .send(frame(ERROR, status.to_string().as_bytes()))
+                        .await
+                        .unwrap();
                     socket.close(None).await.unwrap();
                 }
                 _ => {}
@@ -246,7 +264,10 @@ mod tests {
 
     #[test]
     fn standard_input_arrives_whole_and_its_end_is_told() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -272,7 +293,11 @@ mod tests {
                 }
                 got
             });
-            let session = Session { input: Input::Channel(input), output: Output::Channel(output), tty: false };
+            let session = Session {
+                input: Input::Channel(input),
+                output: Output::Channel(output),
+                tty: false,
+            };
             let outcome = session.run(&rest, "/exec").await;
             assert_eq!(outcome.unwrap_err().code(), 7);
             assert_eq!(reader.await.unwrap(), sent);
@@ -285,7 +310,10 @@ mod tests {
         let failed = json!({"status": "Failure", "reason": "NonZeroExitCode", "message": "command terminated with non-zero exit code",
             "details": {"causes": [{"reason": "ExitCode", "message": "3"}]}});
         let e = result(&failed).unwrap_err();
-        assert_eq!((e.code(), e.report()), (3, "command terminated with exit code 3".to_owned()));
+        assert_eq!(
+            (e.code(), e.report()),
+            (3, "command terminated with exit code 3".to_owned())
+        );
         let e = result(&json!({"status": "Failure", "message": "boom"})).unwrap_err();
         assert_eq!((e.code(), e.report()), (1, "error: boom".to_owned()));
     }

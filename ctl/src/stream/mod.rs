@@ -32,19 +32,31 @@ pub async fn connect(rest: &Rest, path: &str, protocols: &str) -> Result<(Socket
         .header(header::CONNECTION, "Upgrade")
         .header(header::UPGRADE, "websocket")
         .header(header::SEC_WEBSOCKET_VERSION, "13")
-        .header(header::SEC_WEBSOCKET_KEY, base64::engine::general_purpose::STANDARD.encode(key))
+        .header(
+            header::SEC_WEBSOCKET_KEY,
+            base64::engine::general_purpose::STANDARD.encode(key),
+        )
         .header(header::SEC_WEBSOCKET_PROTOCOL, protocols)
         .body(Body::empty())
         .map_err(|e| Error::new(e.to_string()))?;
     let response = rest.send_any(request).await?;
     if response.status().as_u16() != 101 {
         let code = response.status().as_u16();
-        let body = response.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map(|b| b.to_bytes())
+            .unwrap_or_default();
         if (200..300).contains(&code) {
-            return Err(Error::new(format!("unable to upgrade connection: the server answered {code}")));
+            return Err(Error::new(format!(
+                "unable to upgrade connection: the server answered {code}"
+            )));
         }
         return Err(match failure(code, &body) {
-            Error::Status(s) if s.reason == "BadRequest" => Error::new(format!("unable to upgrade connection: {}", s.message)),
+            Error::Status(s) if s.reason == "BadRequest" => {
+                Error::new(format!("unable to upgrade connection: {}", s.message))
+            }
             other => other,
         });
     }
@@ -57,7 +69,10 @@ pub async fn connect(rest: &Rest, path: &str, protocols: &str) -> Result<(Socket
     let upgraded = hyper::upgrade::on(response)
         .await
         .map_err(|e| Error::new(format!("unable to upgrade connection: {e}")))?;
-    Ok((WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await, chosen))
+    Ok((
+        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await,
+        chosen,
+    ))
 }
 
 /// A WebSocket's failure.

@@ -14,7 +14,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 /// Carries one local connection to a port of the pod.
 pub async fn carry(rest: &Rest, pod_path: &str, port: u16, local: TcpStream) -> Result<()> {
-    let path = with_query(&format!("{pod_path}/portforward"), &[("ports", port.to_string()), ("port", port.to_string())]);
+    let path = with_query(
+        &format!("{pod_path}/portforward"),
+        &[("ports", port.to_string()), ("port", port.to_string())],
+    );
     let (socket, _) = connect(rest, &path, V4).await?;
     shovel(socket, port, local).await
 }
@@ -51,8 +54,12 @@ async fn shovel(socket: Socket, port: u16, local: TcpStream) -> Result<()> {
                 Ok(Message::Close(_)) | Err(_) => break,
                 Ok(_) => continue,
             };
-            let Some(channel) = data.first().copied() else { continue };
-            let Some(seen) = greeted.get_mut(usize::from(channel)) else { continue };
+            let Some(channel) = data.first().copied() else {
+                continue;
+            };
+            let Some(seen) = greeted.get_mut(usize::from(channel)) else {
+                continue;
+            };
             let mut rest = data.slice(1..);
             if !*seen {
                 // Each channel begins with the port's number.
@@ -79,5 +86,7 @@ async fn shovel(socket: Socket, port: u16, local: TcpStream) -> Result<()> {
     if trouble.is_empty() {
         return Ok(());
     }
-    Err(Error::new(format!("an error occurred forwarding {port}: {trouble}")))
+    Err(Error::new(format!(
+        "an error occurred forwarding {port}: {trouble}"
+    )))
 }

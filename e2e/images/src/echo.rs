@@ -32,7 +32,10 @@ fn flag(name: &str, default: &str) -> String {
 }
 
 fn main() {
-    let port = flag("port", &std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned()));
+    let port = flag(
+        "port",
+        &std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned()),
+    );
     let drain: u64 = flag("drain", "0").parse().unwrap_or(0);
     let server = Arc::new(Server {
         text: flag("text", &std::env::var("TEXT").unwrap_or_default()),
@@ -41,7 +44,9 @@ fn main() {
         busy: AtomicUsize::new(0),
         served: AtomicUsize::new(0),
     });
-    let listener = match TcpListener::bind(format!("[::]:{port}")).or_else(|_| TcpListener::bind(format!("0.0.0.0:{port}"))) {
+    let listener = match TcpListener::bind(format!("[::]:{port}"))
+        .or_else(|_| TcpListener::bind(format!("0.0.0.0:{port}")))
+    {
         Ok(listener) => listener,
         Err(error) => {
             eprintln!("listening on port {port}: {error}");
@@ -90,7 +95,9 @@ fn serve(server: &Server, stream: &TcpStream) {
             body.len()
         );
         let mut out = stream;
-        let sent = out.write_all(head.as_bytes()).and_then(|()| out.write_all(body.as_bytes()));
+        let sent = out
+            .write_all(head.as_bytes())
+            .and_then(|()| out.write_all(body.as_bytes()));
         server.busy.fetch_sub(1, Ordering::SeqCst);
         if sent.is_err() || close {
             return;
@@ -111,8 +118,16 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
     let mut parts = line.split_whitespace();
-    let (method, target, version) = (parts.next()?.to_owned(), parts.next()?.to_owned(), parts.next()?.to_owned());
-    let (path, query) = target.split_once('?').map_or((target.clone(), String::new()), |(p, q)| (p.to_owned(), q.to_owned()));
+    let (method, target, version) = (
+        parts.next()?.to_owned(),
+        parts.next()?.to_owned(),
+        parts.next()?.to_owned(),
+    );
+    let (path, query) = target
+        .split_once('?')
+        .map_or((target.clone(), String::new()), |(p, q)| {
+            (p.to_owned(), q.to_owned())
+        });
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -127,14 +142,25 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     let body: usize = header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
     let close = header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"))
-        || (version == "HTTP/1.0" && !header("connection").is_some_and(|v| v.eq_ignore_ascii_case("keep-alive")));
+        || (version == "HTTP/1.0"
+            && !header("connection").is_some_and(|v| v.eq_ignore_ascii_case("keep-alive")));
     std::io::copy(&mut reader.by_ref().take(body as u64), &mut std::io::sink()).ok()?;
-    Some(Request { method, path, query, headers, body, close })
+    Some(Request {
+        method,
+        path,
+        query,
+        headers,
+        body,
+        close,
+    })
 }
 
 fn answer(server: &Server, stream: &TcpStream, request: &Request) -> (&'static str, String) {
     let number = |name: &str| {
-        let value = request.query.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('='));
+        let value = request
+            .query
+            .split('&')
+            .find_map(|p| p.strip_prefix(name)?.strip_prefix('='));
         value.and_then(|v| v.parse::<u64>().ok()).unwrap_or(0)
     };
     match (request.method.as_str(), request.path.as_str()) {
@@ -162,14 +188,25 @@ fn echo(server: &Server, stream: &TcpStream, request: &Request) -> String {
     if !server.text.is_empty() {
         line("text", &server.text);
     }
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     line("hostname", &read("/proc/sys/kernel/hostname"));
     line("method", &request.method);
     line("path", &request.path);
     line("query", &request.query);
     line("body", &request.body.to_string());
-    line("client", &stream.peer_addr().map(|a| a.to_string()).unwrap_or_default());
-    line("server", &stream.local_addr().map(|a| a.to_string()).unwrap_or_default());
+    line(
+        "client",
+        &stream.peer_addr().map(|a| a.to_string()).unwrap_or_default(),
+    );
+    line(
+        "server",
+        &stream.local_addr().map(|a| a.to_string()).unwrap_or_default(),
+    );
     for (name, value) in &request.headers {
         line(&format!("header.{name}"), value);
     }

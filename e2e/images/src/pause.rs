@@ -10,7 +10,9 @@ fn main() {
     }
     // A parent that ignores SIGCHLD has its children reaped by the kernel, but the disposition can't be set without
     // unsafe code; waiting for whichever child there is does as well.
-    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGCHLD]) else { std::process::exit(1) };
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGCHLD]) else {
+        std::process::exit(1)
+    };
     for signal in signals.forever() {
         if signal != SIGCHLD {
             std::process::exit(0);

@@ -20,18 +20,29 @@ pub(super) fn name(call: &Call) -> Result<String> {
 
 /// Fails unless the flags were given.
 pub(super) fn required(call: &Call, flags: &[&str]) -> Result<()> {
-    let missing: Vec<String> = flags.iter().filter(|f| !call.changed(f)).map(|f| format!("\"{f}\"")).collect();
+    let missing: Vec<String> = flags
+        .iter()
+        .filter(|f| !call.changed(f))
+        .map(|f| format!("\"{f}\""))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Error::new(format!("required flag(s) {} not set", missing.join(", "))))
+    Err(Error::new(format!(
+        "required flag(s) {} not set",
+        missing.join(", ")
+    )))
 }
 
 /// Sends the object, or prints it for a dry run. `failing` is what a refusal is introduced with.
 pub(super) async fn finish(call: &Call, mut object: Value, namespaced: bool, failing: &str) -> Result<()> {
     let write = Write::from_call(call, "kubectl-create")?;
     let printer = Printer::from_call(call)?;
-    let namespace = if namespaced { call.ctx.namespace()? } else { String::new() };
+    let namespace = if namespaced {
+        call.ctx.namespace()?
+    } else {
+        String::new()
+    };
     if namespaced && (call.ctx.explicit_namespace() || write.dry != DryRun::Client) {
         object["metadata"]["namespace"] = Value::from(namespace.clone());
     }
@@ -62,7 +73,10 @@ pub(super) async fn finish(call: &Call, mut object: Value, namespaced: bool, fai
     };
     if write.dry != DryRun::Client {
         let rest = call.ctx.rest().await?;
-        info.object = write.create(&rest, &info).await.map_err(|e| refusal(e, failing))?;
+        info.object = write
+            .create(&rest, &info)
+            .await
+            .map_err(|e| refusal(e, failing))?;
     }
     printer.result(&info, &format!("created{}", write.dry.suffix()))
 }

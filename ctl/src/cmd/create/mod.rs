@@ -9,7 +9,9 @@ pub mod token;
 pub mod workload;
 
 use super::common::{DryRun, Write, record, save_config};
-use crate::cli::flags::{DRY_RUN, FILENAME, MANAGER_CREATE, OUTPUT, RECORD, SAVE_CONFIG, SELECTOR, TEMPLATE, VALIDATE};
+use crate::cli::flags::{
+    DRY_RUN, FILENAME, MANAGER_CREATE, OUTPUT, RECORD, SAVE_CONFIG, SELECTOR, TEMPLATE, VALIDATE,
+};
 use crate::cli::{Call, Command, bool, text};
 use crate::error::{Error, Result};
 use crate::print::Printer;
@@ -42,8 +44,15 @@ pub static COMMAND: Command = Command {
         VALIDATE,
         &[
             bool("edit", "Edit the API resource before creating"),
-            text("raw", "", "Raw URI to POST to the server.  Uses the transport specified by the kubeconfig file."),
-            bool("windows-line-endings", "Only relevant if --edit=true. Defaults to the line ending native to your platform."),
+            text(
+                "raw",
+                "",
+                "Raw URI to POST to the server.  Uses the transport specified by the kubeconfig file.",
+            ),
+            bool(
+                "windows-line-endings",
+                "Only relevant if --edit=true. Defaults to the line ending native to your platform.",
+            ),
         ],
     ],
     subs: &[
@@ -91,14 +100,19 @@ async fn run(call: Call) -> Result<()> {
     let mut errors = targets.errors;
     let mut count = 0;
     for target in targets.items {
-        let Target::Object(mut info) = target else { continue };
+        let Target::Object(mut info) = target else {
+            continue;
+        };
         save_config(&call, &mut info.object);
         record(&call, &mut info.object);
         count += 1;
         if write.dry != DryRun::Client {
             match write.create(&rest, &info).await {
                 Ok(object) => {
-                    info.name = object["metadata"]["name"].as_str().unwrap_or(&info.name).to_owned();
+                    info.name = object["metadata"]["name"]
+                        .as_str()
+                        .unwrap_or(&info.name)
+                        .to_owned();
                     info.object = object;
                 }
                 Err(e) => {

@@ -18,11 +18,26 @@ pub static QUOTA: Command = Command {
         # For pods without requests only
         {} create quota besteffort --hard=pods=10 --scopes=BestEffort",
     usage: "NAME [--hard=key1=value1,key2=value2] [--scopes=Scope1,Scope2] [--dry-run=server|client|none]",
-    flags: &[DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE,
+    flags: &[
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
         &[
-            text("hard", "", "A comma-delimited set of resource=quantity pairs that define a hard limit."),
-            text("scopes", "", "A comma-delimited set of quota scopes that must all match each object tracked by the quota."),
-        ]],
+            text(
+                "hard",
+                "",
+                "A comma-delimited set of resource=quantity pairs that define a hard limit.",
+            ),
+            text(
+                "scopes",
+                "",
+                "A comma-delimited set of quota scopes that must all match each object tracked by the quota.",
+            ),
+        ],
+    ],
     run: Some(|c| Box::pin(quota(c))),
     ..Command::NEW
 };
@@ -36,12 +51,31 @@ pub static PDB: Command = Command {
         # At least half stay up
         {} create poddisruptionbudget web --selector=app=web --min-available=50%",
     usage: "NAME --selector=SELECTOR --min-available=N [--dry-run=server|client|none]",
-    flags: &[DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE,
+    flags: &[
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
         &[
-            text("max-unavailable", "", "The maximum number or percentage of unavailable pods this budget requires."),
-            text("min-available", "", "The minimum number or percentage of available pods this budget requires."),
-            text("selector", "", "A label selector to use for this budget. Only equality-based selector requirements are supported."),
-        ]],
+            text(
+                "max-unavailable",
+                "",
+                "The maximum number or percentage of unavailable pods this budget requires.",
+            ),
+            text(
+                "min-available",
+                "",
+                "The minimum number or percentage of available pods this budget requires.",
+            ),
+            text(
+                "selector",
+                "",
+                "A label selector to use for this budget. Only equality-based selector requirements are supported.",
+            ),
+        ],
+    ],
     run: Some(|c| Box::pin(pdb(c))),
     ..Command::NEW
 };
@@ -55,13 +89,31 @@ pub static PRIORITYCLASS: Command = Command {
         # Goes before everything else
         {} create priorityclass high --value=1000 --description='important'",
     usage: "NAME --value=VALUE --global-default=BOOL [--dry-run=server|client|none]",
-    flags: &[DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE,
+    flags: &[
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
         &[
-            text("description", "", "description is an arbitrary string that usually provides guidelines on when this priority class should be used."),
-            bool("global-default", "global-default specifies whether this PriorityClass should be considered as the default priority."),
-            text("preemption-policy", "PreemptLowerPriority", "preemption-policy is the policy for preempting pods with lower priority."),
+            text(
+                "description",
+                "",
+                "description is an arbitrary string that usually provides guidelines on when this priority class should be used.",
+            ),
+            bool(
+                "global-default",
+                "global-default specifies whether this PriorityClass should be considered as the default priority.",
+            ),
+            text(
+                "preemption-policy",
+                "PreemptLowerPriority",
+                "preemption-policy is the policy for preempting pods with lower priority.",
+            ),
             int("value", "0", "the value of this priority class."),
-        ]],
+        ],
+    ],
     run: Some(|c| Box::pin(priorityclass(c))),
     ..Command::NEW
 };
@@ -74,10 +126,14 @@ async fn quota(call: Call) -> Result<()> {
         let mut map = Map::new();
         for pair in hard.split(',') {
             let Some((key, value)) = pair.split_once('=') else {
-                return Err(Error::new(format!("invalid argument syntax {pair}, expected <resource>=<value>")));
+                return Err(Error::new(format!(
+                    "invalid argument syntax {pair}, expected <resource>=<value>"
+                )));
             };
             if crate::quantity::parse(value).is_none() {
-                return Err(Error::new("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"));
+                return Err(Error::new(
+                    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+                ));
             }
             map.insert(key.to_owned(), Value::from(value));
         }
@@ -98,15 +154,23 @@ fn int_or_percent(text: &str) -> Value {
 
 async fn pdb(call: Call) -> Result<()> {
     let mut out = object("policy/v1", "PodDisruptionBudget", &name(&call)?);
-    let (selector, min, max) = (call.str("selector"), call.str("min-available"), call.str("max-unavailable"));
+    let (selector, min, max) = (
+        call.str("selector"),
+        call.str("min-available"),
+        call.str("max-unavailable"),
+    );
     if selector.is_empty() {
         return Err(Error::new("a selector must be specified"));
     }
     if min.is_empty() && max.is_empty() {
-        return Err(Error::new("one of min-available or max-unavailable must be specified"));
+        return Err(Error::new(
+            "one of min-available or max-unavailable must be specified",
+        ));
     }
     if !min.is_empty() && !max.is_empty() {
-        return Err(Error::new("min-available and max-unavailable cannot be both specified"));
+        return Err(Error::new(
+            "min-available and max-unavailable cannot be both specified",
+        ));
     }
     let mut labels = Map::new();
     for pair in selector.split(',') {
@@ -123,7 +187,8 @@ async fn pdb(call: Call) -> Result<()> {
         spec["minAvailable"] = int_or_percent(min);
     }
     out["spec"] = spec;
-    out["status"] = json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0});
+    out["status"] =
+        json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0});
     finish(&call, out, true, "failed to create poddisruptionbudgets:").await
 }
 

@@ -8,15 +8,27 @@ use serde_json::{Map, Value, json};
 
 const RULES: &[Flag] = &[
     slice("resource", "Resource that the rule applies to"),
-    array("resource-name", "Resource in the white list that the rule applies to, repeat this flag for multiple items"),
+    array(
+        "resource-name",
+        "Resource in the white list that the rule applies to, repeat this flag for multiple items",
+    ),
     slice("verb", "Verb that applies to the resources contained in the rule"),
 ];
 
 const SUBJECTS: &[Flag] = &[
     text("clusterrole", "", "ClusterRole this binding should reference"),
-    array("group", "Groups to bind to the role. The flag can be repeated to add multiple groups."),
-    array("serviceaccount", "Service accounts to bind to the role, in the format <namespace>:<name>. The flag can be repeated to add multiple service accounts."),
-    array("user", "Usernames to bind to the role. The flag can be repeated to add multiple users."),
+    array(
+        "group",
+        "Groups to bind to the role. The flag can be repeated to add multiple groups.",
+    ),
+    array(
+        "serviceaccount",
+        "Service accounts to bind to the role, in the format <namespace>:<name>. The flag can be repeated to add multiple service accounts.",
+    ),
+    array(
+        "user",
+        "Usernames to bind to the role. The flag can be repeated to add multiple users.",
+    ),
 ];
 
 /// `create role`
@@ -47,11 +59,25 @@ pub static CLUSTERROLE: Command = Command {
         # Made of other roles by label
         {} create clusterrole monitoring --aggregation-rule=monitoring=true",
     usage: "NAME --verb=verb --resource=resource.group [--resource-name=resourcename] [--dry-run=server|client|none]",
-    flags: &[DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE, RULES,
+    flags: &[
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
+        RULES,
         &[
-            slice("aggregation-rule", "An aggregation label selector for combining ClusterRoles."),
-            slice("non-resource-url", "A partial url that user should have access to."),
-        ]],
+            slice(
+                "aggregation-rule",
+                "An aggregation label selector for combining ClusterRoles.",
+            ),
+            slice(
+                "non-resource-url",
+                "A partial url that user should have access to.",
+            ),
+        ],
+    ],
     run: Some(|c| Box::pin(clusterrole(c))),
     ..Command::NEW
 };
@@ -64,8 +90,16 @@ pub static ROLEBINDING: Command = Command {
         # A role for a user and a service account
         {} create rolebinding readers --role=reader --user=ann --serviceaccount=team-a:robot",
     usage: "NAME --clusterrole=NAME|--role=NAME [--user=username] [--group=groupname] [--serviceaccount=namespace:serviceaccountname] [--dry-run=server|client|none]",
-    flags: &[DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE, SUBJECTS,
-        &[text("role", "", "Role this RoleBinding should reference")]],
+    flags: &[
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
+        SUBJECTS,
+        &[text("role", "", "Role this RoleBinding should reference")],
+    ],
     run: Some(|c| Box::pin(binding(c, true))),
     ..Command::NEW
 };
@@ -78,14 +112,34 @@ pub static CLUSTERROLEBINDING: Command = Command {
         # A role in the whole cluster
         {} create clusterrolebinding admins --clusterrole=cluster-admin --group=ops",
     usage: "NAME --clusterrole=NAME [--user=username] [--group=groupname] [--serviceaccount=namespace:serviceaccountname] [--dry-run=server|client|none]",
-    flags: &[DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE, SUBJECTS],
+    flags: &[
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
+        SUBJECTS,
+    ],
     run: Some(|c| Box::pin(binding(c, false))),
     ..Command::NEW
 };
 
 const VERBS: [&str; 14] = [
-    "*", "get", "delete", "list", "create", "update", "patch", "watch", "proxy", "deletecollection", "use", "bind",
-    "escalate", "impersonate",
+    "*",
+    "get",
+    "delete",
+    "list",
+    "create",
+    "update",
+    "patch",
+    "watch",
+    "proxy",
+    "deletecollection",
+    "use",
+    "bind",
+    "escalate",
+    "impersonate",
 ];
 
 fn unique(list: Vec<String>) -> Vec<String> {
@@ -109,31 +163,50 @@ async fn resource_rules(call: &Call, verbs: &[String]) -> Result<Vec<Value>> {
         let (path, sub) = text.split_once('/').map_or((text.as_str(), ""), |(p, s)| (p, s));
         let (resource, group) = path.split_once('.').map_or((path, ""), |(r, g)| (r, g));
         if resource.is_empty() {
-            return Err(Error::new("resource must be specified if apiGroup/subresource specified"));
+            return Err(Error::new(
+                "resource must be specified if apiGroup/subresource specified",
+            ));
         }
         asked.push((resource.to_owned(), group.to_owned(), sub.to_owned()));
     }
-    if asked.iter().any(|(r, g, s)| r == "*" && g.is_empty() && s.is_empty()) {
+    if asked
+        .iter()
+        .any(|(r, g, s)| r == "*" && g.is_empty() && s.is_empty())
+    {
         return Ok(vec![rule(&["*".to_owned()], &["*".to_owned()], call, verbs)]);
     }
     for (resource, group, sub) in asked {
         let (plural, group) = if resource == "*" {
             (resource, group)
         } else {
-            let argument = if group.is_empty() { resource.clone() } else { format!("{resource}.{group}") };
+            let argument = if group.is_empty() {
+                resource.clone()
+            } else {
+                format!("{resource}.{group}")
+            };
             let discovery = call.ctx.discovery().await?;
-            let found = discovery.find(&argument).filter(|m| group.is_empty() || m.group == group);
+            let found = discovery
+                .find(&argument)
+                .filter(|m| group.is_empty() || m.group == group);
             match found {
                 Some(m) => (m.plural.clone(), m.group.clone()),
                 None if group.is_empty() => {
-                    return Err(Error::Raw(format!("the server doesn't have a resource type \"{resource}\"")));
+                    return Err(Error::Raw(format!(
+                        "the server doesn't have a resource type \"{resource}\""
+                    )));
                 }
                 None => {
-                    return Err(Error::Raw(format!("the server doesn't have a resource type \"{resource}\" in group \"{group}\"")));
+                    return Err(Error::Raw(format!(
+                        "the server doesn't have a resource type \"{resource}\" in group \"{group}\""
+                    )));
                 }
             }
         };
-        let name = if sub.is_empty() { plural } else { format!("{plural}/{sub}") };
+        let name = if sub.is_empty() {
+            plural
+        } else {
+            format!("{plural}/{sub}")
+        };
         match groups.iter_mut().find(|(g, _)| *g == group) {
             Some((_, list)) => {
                 if !list.contains(&name) {
@@ -144,7 +217,10 @@ async fn resource_rules(call: &Call, verbs: &[String]) -> Result<Vec<Value>> {
         }
     }
     groups.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(groups.into_iter().map(|(g, r)| rule(&[g], &r, call, verbs)).collect())
+    Ok(groups
+        .into_iter()
+        .map(|(g, r)| rule(&[g], &r, call, verbs))
+        .collect())
 }
 
 fn rule(groups: &[String], resources: &[String], call: &Call, verbs: &[String]) -> Value {
@@ -186,12 +262,22 @@ async fn clusterrole(call: Call) -> Result<()> {
     let aggregation = call.list("aggregation-rule");
     let urls = call.list("non-resource-url");
     if !aggregation.is_empty() {
-        if !urls.is_empty() || call.changed("verb") || call.changed("resource") || call.changed("resource-name") {
-            return Err(Error::new("aggregation rule must be specified without nonResourceURLs, resources, resourceNames or verbs".replace("resources, resourceNames or verbs", "resources or verbs")));
+        if !urls.is_empty()
+            || call.changed("verb")
+            || call.changed("resource")
+            || call.changed("resource-name")
+        {
+            return Err(Error::new(
+                "aggregation rule must be specified without nonResourceURLs, resources or verbs",
+            ));
         }
         let mut labels = Map::new();
         for pair in aggregation {
-            let (key, value) = pair.split_once('=').ok_or_else(|| Error::new(format!("invalid argument {pair:?}: must be formatted as key=value")))?;
+            let (key, value) = pair.split_once('=').ok_or_else(|| {
+                Error::new(format!(
+                    "invalid argument {pair:?}: must be formatted as key=value"
+                ))
+            })?;
             labels.insert(key.to_owned(), json!(value));
         }
         out["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": labels}]});
@@ -205,10 +291,17 @@ async fn clusterrole(call: Call) -> Result<()> {
     if call.list("resource").is_empty() && urls.is_empty() {
         return Err(Error::new("one of resource or nonResourceURL must be specified"));
     }
-    let mut rules = if call.list("resource").is_empty() { Vec::new() } else { resource_rules(&call, &verbs).await? };
+    let mut rules = if call.list("resource").is_empty() {
+        Vec::new()
+    } else {
+        resource_rules(&call, &verbs).await?
+    };
     if !urls.is_empty() {
         for verb in &verbs {
-            if !matches!(verb.as_str(), "*" | "get" | "put" | "post" | "head" | "options" | "delete" | "patch") {
+            if !matches!(
+                verb.as_str(),
+                "*" | "get" | "put" | "post" | "head" | "options" | "delete" | "patch"
+            ) {
                 return Err(Error::new(format!("invalid verb: '{verb}' for nonResourceURL")));
             }
         }
@@ -242,13 +335,19 @@ async fn binding(call: Call, namespaced: bool) -> Result<()> {
     let cluster = call.str("clusterrole");
     let role = call.flags.opt("role").unwrap_or("");
     let (kind, target) = match (cluster, role) {
-        ("", "") if namespaced => return Err(Error::new("exactly one of clusterrole or role must be specified")),
+        ("", "") if namespaced => {
+            return Err(Error::new("exactly one of clusterrole or role must be specified"));
+        }
         ("", "") => return Err(Error::new("required flag(s) \"clusterrole\" not set")),
         (c, "") => ("ClusterRole", c),
         ("", r) => ("Role", r),
         _ => return Err(Error::new("exactly one of clusterrole or role must be specified")),
     };
-    let object_kind = if namespaced { "RoleBinding" } else { "ClusterRoleBinding" };
+    let object_kind = if namespaced {
+        "RoleBinding"
+    } else {
+        "ClusterRoleBinding"
+    };
     let mut out = object("rbac.authorization.k8s.io/v1", object_kind, &name);
     out["roleRef"] = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": target});
     let subjects = subjects(&call)?;

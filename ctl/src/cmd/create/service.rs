@@ -6,7 +6,10 @@ use crate::cli::{Call, Command, array, int, slice, text};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 
-const TCP: &[crate::cli::Flag] = &[slice("tcp", "Port pairs can be specified as '<port>:<targetPort>'.")];
+const TCP: &[crate::cli::Flag] = &[slice(
+    "tcp",
+    "Port pairs can be specified as '<port>:<targetPort>'.",
+)];
 
 /// `create service`
 pub static SERVICE: Command = Command {
@@ -26,8 +29,20 @@ static CLUSTERIP: Command = Command {
         {} create service clusterip web --tcp=80:8080
         {} create service clusterip db --clusterip=None",
     usage: "NAME [--tcp=<port>:<targetPort>] [--dry-run=server|client|none]",
-    flags: &[DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE, TCP,
-        &[text("clusterip", "", "Assign your own ClusterIP or set to 'None' for a 'headless' service (no loadbalancing).")]],
+    flags: &[
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
+        TCP,
+        &[text(
+            "clusterip",
+            "",
+            "Assign your own ClusterIP or set to 'None' for a 'headless' service (no loadbalancing).",
+        )],
+    ],
     run: Some(|c| Box::pin(service(c, "ClusterIP"))),
     ..Command::NEW
 };
@@ -39,8 +54,20 @@ static NODEPORT: Command = Command {
         # A service that every node answers for
         {} create service nodeport web --tcp=80:8080 --node-port=30080",
     usage: "NAME [--tcp=port:targetPort] [--dry-run=server|client|none]",
-    flags: &[DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE, TCP,
-        &[int("node-port", "0", "Port used to expose the service on each node in a cluster.")]],
+    flags: &[
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
+        TCP,
+        &[int(
+            "node-port",
+            "0",
+            "Port used to expose the service on each node in a cluster.",
+        )],
+    ],
     run: Some(|c| Box::pin(service(c, "NodePort"))),
     ..Command::NEW
 };
@@ -52,7 +79,15 @@ static LOADBALANCER: Command = Command {
         # A service behind a load balancer
         {} create service loadbalancer web --tcp=80:8080",
     usage: "NAME [--tcp=port:targetPort] [--dry-run=server|client|none]",
-    flags: &[DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE, TCP],
+    flags: &[
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
+        TCP,
+    ],
     run: Some(|c| Box::pin(service(c, "LoadBalancer"))),
     ..Command::NEW
 };
@@ -64,8 +99,16 @@ static EXTERNALNAME: Command = Command {
         # A name in the cluster for a host outside
         {} create service externalname db --external-name=db.example.com",
     usage: "NAME --external-name external.name [--dry-run=server|client|none]",
-    flags: &[DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE, TCP,
-        &[text("external-name", "", "External name of service")]],
+    flags: &[
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
+        TCP,
+        &[text("external-name", "", "External name of service")],
+    ],
     run: Some(|c| Box::pin(service(c, "ExternalName"))),
     ..Command::NEW
 };
@@ -76,7 +119,9 @@ fn port(pair: &str) -> Result<Value> {
         Some((p, t)) => (p, t),
         None => (pair, pair),
     };
-    let number: u16 = port.parse().map_err(|_| Error::new(format!("{port:?} is not a valid port number")))?;
+    let number: u16 = port
+        .parse()
+        .map_err(|_| Error::new(format!("{port:?} is not a valid port number")))?;
     let target = match target.parse::<i64>() {
         Ok(n) if (1..=65535).contains(&n) => json!(n),
         Ok(0) if !pair.contains(':') => json!(0),
@@ -99,7 +144,11 @@ async fn service(call: Call, kind: &'static str) -> Result<()> {
         return Err(Error::new("at least one tcp port specifier must be provided"));
     }
     let mut ports = pairs.iter().map(|p| port(p)).collect::<Result<Vec<_>>>()?;
-    let node_port = call.flags.opt("node-port").and_then(|p| p.parse::<i64>().ok()).unwrap_or(0);
+    let node_port = call
+        .flags
+        .opt("node-port")
+        .and_then(|p| p.parse::<i64>().ok())
+        .unwrap_or(0);
     if node_port != 0 {
         for p in &mut ports {
             p["nodePort"] = json!(node_port);
@@ -156,8 +205,14 @@ fn backend(service: &str, port: &str) -> Value {
 fn rules(flags: &[String]) -> Result<(Vec<Value>, Vec<Value>)> {
     let (mut rules, mut tls): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
     for flag in flags {
-        let bad = || Error::new(format!("rule {flag} is invalid and should be in format host/path=svcname:svcport[,tls[=secret]]"));
-        let (route, options) = flag.split_once(',').map_or((flag.as_str(), None), |(r, o)| (r, Some(o)));
+        let bad = || {
+            Error::new(format!(
+                "rule {flag} is invalid and should be in format host/path=svcname:svcport[,tls[=secret]]"
+            ))
+        };
+        let (route, options) = flag
+            .split_once(',')
+            .map_or((flag.as_str(), None), |(r, o)| (r, Some(o)));
         let (address, target) = route.split_once('=').ok_or_else(bad)?;
         let (host, path) = address.split_once('/').ok_or_else(bad)?;
         let (service, port) = target.split_once(':').ok_or_else(bad)?;
@@ -169,7 +224,10 @@ fn rules(flags: &[String]) -> Result<(Vec<Value>, Vec<Value>)> {
             None => (format!("/{path}"), "Exact"),
         };
         let entry = json!({"backend": backend(service, port), "path": path, "pathType": kind});
-        match rules.iter_mut().find(|r| r["host"].as_str().unwrap_or("") == host) {
+        match rules
+            .iter_mut()
+            .find(|r| r["host"].as_str().unwrap_or("") == host)
+        {
             Some(rule) => {
                 if let Some(paths) = rule["http"]["paths"].as_array_mut() {
                     paths.push(entry);
@@ -189,7 +247,10 @@ fn rules(flags: &[String]) -> Result<(Vec<Value>, Vec<Value>)> {
             None if options == "tls" => "",
             _ => return Err(bad()),
         };
-        match tls.iter_mut().find(|t| t["secretName"].as_str().unwrap_or("") == secret) {
+        match tls
+            .iter_mut()
+            .find(|t| t["secretName"].as_str().unwrap_or("") == secret)
+        {
             Some(entry) => {
                 if let Some(hosts) = entry["hosts"].as_array_mut()
                     && !host.is_empty()
@@ -217,20 +278,26 @@ async fn ingress(call: Call) -> Result<()> {
     let name = name(&call)?;
     let (default, flags) = (call.str("default-backend"), call.list("rule"));
     if default.is_empty() && flags.is_empty() {
-        return Err(Error::new("not enough information provided: every ingress has to either specify a default-backend (which catches all traffic) or a list of rules (which catch specific paths)"));
+        return Err(Error::new(
+            "not enough information provided: every ingress has to either specify a default-backend (which catches all traffic) or a list of rules (which catch specific paths)",
+        ));
     }
     let (rules, tls) = rules(&flags)?;
     let mut out = object("networking.k8s.io/v1", "Ingress", &name);
     let mut spec = json!({});
     for annotation in call.list("annotation") {
         let Some((key, value)) = annotation.split_once('=') else {
-            return Err(Error::new(format!("annotation {annotation} is invalid and should be in format key=[value]")));
+            return Err(Error::new(format!(
+                "annotation {annotation} is invalid and should be in format key=[value]"
+            )));
         };
         out["metadata"]["annotations"][key] = json!(value);
     }
     if !default.is_empty() {
         let Some((service, port)) = default.split_once(':') else {
-            return Err(Error::new("default-backend should be in format servicename:serviceport"));
+            return Err(Error::new(
+                "default-backend should be in format servicename:serviceport",
+            ));
         };
         spec["defaultBackend"] = backend(service, port);
     }
@@ -254,17 +321,27 @@ mod tests {
 
     #[test]
     fn ports_are_numbers_or_names() {
-        assert_eq!(port("80").unwrap(), json!({"name": "80", "port": 80, "protocol": "TCP", "targetPort": 80}));
-        assert_eq!(port("80:http").unwrap(), json!({"name": "80-http", "port": 80, "protocol": "TCP", "targetPort": "http"}));
+        assert_eq!(
+            port("80").unwrap(),
+            json!({"name": "80", "port": 80, "protocol": "TCP", "targetPort": 80})
+        );
+        assert_eq!(
+            port("80:http").unwrap(),
+            json!({"name": "80-http", "port": 80, "protocol": "TCP", "targetPort": "http"})
+        );
         assert!(port("x").is_err());
     }
 
     #[test]
     fn rules_of_one_host_are_gathered() {
-        let (rules, tls) = rules(&["a.b/x*=s:80,tls=c".into(), "a.b/y=s:http".into(), "/=t:1".into()]).unwrap();
+        let (rules, tls) =
+            rules(&["a.b/x*=s:80,tls=c".into(), "a.b/y=s:http".into(), "/=t:1".into()]).unwrap();
         assert_eq!(rules.len(), 2);
         assert_eq!(rules[0]["http"]["paths"][0]["pathType"], "Prefix");
-        assert_eq!(rules[0]["http"]["paths"][1]["backend"]["service"]["port"]["name"], "http");
+        assert_eq!(
+            rules[0]["http"]["paths"][1]["backend"]["service"]["port"]["name"],
+            "http"
+        );
         assert_eq!(tls, vec![json!({"hosts": ["a.b"], "secretName": "c"})]);
     }
 }

@@ -19,9 +19,17 @@ pub static DEPLOYMENT: Command = Command {
         {} create deployment web --image=busybox --replicas=3 --port=8080 -- httpd -f",
     usage: "NAME --image=image -- [COMMAND] [args...]",
     flags: &[
-        DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE,
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
         &[
-            slice("image", "Image names to run. A deployment can have multiple images set for multi-container pod."),
+            slice(
+                "image",
+                "Image names to run. A deployment can have multiple images set for multi-container pod.",
+            ),
             int("port", "-1", "The containerPort that this deployment exposes."),
             int("replicas", "1", "Number of replicas to create. Default is 1.").short('r'),
         ],
@@ -42,9 +50,18 @@ pub static JOB: Command = Command {
         {} create job try --from=cronjob/nightly",
     usage: "NAME --image=image [--from=cronjob/name] -- [COMMAND] [args...]",
     flags: &[
-        DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE,
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
         &[
-            text("from", "", "The name of the resource to create a Job from (only CronJob is supported)."),
+            text(
+                "from",
+                "",
+                "The name of the resource to create a Job from (only CronJob is supported).",
+            ),
             text("image", "", "Image name to run."),
         ],
     ],
@@ -62,11 +79,24 @@ pub static CRONJOB: Command = Command {
         {} create cronjob clean --image=busybox --schedule='*/5 * * * *' -- date",
     usage: "NAME --image=image --schedule='0/5 * * * ?' -- [COMMAND] [args...] [flags]",
     flags: &[
-        DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE,
+        DRY_RUN,
+        MANAGER_CREATE,
+        OUTPUT,
+        SAVE_CONFIG,
+        TEMPLATE,
+        VALIDATE,
         &[
             text("image", "", "Image name to run."),
-            text("restart", "", "job's restart policy. supported values: OnFailure, Never"),
-            text("schedule", "", "A schedule in the Cron format the job should be run with."),
+            text(
+                "restart",
+                "",
+                "job's restart policy. supported values: OnFailure, Never",
+            ),
+            text(
+                "schedule",
+                "",
+                "A schedule in the Cron format the job should be run with.",
+            ),
         ],
     ],
     run: Some(|c| Box::pin(cronjob(c))),
@@ -77,7 +107,18 @@ pub static CRONJOB: Command = Command {
 fn container_name(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     let plain = last.split([':', '@']).next().unwrap_or(last);
-    plain.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect::<String>().trim_matches('-').to_lowercase()
+    plain
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect::<String>()
+        .trim_matches('-')
+        .to_lowercase()
 }
 
 async fn deployment(call: Call) -> Result<()> {
@@ -90,7 +131,7 @@ async fn deployment(call: Call) -> Result<()> {
     }
     let replicas = call.flags.int("replicas");
     if replicas < 0 {
-        return Err(call.usage("the --replicas must be greater than 0".replace("greater than 0", "greater or equal to 0")));
+        return Err(call.usage("the --replicas must be greater or equal to 0"));
     }
     let mut containers: Vec<Value> = Vec::new();
     for image in &images {
@@ -146,7 +187,7 @@ async fn job(call: Call) -> Result<()> {
     };
     let source = query.one(&call.ctx).await?;
     if source.mapping.kind != "CronJob" {
-        return Err(Error::new(format!("from must be an existing cronjob")));
+        return Err(Error::new("from must be an existing cronjob".to_string()));
     }
     let template = &source.object["spec"]["jobTemplate"];
     out["spec"] = template["spec"].clone();
@@ -154,7 +195,12 @@ async fn job(call: Call) -> Result<()> {
         out["metadata"]["labels"] = template["metadata"]["labels"].clone();
     }
     let mut annotations = json!({"cronjob.kubernetes.io/instantiate": "manual"});
-    crate::patch::merge(&mut annotations, &template["metadata"]["annotations"].as_object().map_or(json!({}), |m| json!(m)));
+    crate::patch::merge(
+        &mut annotations,
+        &template["metadata"]["annotations"]
+            .as_object()
+            .map_or(json!({}), |m| json!(m)),
+    );
     out["metadata"]["annotations"] = annotations;
     out["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "batch/v1", "kind": "CronJob", "name": source.name, "controller": true,

@@ -25,7 +25,10 @@ pub(super) fn run(template: &Template, data: &Value, allow_missing: bool) -> Res
 /// All numbers as floats.
 fn floats(value: &Value) -> Value {
     match value {
-        Value::Number(n) => n.as_f64().and_then(Number::from_f64).map_or(Value::Null, Value::Number),
+        Value::Number(n) => n
+            .as_f64()
+            .and_then(Number::from_f64)
+            .map_or(Value::Null, Value::Number),
         Value::Array(items) => Value::Array(items.iter().map(floats).collect()),
         Value::Object(map) => Value::Object(map.iter().map(|(k, v)| (k.clone(), floats(v))).collect()),
         other => other.clone(),
@@ -80,7 +83,11 @@ impl Exec<'_> {
             Node::With(pipeline, then, otherwise) => {
                 let mark = self.variables.len();
                 let value = self.pipeline(pipeline, dot)?;
-                let flow = if functions::truth(&value) { self.nodes(then, &value)? } else { self.nodes(otherwise, dot)? };
+                let flow = if functions::truth(&value) {
+                    self.nodes(then, &value)?
+                } else {
+                    self.nodes(otherwise, dot)?
+                };
                 self.variables.truncate(mark);
                 return Ok(flow);
             }
@@ -108,7 +115,13 @@ impl Exec<'_> {
         Ok(Flow::Next)
     }
 
-    fn range(&mut self, pipeline: &Pipeline, body: &[Node], otherwise: &[Node], dot: &V) -> Result<Flow, String> {
+    fn range(
+        &mut self,
+        pipeline: &Pipeline,
+        body: &[Node],
+        otherwise: &[Node],
+        dot: &V,
+    ) -> Result<Flow, String> {
         let mark = self.variables.len();
         let bare = Pipeline {
             variables: Vec::new(),
@@ -117,13 +130,20 @@ impl Exec<'_> {
         };
         let pairs: Vec<(Value, Value)> = match self.pipeline(&bare, dot)? {
             None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(items)) => items.into_iter().enumerate().map(|(i, v)| (Value::from(i), v)).collect(),
+            Some(Value::Array(items)) => items
+                .into_iter()
+                .enumerate()
+                .map(|(i, v)| (Value::from(i), v))
+                .collect(),
             Some(Value::Object(map)) => map.into_iter().map(|(k, v)| (Value::from(k), v)).collect(),
-            Some(Value::Number(n)) if n.is_i64() || n.is_u64() => {
-                (0..n.as_i64().unwrap_or(0)).map(|i| (Value::from(i), Value::from(i))).collect()
-            }
+            Some(Value::Number(n)) if n.is_i64() || n.is_u64() => (0..n.as_i64().unwrap_or(0))
+                .map(|i| (Value::from(i), Value::from(i)))
+                .collect(),
             Some(other) => {
-                return Err(format!("range can't iterate over {}", functions::text(&Some(other))));
+                return Err(format!(
+                    "range can't iterate over {}",
+                    functions::text(&Some(other))
+                ));
             }
         };
         if pairs.is_empty() {
@@ -214,7 +234,12 @@ impl Exec<'_> {
             Term::Text(t) => Some(Value::String(t.clone())),
             Term::Field(path) => self.fields(dot.clone(), path)?,
             Term::Variable(name, path) => {
-                let value = self.variables.iter().rev().find(|(n, _)| n == name).and_then(|(_, v)| v.clone());
+                let value = self
+                    .variables
+                    .iter()
+                    .rev()
+                    .find(|(n, _)| n == name)
+                    .and_then(|(_, v)| v.clone());
                 self.fields(value, path)?
             }
             Term::Function(_) => self.command(std::slice::from_ref(term), dot, None)?,
@@ -240,7 +265,10 @@ impl Exec<'_> {
                     None
                 }
                 Some(other) => {
-                    return Err(format!("can't evaluate field {name} in type {}", functions::type_name(&other)));
+                    return Err(format!(
+                        "can't evaluate field {name} in type {}",
+                        functions::type_name(&other)
+                    ));
                 }
             };
         }

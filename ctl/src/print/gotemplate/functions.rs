@@ -6,8 +6,26 @@ use serde_json::{Number, Value};
 use std::cmp::Ordering;
 
 const NAMES: [&str; 20] = [
-    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "len", "index", "slice", "print", "printf", "println",
-    "html", "js", "urlquery", "base64decode", "exists",
+    "and",
+    "or",
+    "not",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "len",
+    "index",
+    "slice",
+    "print",
+    "printf",
+    "println",
+    "html",
+    "js",
+    "urlquery",
+    "base64decode",
+    "exists",
 ];
 
 pub(super) fn exists(name: &str) -> bool {
@@ -56,14 +74,21 @@ fn sprint(value: &Value) -> String {
         Value::Object(map) => {
             let mut keys: Vec<&String> = map.keys().collect();
             keys.sort();
-            let pairs: Vec<String> = keys.iter().map(|k| format!("{k}:{}", map.get(*k).map_or_else(String::new, sprint))).collect();
+            let pairs: Vec<String> = keys
+                .iter()
+                .map(|k| format!("{k}:{}", map.get(*k).map_or_else(String::new, sprint)))
+                .collect();
             format!("map[{}]", pairs.join(" "))
         }
     }
 }
 
 fn number(n: &Number) -> String {
-    if n.is_f64() { general(n.as_f64().unwrap_or(0.0)) } else { n.to_string() }
+    if n.is_f64() {
+        general(n.as_f64().unwrap_or(0.0))
+    } else {
+        n.to_string()
+    }
 }
 
 /// `%g` with the shortest digits: an exponent below 1e-4 and from 1e6.
@@ -74,7 +99,7 @@ fn general(f: f64) -> String {
     let scientific = format!("{f:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if exponent < -4 || exponent >= 6 {
+    if !(-4..6).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{mantissa}e{sign}{:02}", exponent.abs());
     }
@@ -84,7 +109,10 @@ fn general(f: f64) -> String {
 pub(super) fn call(name: &str, args: &[V]) -> Result<V, String> {
     let one = || match args {
         [v] => Ok(v),
-        _ => Err(format!("wrong number of args for {name}: want 1 got {}", args.len())),
+        _ => Err(format!(
+            "wrong number of args for {name}: want 1 got {}",
+            args.len()
+        )),
     };
     let yes = |b: bool| Ok(Some(Value::Bool(b)));
     match name {
@@ -99,7 +127,10 @@ pub(super) fn call(name: &str, args: &[V]) -> Result<V, String> {
         "index" => index(args),
         "slice" => slice(args),
         "eq" => {
-            let (first, rest) = args.split_first().filter(|(_, r)| !r.is_empty()).ok_or("missing argument for comparison")?;
+            let (first, rest) = args
+                .split_first()
+                .filter(|(_, r)| !r.is_empty())
+                .ok_or("missing argument for comparison")?;
             for other in rest {
                 if equal(first, other)? {
                     return yes(true);
@@ -109,7 +140,10 @@ pub(super) fn call(name: &str, args: &[V]) -> Result<V, String> {
         }
         "ne" | "lt" | "le" | "gt" | "ge" => {
             let [a, b] = args else {
-                return Err(format!("wrong number of args for {name}: want 2 got {}", args.len()));
+                return Err(format!(
+                    "wrong number of args for {name}: want 2 got {}",
+                    args.len()
+                ));
             };
             if name == "ne" {
                 return yes(!equal(a, b)?);
@@ -135,9 +169,17 @@ pub(super) fn call(name: &str, args: &[V]) -> Result<V, String> {
         }
         "html" => Ok(Some(Value::String(escape(&print(args))))),
         "js" => Ok(Some(Value::String(
-            print(args).replace('\\', "\\\\").replace('\'', "\\'").replace('"', "\\\"").replace('<', "\\u003C").replace('>', "\\u003E").replace('\n', "\\n"),
+            print(args)
+                .replace('\\', "\\\\")
+                .replace('\'', "\\'")
+                .replace('"', "\\\"")
+                .replace('<', "\\u003C")
+                .replace('>', "\\u003E")
+                .replace('\n', "\\n"),
         ))),
-        "urlquery" => Ok(Some(Value::String(crate::rest::encode(&print(args)).replace("%20", "+")))),
+        "urlquery" => Ok(Some(Value::String(
+            crate::rest::encode(&print(args)).replace("%20", "+"),
+        ))),
         "base64decode" => match one()? {
             Some(Value::String(s)) => base64::engine::general_purpose::STANDARD
                 .decode(s)
@@ -153,7 +195,9 @@ pub(super) fn call(name: &str, args: &[V]) -> Result<V, String> {
             for key in keys {
                 let next = match (here, key) {
                     (Value::Object(m), Some(Value::String(k))) => m.get(k),
-                    (Value::Array(a), Some(Value::Number(n))) => n.as_u64().and_then(|i| a.get(usize::try_from(i).ok()?)),
+                    (Value::Array(a), Some(Value::Number(n))) => {
+                        n.as_u64().and_then(|i| a.get(usize::try_from(i).ok()?))
+                    }
                     _ => None,
                 };
                 match next {
@@ -203,7 +247,13 @@ fn slice(args: &[V]) -> Result<V, String> {
     let Some((first, bounds)) = args.split_first() else {
         return Err("slice of untyped nil".to_owned());
     };
-    let bound = |at: usize, default: usize| bounds.get(at).and_then(whole).and_then(|i| usize::try_from(i).ok()).unwrap_or(default);
+    let bound = |at: usize, default: usize| {
+        bounds
+            .get(at)
+            .and_then(whole)
+            .and_then(|i| usize::try_from(i).ok())
+            .unwrap_or(default)
+    };
     let bad = || "index out of range".to_owned();
     match first {
         Some(Value::String(s)) => {
@@ -231,9 +281,10 @@ fn equal(a: &V, b: &V) -> Result<bool, String> {
 
 fn compare(a: &V, b: &V) -> Result<Ordering, String> {
     match (a, b) {
-        (Some(Value::Number(x)), Some(Value::Number(y))) => {
-            x.as_f64().partial_cmp(&y.as_f64()).ok_or_else(|| "invalid type for comparison".to_owned())
-        }
+        (Some(Value::Number(x)), Some(Value::Number(y))) => x
+            .as_f64()
+            .partial_cmp(&y.as_f64())
+            .ok_or_else(|| "invalid type for comparison".to_owned()),
         (Some(Value::String(x)), Some(Value::String(y))) => Ok(x.cmp(y)),
         _ => Err("incompatible types for comparison".to_owned()),
     }
@@ -262,7 +313,11 @@ fn print(args: &[V]) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&#34;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&#34;")
+        .replace('\'', "&#39;")
 }
 
 /// `fmt.Sprintf` for the verbs that data can have.
@@ -354,7 +409,9 @@ fn verb_text(verb: char, arg: &V, precision: Option<usize>) -> String {
         ('d', _) if int.is_some() => int.map_or_else(wrong, |i| i.to_string()),
         ('x', Some(Value::String(s))) => s.bytes().map(|b| format!("{b:02x}")).collect(),
         ('x', _) if int.is_some() => int.map_or_else(wrong, |i| format!("{i:x}")),
-        ('f' | 'F', _) => float.filter(|_| int.is_none()).map_or_else(wrong, |f| format!("{f:.*}", precision.unwrap_or(6))),
+        ('f' | 'F', _) => float
+            .filter(|_| int.is_none())
+            .map_or_else(wrong, |f| format!("{f:.*}", precision.unwrap_or(6))),
         ('e', _) => float.map_or_else(wrong, |f| format!("{f:.*e}", precision.unwrap_or(6))),
         ('g', _) => float.map_or_else(wrong, general),
         ('T', _) => arg.as_ref().map_or("<nil>", type_name).to_owned(),

@@ -84,30 +84,66 @@ mod tests {
             ("{{.missing}}", "<no value>"),
             ("{{.none}}", "<no value>"),
             ("{{range .items}}{{.metadata.name}} {{end}}", "a b "),
-            ("{{range $i, $e := .items}}{{$i}}={{$e.metadata.name}};{{end}}", "0=a;1=b;"),
+            (
+                "{{range $i, $e := .items}}{{$i}}={{$e.metadata.name}};{{end}}",
+                "0=a;1=b;",
+            ),
             ("{{range $k, $v := .m}}{{$k}}={{$v}} {{end}}", "a=1 b=2 "),
             ("{{range .nothing}}x{{else}}none{{end}}", "none"),
             ("{{if .on}}yes{{else}}no{{end}}", "yes"),
-            ("{{if .missing}}yes{{else if eq .kind \"List\"}}list{{else}}no{{end}}", "list"),
+            (
+                "{{if .missing}}yes{{else if eq .kind \"List\"}}list{{else}}no{{end}}",
+                "list",
+            ),
             ("{{with .m}}{{.a}}{{end}}{{with .missing}}x{{else}}y{{end}}", "1y"),
-            ("{{index .list 1}} {{index .m \"b\"}} {{(index .items 0).metadata.name}}", "y 2 a"),
+            (
+                "{{index .list 1}} {{index .m \"b\"}} {{(index .items 0).metadata.name}}",
+                "y 2 a",
+            ),
             ("{{len .list}} {{len .kind}}", "2 4"),
-            ("{{printf \"%s-%d-%q-%v\" .kind 5 \"a\" .list}}", "List-5-\"a\"-[x y]"),
-            ("{{printf \"%-5s|%5s|%05d|%.2f\" \"a\" \"b\" 42 1.5}}", "a    |    b|00042|1.50"),
+            (
+                "{{printf \"%s-%d-%q-%v\" .kind 5 \"a\" .list}}",
+                "List-5-\"a\"-[x y]",
+            ),
+            (
+                "{{printf \"%-5s|%5s|%05d|%.2f\" \"a\" \"b\" 42 1.5}}",
+                "a    |    b|00042|1.50",
+            ),
             ("{{.s | base64decode}}", "hi"),
-            ("{{and .on .kind}} {{or .missing \"d\"}} {{not .on}}", "List d false"),
-            ("{{eq .kind \"x\" \"List\"}} {{ne .kind \"x\"}} {{lt 1 2}} {{ge 2 2}} {{gt .f 1.0}}", "true true true true true"),
+            (
+                "{{and .on .kind}} {{or .missing \"d\"}} {{not .on}}",
+                "List d false",
+            ),
+            (
+                "{{eq .kind \"x\" \"List\"}} {{ne .kind \"x\"}} {{lt 1 2}} {{ge 2 2}} {{gt .f 1.0}}",
+                "true true true true true",
+            ),
             ("{{$x := 1}}{{$x}}{{$x = 2}}{{$x}}", "12"),
             ("a\n  {{- /* note */ -}}\n b", "ab"),
             ("{{- range .items -}}\n {{.metadata.name}}\n{{- end -}}", "ab"),
             ("{{range .items}}{{$.kind}}{{end}}", "ListList"),
-            ("{{define \"t\"}}[{{.}}]{{end}}{{range .list}}{{template \"t\" .}}{{end}}", "[x][y]"),
+            (
+                "{{define \"t\"}}[{{.}}]{{end}}{{range .list}}{{template \"t\" .}}{{end}}",
+                "[x][y]",
+            ),
             ("{{\"\\n\"}}{{`raw`}}", "\nraw"),
-            ("{{range .list}}{{if eq . \"y\"}}{{break}}{{end}}{{.}}{{end}}", "x"),
+            (
+                "{{range .list}}{{if eq . \"y\"}}{{break}}{{end}}{{.}}{{end}}",
+                "x",
+            ),
             ("{{.m}}", "map[a:1 b:2]"),
-            ("{{println .kind 1}}{{print 1 2 \"a\" \"b\"}}", "List 1\n1 2a b".replace("2a b", "2ab").as_str()),
-            ("{{slice .kind 1 3}} {{html \"<a>\"}} {{urlquery \"a b\"}}", "is &lt;a&gt; a+b"),
-            ("{{if exists . \"m\" \"a\"}}has{{end}}{{if exists . \"m\" \"z\"}}not{{end}}", "has"),
+            (
+                "{{println .kind 1}}{{print 1 2 \"a\" \"b\"}}",
+                "List 1\n1 2a b".replace("2a b", "2ab").as_str(),
+            ),
+            (
+                "{{slice .kind 1 3}} {{html \"<a>\"}} {{urlquery \"a b\"}}",
+                "is &lt;a&gt; a+b",
+            ),
+            (
+                "{{if exists . \"m\" \"a\"}}has{{end}}{{if exists . \"m\" \"z\"}}not{{end}}",
+                "has",
+            ),
             ("{{len (index .m \"a\")}}", "1"),
             ("{{range 2}}{{.}}{{end}}", "01"),
         ] {
@@ -124,7 +160,14 @@ mod tests {
 
     #[test]
     fn malformed_templates_are_refused() {
-        for template in ["{{.x", "{{if .x}}", "{{end}}", "{{nofunc .x}}", "{{range}}{{end}}", "{{$y}}"] {
+        for template in [
+            "{{.x",
+            "{{if .x}}",
+            "{{end}}",
+            "{{nofunc .x}}",
+            "{{range}}{{end}}",
+            "{{$y}}",
+        ] {
             assert!(Template::parse(template).is_err(), "{template}");
         }
     }

@@ -96,7 +96,8 @@ fn close(text: &str) -> Option<(bool, &str)> {
 }
 
 fn word_end(text: &str) -> usize {
-    text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len())
+    text.find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(text.len())
 }
 
 /// Tokens up to the action's end, and the rest of the source.
@@ -166,13 +167,21 @@ fn tokens(source: &str) -> Result<(Vec<Token>, &str), String> {
             '\'' => {
                 let mut chars = tail.chars();
                 let c = chars.next().ok_or("1: unterminated character constant")?;
-                rest = chars.as_str().strip_prefix('\'').ok_or("1: unterminated character constant")?;
+                rest = chars
+                    .as_str()
+                    .strip_prefix('\'')
+                    .ok_or("1: unterminated character constant")?;
                 out.push(Token::Int(i64::from(c as u32)));
             }
             c if c.is_ascii_digit() || c == '-' || c == '+' || c == '.' => {
                 let end = rest
                     .char_indices()
-                    .find(|(i, c)| !(c.is_ascii_alphanumeric() || *c == '.' || *c == '_' || (*i == 0 && "+-".contains(*c))))
+                    .find(|(i, c)| {
+                        !(c.is_ascii_alphanumeric()
+                            || *c == '.'
+                            || *c == '_'
+                            || (*i == 0 && "+-".contains(*c)))
+                    })
                     .map_or(rest.len(), |(i, _)| i);
                 out.push(number(rest.get(..end).unwrap_or(""))?);
                 rest = rest.get(end..).unwrap_or("");
@@ -196,7 +205,9 @@ fn number(text: &str) -> Result<Token, String> {
     {
         return Ok(Token::Int(i));
     }
-    text.parse::<f64>().map(Token::Float).map_err(|_| format!("1: bad number syntax: {text:?}"))
+    text.parse::<f64>()
+        .map(Token::Float)
+        .map_err(|_| format!("1: bad number syntax: {text:?}"))
 }
 
 fn quoted(text: &str) -> Result<(String, &str), String> {
@@ -304,7 +315,11 @@ impl Parser {
     fn template(&mut self, args: &[Token]) -> Result<Node, String> {
         let name = text_arg(args)?;
         let rest = args.get(1..).unwrap_or(&[]);
-        let pipeline = if rest.is_empty() { None } else { Some(self.pipeline(rest)?) };
+        let pipeline = if rest.is_empty() {
+            None
+        } else {
+            Some(self.pipeline(rest)?)
+        };
         Ok(Node::Template(name, pipeline))
     }
 
@@ -339,12 +354,22 @@ impl Parser {
         let mut out = Pipeline::default();
         let mut tokens = tokens;
         match tokens {
-            [Token::Variable(a), Token::Comma, Token::Variable(b), op @ (Token::Declare | Token::Assign), rest @ ..] => {
+            [
+                Token::Variable(a),
+                Token::Comma,
+                Token::Variable(b),
+                op @ (Token::Declare | Token::Assign),
+                rest @ ..,
+            ] => {
                 out.variables = vec![a.clone(), b.clone()];
                 out.declares = *op == Token::Declare;
                 tokens = rest;
             }
-            [Token::Variable(a), op @ (Token::Declare | Token::Assign), rest @ ..] => {
+            [
+                Token::Variable(a),
+                op @ (Token::Declare | Token::Assign),
+                rest @ ..,
+            ] => {
                 out.variables = vec![a.clone()];
                 out.declares = *op == Token::Declare;
                 tokens = rest;
