@@ -184,7 +184,8 @@ fn system_info(runtime: &rutter_proto::cri::VersionResponse) -> NodeSystemInfo {
             .trim()
             .to_owned()
     };
-    let os = read("/etc/os-release")
+    let os = [read("/etc/os-release"), read("/usr/lib/os-release")]
+        .join("\n")
         .lines()
         .find_map(|l| l.strip_prefix("PRETTY_NAME="))
         .map(|v| v.trim_matches('"').to_owned())

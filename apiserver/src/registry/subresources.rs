@@ -259,8 +259,6 @@ impl Call {
                     }
                 }
             }
-            let generation = old.int_at("metadata.generation").unwrap_or_default();
-            pod.set("metadata.generation", generation + 1);
             set_condition(
                 &mut pod,
                 json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}),

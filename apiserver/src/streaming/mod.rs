@@ -363,7 +363,8 @@ impl Streaming {
         if forward::is_upgrade(&request) {
             return forward::upgrade(&self.dialer, backend, request, &path).await;
         }
-        if rest.is_empty() {
+        // A page without its slash would resolve its links wrongly; a request that isn't for a page is sent on as it is.
+        if rest.is_empty() && matches!(*request.method(), Method::GET | Method::HEAD) {
             return redirect(&uri);
         }
         let prefix = uri.path().strip_suffix(rest).unwrap_or_default().to_owned();

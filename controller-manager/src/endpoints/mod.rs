@@ -2,7 +2,7 @@
 
 pub mod plan;
 
-use crate::common::owners::{annotation, name, namespace};
+use crate::common::owners::{name, namespace};
 use crate::common::services;
 use crate::frame::{
     Context, Loop, Reconcile, ignore_not_found, is_conflict, is_namespace_terminating, message_of, own_key,
@@ -34,9 +34,10 @@ pub async fn run(context: Context) {
     let known = services.clone();
     let endpoints = frame.watch::<Endpoints>(move |change, queue| {
         let Some(endpoints) = change.object() else { return };
-        // What stays behind without a Service was ours to make; a lock of a leader election was not.
-        let lock = annotation(&endpoints.metadata, "control-plane.alpha.kubernetes.io/leader").is_some();
-        if !lock
+        // What stays behind without a Service goes only where it was made here: people make Endpoints too.
+        let labels = endpoints.metadata.labels.as_ref();
+        let ours = labels.is_some_and(|l| l.contains_key(plan::MANAGED_BY));
+        if ours
             || known
                 .get(namespace(&endpoints.metadata), name(&endpoints.metadata))
                 .is_some()
