@@ -5,7 +5,7 @@
 //! as long as clocks run at about the same speed.
 
 use anyhow::Context as _;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
@@ -264,12 +264,6 @@ impl LeaderElector {
             }
         }
     }
-}
-
-/// How long to keep a Lease that was renewed at `renewed`, for those who show leases.
-pub fn remaining(spec: &LeaseSpec, now: Timestamp) -> Option<SignedDuration> {
-    let until = spec.renew_time.as_ref()?.0 + SignedDuration::from_secs(spec.lease_duration_seconds?.into());
-    Some(until.duration_since(now))
 }
 
 #[cfg(test)]

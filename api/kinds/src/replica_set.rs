@@ -53,32 +53,39 @@ impl Strategy for ReplicaSet {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            print::integer("Desired", "How many pods there should be."),
-            print::integer("Current", "How many pods there are."),
-            print::integer("Ready", "How many pods are ready."),
-            AGE,
-            CONTAINERS,
-            IMAGES,
-            SELECTOR,
-        ];
-        COLUMNS
+        REPLICA_COLUMNS
     }
 
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
-        let [names, images] = print::containers(object.at("spec.template.spec"));
-        vec![
-            print::name(object),
-            print::count(object, "spec.replicas"),
-            print::count(object, "status.replicas"),
-            print::count(object, "status.readyReplicas"),
-            print::age(object, cx),
-            names,
-            images,
-            Value::from(print::selector(object.at("spec.selector"))),
-        ]
+        replica_row(object, cx, print::selector(object.at("spec.selector")))
     }
+}
+
+/// The columns of replica sets and replication controllers.
+pub(crate) const REPLICA_COLUMNS: &[Column] = &[
+    NAME,
+    print::integer("Desired", "How many pods there should be."),
+    print::integer("Current", "How many pods there are."),
+    print::integer("Ready", "How many pods are ready."),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
+
+/// The cells of replica sets and replication controllers, which differ in how their selector reads.
+pub(crate) fn replica_row(object: &Value, cx: &Context<'_>, selector: String) -> Vec<Value> {
+    let [names, images] = print::containers(object.at("spec.template.spec"));
+    vec![
+        print::name(object),
+        print::count(object, "spec.replicas"),
+        print::count(object, "status.replicas"),
+        print::count(object, "status.readyReplicas"),
+        print::age(object, cx),
+        names,
+        images,
+        Value::from(selector),
+    ]
 }
 
 fn validate_spec(spec: &At<'_, '_>, lenient: Leniency, errors: &mut ErrorList) {

@@ -4,7 +4,7 @@ use crate::check::not_negative;
 use crate::fill::{absent, spec};
 use crate::podcheck::{self, Leniency};
 use crate::podspec::default_template;
-use crate::print::{self, AGE, CONTAINERS, IMAGES, NAME, SELECTOR};
+use crate::print;
 use crate::workload;
 use rutter_api::FieldError;
 use rutter_api::object::ObjectExt;
@@ -65,31 +65,11 @@ impl Strategy for ReplicationController {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            print::integer("Desired", "How many pods there should be."),
-            print::integer("Current", "How many pods there are."),
-            print::integer("Ready", "How many pods are ready."),
-            AGE,
-            CONTAINERS,
-            IMAGES,
-            SELECTOR,
-        ];
-        COLUMNS
+        crate::replica_set::REPLICA_COLUMNS
     }
 
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
-        let [names, images] = print::containers(object.at("spec.template.spec"));
-        vec![
-            print::name(object),
-            print::count(object, "spec.replicas"),
-            print::count(object, "status.replicas"),
-            print::count(object, "status.readyReplicas"),
-            print::age(object, cx),
-            names,
-            images,
-            Value::from(print::labels(object.at("spec.selector"))),
-        ]
+        crate::replica_set::replica_row(object, cx, print::labels(object.at("spec.selector")))
     }
 }
 
