@@ -6,11 +6,15 @@ use serde_json::{Value, json};
 /// The image that cluster DNS runs from; made from the program on this machine.
 pub(super) const DNS_IMAGE: &str = "registry.k8s.io/rutter/dns:local";
 
-/// The objects, in the order in which they are applied. Pure.
+/// The name of cluster DNS's Deployment, and where it is.
+pub(super) const DNS: &str = "rutter-dns";
+/// The namespace of what belongs to the cluster itself.
+pub(super) const NAMESPACE: &str = "kube-system";
+
+/// What nodes need to join, in the order in which it is applied. Pure.
 pub(super) fn objects(cluster: &Cluster) -> Vec<Value> {
     let mut objects = vec![join_token(cluster)];
     objects.extend(access());
-    objects.extend(dns(cluster));
     objects
 }
 
@@ -125,7 +129,8 @@ fn access() -> Vec<Value> {
     ]
 }
 
-fn dns(cluster: &Cluster) -> Vec<Value> {
+/// Cluster DNS, in the order in which it is applied. Its image must be on the nodes by then: no registry has it. Pure.
+pub(super) fn dns(cluster: &Cluster) -> Vec<Value> {
     let labels = json!({"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"});
     vec![
         json!({
@@ -169,7 +174,7 @@ fn dns_deployment() -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": "rutter-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
+        "metadata": {"name": DNS, "namespace": NAMESPACE, "labels": {"k8s-app": "kube-dns"}},
         "spec": {
             "replicas": 1,
             "selector": {"matchLabels": {"k8s-app": "kube-dns"}},
@@ -195,7 +200,7 @@ fn dns_deployment() -> Value {
                             {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
                             {"name": "metrics", "containerPort": 9153, "protocol": "TCP"},
                         ],
-                        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8181}, "periodSeconds": 2},
+                        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8181}, "periodSeconds": 1},
                         "livenessProbe": {"httpGet": {"path": "/livez", "port": 8181}, "initialDelaySeconds": 10},
                         "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "170Mi"}},
                         "securityContext": {
@@ -219,9 +224,10 @@ mod tests {
     fn the_token_and_the_dns_address_are_the_clusters() {
         let objects = objects(&example());
         assert_eq!(objects[0]["metadata"]["name"], "bootstrap-token-abcdef");
-        let service = objects.iter().find(|o| o["kind"] == "Service").unwrap();
+        let dns = dns(&example());
+        let service = dns.iter().find(|o| o["kind"] == "Service").unwrap();
         assert_eq!(service["spec"]["clusterIP"], "10.96.0.10");
-        for object in &objects {
+        for object in objects.iter().chain(&dns) {
             assert!(
                 object["metadata"]["name"].is_string() && object["apiVersion"].is_string(),
                 "{object}"

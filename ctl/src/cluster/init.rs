@@ -118,9 +118,10 @@ fn make_root(config: &InitConfig) -> anyhow::Result<()> {
         Some("mode=755,size=64m"),
     )?;
 
-    bind(Path::new("/usr"), &root.join("usr"), true)?;
+    let base = Path::new(&config.root);
+    bind(&base.join("usr"), &root.join("usr"), true)?;
     for link in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
-        let from = Path::new("/").join(link);
+        let from = base.join(link);
         if let Ok(target) = fs::read_link(&from) {
             std::os::unix::fs::symlink(target, root.join(link))?;
         } else if from.is_dir() {
@@ -145,9 +146,9 @@ fn make_root(config: &InitConfig) -> anyhow::Result<()> {
     fs::create_dir_all(root.join("etc/kubernetes/manifests"))?;
     fs::create_dir_all(root.join("var/log/rutter"))?;
     bind(Path::new(&config.bin), &root.join("opt/rutter/bin"), true)?;
-    for plugins in ["/opt/cni/bin", "/usr/lib/cni"] {
-        if Path::new(plugins).join("bridge").exists() {
-            bind(Path::new(plugins), &root.join("opt/cni/bin"), true)?;
+    for plugins in super::up::CNI_PLUGINS.map(|dir| base.join(dir)) {
+        if plugins.join("bridge").exists() {
+            bind(&plugins, &root.join("opt/cni/bin"), true)?;
             break;
         }
     }
@@ -231,7 +232,7 @@ fn delegate_controllers(cgroup: &Path) -> anyhow::Result<()> {
 }
 
 fn make_etc(config: &InitConfig, root: &Path) -> anyhow::Result<()> {
-    let etc = root.join("etc");
+    let (from_etc, etc) = (Path::new(&config.root).join("etc"), root.join("etc"));
     fs::create_dir_all(etc.join("cni/net.d"))?;
     for file in [
         "passwd",
@@ -244,7 +245,7 @@ fn make_etc(config: &InitConfig, root: &Path) -> anyhow::Result<()> {
         "localtime",
         "ethertypes",
     ] {
-        let from = Path::new("/etc").join(file);
+        let from = from_etc.join(file);
         if from.exists() {
             fs::copy(&from, etc.join(file))?;
         }
@@ -257,7 +258,7 @@ fn make_etc(config: &InitConfig, root: &Path) -> anyhow::Result<()> {
         "iproute2",
         "xtables",
     ] {
-        let from = Path::new("/etc").join(folder);
+        let from = from_etc.join(folder);
         if from.is_dir() {
             bind(&from, &etc.join(folder), true)?;
         }

@@ -44,6 +44,12 @@ pub(super) struct Cluster {
     pub(super) node_memory: u64,
     /// Seconds that pods tolerate a dead node when they don't say; none for the standard 300.
     pub(super) toleration_seconds: Option<u32>,
+    /// The root file system that the nodes are made from; none for this machine's own.
+    #[serde(default)]
+    pub(super) node_root: Option<PathBuf>,
+    /// Registries that answer for others.
+    #[serde(default)]
+    pub(super) registry_mirrors: Vec<super::containerd::Mirror>,
     /// The nodes; the first carries the control plane.
     pub(super) nodes: Vec<Node>,
 }
@@ -106,6 +112,11 @@ impl Cluster {
     /// The cluster's folder.
     pub(super) fn dir(&self) -> PathBuf {
         dir(&self.name)
+    }
+
+    /// The root file system whose programs the nodes run.
+    pub(super) fn node_root(&self) -> &Path {
+        self.node_root.as_deref().unwrap_or(Path::new("/"))
     }
 
     /// A node's folder.
@@ -202,6 +213,8 @@ pub(super) fn example() -> Cluster {
         node_cpus: 2,
         node_memory: 4096,
         toleration_seconds: None,
+        node_root: None,
+        registry_mirrors: Vec::new(),
         nodes: Vec::new(),
     };
     cluster.grow(2).unwrap();

@@ -4,6 +4,7 @@
 //! plane. Every command may be repeated, and `down` leaves nothing behind. It runs as root.
 
 mod addons;
+mod containerd;
 mod host;
 mod image;
 mod init;
@@ -144,6 +145,13 @@ pub(crate) struct UpArgs {
     /// Let nodes and pods reach beyond this machine, for instance to pull images from a registry
     #[arg(long)]
     pub(crate) egress: bool,
+    /// A root file system for the nodes, such as debootstrap makes, with containerd, runc, iptables, conntrack and CNI plugins; by default
+    /// this machine's own. It is shared and never written to
+    #[arg(long, value_name = "DIR")]
+    pub(crate) node_root: Option<PathBuf>,
+    /// A registry that answers for another one (`docker.io=http://172.30.0.1:5000`) or for all; may be repeated, the first is asked first
+    #[arg(long = "registry-mirror", value_name = "[HOST=]URL", value_parser = containerd::parse_mirror)]
+    pub(crate) registry_mirrors: Vec<containerd::Mirror>,
     /// CPUs that each node reports; by default this machine's
     #[arg(long, value_name = "N")]
     pub(crate) node_cpus: Option<u32>,
@@ -300,6 +308,9 @@ fn status(name: &str) -> anyhow::Result<()> {
         format!("{:?}", cluster.storage).to_lowercase(),
         cluster.server()
     ));
+    if let Some(root) = &cluster.node_root {
+        say(&format!("The nodes' root file system is {}", root.display()));
+    }
     for (index, node) in cluster.nodes.iter().enumerate() {
         let running = host::init_pid(&cluster, node);
         let state = running.map_or("off".to_owned(), |pid| format!("running, init is process {pid}"));

@@ -25,6 +25,8 @@ pub(super) struct InitConfig {
     pub(super) hostname: String,
     /// The node's folder on this machine.
     pub(super) dir: String,
+    /// The root file system whose programs the node runs.
+    pub(super) root: String,
     /// Our programs' folder on this machine.
     pub(super) bin: String,
     /// The nameserver for `/etc/resolv.conf`; none when nothing beyond this machine is reached.
@@ -53,7 +55,7 @@ pub(super) fn services(cluster: &Cluster, node: &Node, control_plane: bool) -> V
     let mut all = vec![service(
         "containerd",
         "containerd",
-        &["-c".to_owned(), "/etc/containerd/config.toml".to_owned()],
+        &["-c".to_owned(), super::containerd::CONFIG.to_owned()],
     )];
     if control_plane {
         if cluster.storage == Storage::Etcd {
@@ -194,36 +196,6 @@ pub(super) fn kubelet_config(cluster: &Cluster) -> anyhow::Result<String> {
         "staticPodPath": format!("{ETC}/manifests"),
     });
     Ok(serde_yaml_ng::to_string(&config)?)
-}
-
-/// containerd's configuration inside a node; good for 1.6 and 1.7, and 2.x migrates it.
-pub(super) fn containerd_config() -> String {
-    r#"version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
-[grpc]
-  address = "/run/containerd/containerd.sock"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "/var/lib/containerd/opt"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "registry.k8s.io/pause:3.10.2"
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  stream_server_address = "127.0.0.1"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/opt/cni/bin"
-    conf_dir = "/etc/cni/net.d"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
-    default_runtime_name = "runc"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        SystemdCgroup = false
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "/etc/containerd/certs.d"
-"#
-    .to_owned()
 }
 
 #[cfg(test)]

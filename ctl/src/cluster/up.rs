@@ -3,8 +3,9 @@
 use super::layout::{Cluster, Node};
 use super::pki::{Pki, Subject};
 use super::services::{self, InitConfig};
-use super::{UpArgs, addons, host, image, kubeconfig, say};
+use super::{UpArgs, addons, containerd, host, image, kubeconfig, say};
 use anyhow::{Context as _, bail};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
@@ -13,14 +14,20 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Programs that must be on this machine, and Debian's package of each.
-const NEEDED: &[(&str, &str)] = &[
+/// Programs that nodes run, and Debian's package of each.
+const NEEDED_ON_NODES: &[(&str, &str)] = &[
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
     ("ip", "iproute2"),
     ("iptables-restore", "iptables"),
     ("conntrack", "conntrack"),
+];
+
+/// Programs that make the nodes.
+const NEEDED_HERE: &[(&str, &str)] = &[
+    ("chroot", "coreutils"),
+    ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
 ];
@@ -44,16 +51,24 @@ pub(super) async fn up(args: UpArgs) -> anyhow::Result<()> {
         }
     }
     say(&format!("Nodes started ({} ms)", began.elapsed().as_millis()));
-    let mut images = args.images.clone();
-    images.extend(own_images(&cluster)?);
+    let own = own_images(&cluster)?;
     let wait = Duration::from_secs(args.wait);
     let (loaded, ready) = tokio::join!(
-        load_images_quietly(&cluster, &images),
+        load_images_quietly(&cluster, &own),
         prepare(&cluster, &admin, began, wait)
     );
     loaded?;
     let client = ready?;
-    wait_ready(&cluster, &client, began, wait).await?;
+    // Pods of images that aren't there yet would wait out a back-off.
+    let (loaded, ready) = tokio::join!(load_images_quietly(&cluster, &args.images), async {
+        for object in addons::dns(&cluster) {
+            apply(&client, &object).await?;
+        }
+        wait_ready(&cluster, &client, began, wait).await?;
+        wait_dns(&cluster, &client, began, wait).await
+    });
+    loaded?;
+    ready?;
     kubeconfig::add(&name, &fs::read_to_string(&admin)?)?;
     say(&format!(
         "Ready in {:.1} s. The context {name:?} is in {}. Try:",
@@ -75,9 +90,29 @@ fn plan(args: &UpArgs) -> anyhow::Result<Cluster> {
                 cluster.storage
             );
         }
+        if let Some(root) = &args.node_root
+            && cluster.node_root.as_deref() != Some(root.canonicalize().unwrap_or_default().as_path())
+        {
+            bail!(
+                "the nodes of cluster {:?} are made from {}: take it down first to change that",
+                cluster.name,
+                cluster.node_root().display()
+            );
+        }
+        if !args.registry_mirrors.is_empty() {
+            cluster.registry_mirrors.clone_from(&args.registry_mirrors);
+        }
         cluster.grow(nodes)?;
         return Ok(cluster);
     }
+    let node_root = args
+        .node_root
+        .as_ref()
+        .map(|root| {
+            root.canonicalize()
+                .with_context(|| format!("--node-root {}", root.display()))
+        })
+        .transpose()?;
     let total = fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|t| memory_mib(&t))
@@ -94,6 +129,8 @@ fn plan(args: &UpArgs) -> anyhow::Result<Cluster> {
         node_cpus: args.node_cpus.unwrap_or(cpus),
         node_memory: args.node_memory.unwrap_or(total / u64::from(args.nodes)),
         toleration_seconds: args.toleration_seconds,
+        node_root,
+        registry_mirrors: args.registry_mirrors.clone(),
         nodes: Vec::new(),
     };
     cluster.grow(nodes)?;
@@ -112,34 +149,57 @@ fn random_text(length: usize) -> String {
         .collect()
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether a program is on this machine.
+fn is_here(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|dir: PathBuf| dir.join(program).is_file())
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) || is_in(Path::new("/"), program)
+}
+
+/// Whether a root file system has a program where a node looks for it. Links are not followed: absolute ones lead out of the tree.
+fn is_in(root: &Path, program: &str) -> bool {
+    [
+        "usr/local/sbin",
+        "usr/local/bin",
+        "usr/sbin",
+        "usr/bin",
+        "sbin",
+        "bin",
+    ]
+    .iter()
+    .any(|dir| root.join(dir).join(program).symlink_metadata().is_ok())
 }
 
 fn check_programs(cluster: &Cluster) -> anyhow::Result<()> {
-    let mut missing: Vec<_> = NEEDED
-        .iter()
-        .filter(|(program, _)| !on_path(program))
-        .map(|(_, package)| *package)
-        .collect();
-    if cluster.storage == super::Storage::Etcd && !on_path("etcd") {
+    let packages = |of: &[(&str, &'static str)], there: &dyn Fn(&str) -> bool| -> Vec<&'static str> {
+        of.iter()
+            .filter(|(program, _)| !there(program))
+            .map(|(_, package)| *package)
+            .collect()
+    };
+    let root = cluster.node_root();
+    let mut missing = packages(NEEDED_ON_NODES, &|program| is_in(root, program));
+    if cluster.storage == super::Storage::Etcd && !is_in(root, "etcd") {
         missing.push("etcd-server");
     }
-    if !["/opt/cni/bin", "/usr/lib/cni"]
+    if !CNI_PLUGINS
         .iter()
-        .any(|d| Path::new(d).join("bridge").exists())
+        .any(|dir| root.join(dir).join("bridge").exists())
     {
         missing.push("containernetworking-plugins");
     }
-    missing.dedup();
-    if !missing.is_empty() {
-        bail!(
-            "programs are missing on this machine; on Debian: apt-get install {}",
-            missing.join(" ")
-        );
+    let here = packages(NEEDED_HERE, &is_here);
+    for (place, mut missing) in [
+        (root.display().to_string(), missing),
+        ("this machine".to_owned(), here),
+    ] {
+        missing.dedup();
+        if !missing.is_empty() {
+            let place = if place == "/" { "this machine" } else { &place };
+            bail!(
+                "programs are missing on {place}; on Debian: apt-get install {}",
+                missing.join(" ")
+            );
+        }
     }
     let bin = bin_dir()?;
     for name in [
@@ -161,6 +221,9 @@ fn check_programs(cluster: &Cluster) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Where a root file system may have CNI plugins.
+pub(super) const CNI_PLUGINS: [&str; 2] = ["opt/cni/bin", "usr/lib/cni"];
 
 fn bin_dir() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?;
@@ -294,11 +357,22 @@ pub(super) fn start_node(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
         &services::kubelet_config(cluster)?,
         0o644,
     )?;
+    let version = containerd::Version::of(cluster.node_root())?;
     put(
         dir.join("etc-containerd/config.toml"),
-        &services::containerd_config(),
+        &containerd::config(version),
         0o644,
     )?;
+    let certs = dir.join("etc-containerd/certs.d");
+    match fs::remove_dir_all(&certs) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing {}", certs.display()));
+        }
+        _ => {}
+    }
+    for (path, text) in containerd::hosts_files(&cluster.registry_mirrors) {
+        put(certs.join(path), &text, 0o644)?;
+    }
     let nameservers = if cluster.egress {
         host_nameservers()
     } else {
@@ -307,6 +381,7 @@ pub(super) fn start_node(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
     let init = InitConfig {
         hostname: node.name.clone(),
         dir: dir.to_string_lossy().into_owned(),
+        root: cluster.node_root().to_string_lossy().into_owned(),
         bin: bin_dir()?.to_string_lossy().into_owned(),
         nameservers,
         hosts: cluster
@@ -336,7 +411,7 @@ fn own_images(cluster: &Cluster) -> anyhow::Result<Vec<PathBuf>> {
     let dir = cluster.dir().join("images");
     let mut made = Vec::new();
     for (program, name, user) in [
-        ("rutter-pause", "registry.k8s.io/pause:3.10.2", "65535:65535"),
+        ("rutter-pause", containerd::PAUSE_IMAGE, "65535:65535"),
         ("rutter-dns", addons::DNS_IMAGE, ""),
     ] {
         let from = bin.join(program);
@@ -526,6 +601,36 @@ async fn wait_ready(
                 wait.as_secs(),
                 waiting.join(", "),
                 waiting[0]
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Names are looked up by the first thing that people try: the cluster isn't up before they can be.
+async fn wait_dns(
+    cluster: &Cluster,
+    client: &kube::Client,
+    began: Instant,
+    wait: Duration,
+) -> anyhow::Result<()> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), addons::NAMESPACE);
+    loop {
+        let found = api.get_opt(addons::DNS).await.ok().flatten();
+        let available = found.and_then(|d| d.status?.available_replicas);
+        if available.is_some_and(|n| n > 0) {
+            say(&format!(
+                "Cluster DNS answers ({} ms)",
+                began.elapsed().as_millis()
+            ));
+            return Ok(());
+        }
+        if began.elapsed() > wait {
+            bail!(
+                "cluster DNS is not available after {} s: see `rctl describe pods -n {} -l k8s-app=kube-dns --context {}`",
+                wait.as_secs(),
+                addons::NAMESPACE,
+                cluster.name
             );
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
