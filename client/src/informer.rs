@@ -4,6 +4,7 @@
 //! difference to the new list is delivered as changes, so a subscriber that folds changes ends with what the store has. Not promised: every
 //! intermediate state of an object.
 
+use crate::reconnect::Reconnect;
 use futures::StreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
@@ -259,7 +260,7 @@ where
         // The task must not keep its own informer alive: it holds the parts weakly.
         let weak = Arc::downgrade(&informer.inner);
         let task = tokio::spawn(async move {
-            let stream = watcher(api, config).default_backoff();
+            let stream = watcher(api, config).backoff(Reconnect::default());
             let mut stream = std::pin::pin!(stream);
             let mut listed: Option<BTreeSet<ObjectKey>> = None;
             while let Some(event) = stream.next().await {

@@ -8,7 +8,9 @@ pub mod connect;
 pub mod election;
 pub mod events;
 pub mod informer;
+pub mod reconnect;
 pub mod workqueue;
 
 pub use informer::{Change, Informer, Informers, Store};
+pub use reconnect::Reconnect;
 pub use workqueue::{Requeue, WorkQueue};

@@ -10,7 +10,7 @@ use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use parking_lot::Mutex;
-use rutter_client::WorkQueue;
+use rutter_client::{Reconnect, WorkQueue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,7 +175,7 @@ impl Monitors {
             let group_resource: Arc<str> = resource.group_resource().into();
             let kind: Arc<str> = resource.resource.kind.as_str().into();
             let config = watcher::Config::default().any_semantic().page_size(500);
-            let mut stream = std::pin::pin!(watcher(api, config).default_backoff());
+            let mut stream = std::pin::pin!(watcher(api, config).backoff(Reconnect::default()));
             let mut listed: Option<BTreeSet<String>> = None;
             while let Some(event) = stream.next().await {
                 let Some(this) = this.upgrade() else { return };
