@@ -14,6 +14,7 @@ use objects::Cluster;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
 use rutter_client::component::{self, LogArgs};
 use rutter_client::connect::ConnectionArgs;
+use rutter_client::election::duration;
 use rutter_client::informer::Informers;
 use server::{Handler, Metrics};
 use std::net::{IpAddr, SocketAddr};
@@ -47,6 +48,9 @@ pub struct Options {
     /// The file that names the servers to ask for names outside the cluster; empty for none.
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
     resolv_conf: String,
+    /// How long to go on answering after being told to stop, while others learn of it and a successor starts.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    lameduck_duration: Duration,
 }
 
 fn metrics() -> anyhow::Result<Metrics> {
@@ -201,6 +205,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     ready.store(true, Ordering::Release);
     tracing::info!(domain = options.cluster_domain, "serving DNS");
     stop.cancelled().await;
+    // Ready until the end: a server that is told to stop and still serves is what traffic goes to when there is no other.
+    tokio::time::sleep(options.lameduck_duration).await;
     ready.store(false, Ordering::Release);
     server
         .shutdown_gracefully()
