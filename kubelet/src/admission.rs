@@ -1,14 +1,14 @@
 //! Whether a pod may run on this node: what the scheduler checked, checked again against what really runs here. Pure.
 
 use crate::pods::{PodExt, is_sidecar};
-use crate::quantity::ResourceList;
-use crate::resources::pod_requests;
+use crate::resources::{ResourceList, amount, pod_requests};
 use crate::worker::Failure;
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-fn refuse(reason: &str, message: String) -> Failure {
+/// Turns a pod away for good.
+pub(crate) fn refuse(reason: &str, message: String) -> Failure {
     Failure {
         reason: reason.to_owned(),
         message,
@@ -88,15 +88,7 @@ fn host_ports(pod: &Pod) -> Vec<(i32, String, String)> {
 }
 
 fn check_resources(pod: &Pod, others: &[Arc<Pod>], allocatable: &ResourceList) -> Result<(), Failure> {
-    let amount = |name: &str| -> Option<i64> {
-        let quantity = allocatable.get(name)?;
-        if name == "cpu" {
-            crate::quantity::milli(quantity)
-        } else {
-            crate::quantity::value(quantity)
-        }
-    };
-    let capacity = amount("pods").unwrap_or(110);
+    let capacity = amount(Some(allocatable), "pods").unwrap_or(110);
     let running = i64::try_from(others.len()).unwrap_or(i64::MAX);
     if running + 1 > capacity {
         return Err(refuse(
@@ -106,28 +98,38 @@ fn check_resources(pod: &Pod, others: &[Arc<Pod>], allocatable: &ResourceList) -
             ),
         ));
     }
+    match shortage(&pod_requests(pod), others, allocatable) {
+        Some((name, message)) => Err(refuse(&format!("OutOf{name}"), message)),
+        None => Ok(()),
+    }
+}
+
+/// The first resource of which a request finds too little beside other pods, with what to say about it.
+pub(crate) fn shortage(
+    requests: &BTreeMap<String, i64>,
+    others: &[Arc<Pod>],
+    allocatable: &ResourceList,
+) -> Option<(String, String)> {
     let mut used: BTreeMap<String, i64> = BTreeMap::new();
     for other in others {
         for (name, amount) in pod_requests(other) {
             *used.entry(name).or_default() += amount;
         }
     }
-    for (name, requested) in pod_requests(pod) {
-        if requested <= 0 {
-            continue;
+    requests.iter().filter(|(_, requested)| **requested > 0).find_map(|(name, requested)| {
+        // What the node doesn't know is somebody else's to count, such as extended resources of the whole cluster.
+        if name.contains('/') && !allocatable.contains_key(name) {
+            return None;
         }
-        let used = used.get(&name).copied().unwrap_or(0);
-        let capacity = amount(&name).unwrap_or(0);
-        if used.saturating_add(requested) > capacity {
-            return Err(refuse(
-                &format!("OutOf{name}"),
-                format!(
-                    "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-                ),
-            ));
-        }
-    }
-    Ok(())
+        let used = used.get(name).copied().unwrap_or(0);
+        let capacity = amount(Some(allocatable), name).unwrap_or(0);
+        (used.saturating_add(*requested) > capacity).then(|| {
+            let message = format!(
+                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+            );
+            (name.clone(), message)
+        })
+    })
 }
 
 /// Whether the pod's node selector and required affinity choose the node.

@@ -18,6 +18,40 @@ pub(crate) enum Driver {
     Systemd,
 }
 
+/// A part of a group's settings that is changed on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The memory limit.
+    Memory,
+    /// CPU quota and period.
+    CpuLimit,
+    /// The share of CPU time.
+    CpuShares,
+}
+
+impl Part {
+    /// Only this part of the settings.
+    pub(crate) fn only(self, settings: &CgroupSettings) -> CgroupSettings {
+        let none = CgroupSettings::default();
+        match self {
+            Self::Memory => CgroupSettings {
+                // None would leave a limit that is lifted.
+                memory: Some(settings.memory.unwrap_or(-1)),
+                ..none
+            },
+            Self::CpuLimit => CgroupSettings {
+                cpu_quota: Some(settings.cpu_quota.unwrap_or(-1)),
+                cpu_period: settings.cpu_period,
+                ..none
+            },
+            Self::CpuShares => CgroupSettings {
+                cpu_shares: settings.cpu_shares,
+                ..none
+            },
+        }
+    }
+}
+
 /// The controllers of v1 in which pods get groups.
 const V1: [&str; 8] = [
     "cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio",

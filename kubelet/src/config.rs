@@ -119,6 +119,9 @@ pub struct Flags {
     /// Whether the runtime's default seccomp profile applies where a pod names none.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub seccomp_default: Option<bool>,
+    /// Sysctls that pods may have besides the safe ones; a * at the end stands for anything.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// How verbose the log is, and its format.
     #[command(flatten)]
     pub log: rutter_client::component::LogArgs,
@@ -181,6 +184,8 @@ pub(crate) struct FileConfig {
     pub(crate) register_with_taints: Option<Vec<k8s_openapi::api::core::v1::Taint>>,
     pub(crate) register_node: Option<bool>,
     pub(crate) seccomp_default: Option<bool>,
+    /// Sysctls that pods may have besides the safe ones; a `*` at the end stands for anything.
+    pub(crate) allowed_unsafe_sysctls: Option<Vec<String>>,
     pub(crate) single_process_oom_kill: Option<bool>,
     pub(crate) container_runtime_endpoint: Option<String>,
     pub(crate) image_service_endpoint: Option<String>,

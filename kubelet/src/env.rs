@@ -2,7 +2,7 @@
 //! the expansion of `$(NAME)`. Pure over what was fetched before.
 
 use crate::pods::PodExt;
-use crate::quantity;
+use crate::resources;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, ResourceFieldSelector, Secret, Service};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(crate) struct Sources {
     pub(crate) host_ips: Vec<String>,
     pub(crate) pod_ips: Vec<String>,
     /// Resources of the node, for limits that the container doesn't have.
-    pub(crate) allocatable: quantity::ResourceList,
+    pub(crate) allocatable: resources::ResourceList,
     /// Contents of environment files, by volume and path.
     pub(crate) files: BTreeMap<(String, String), String>,
 }
@@ -363,7 +363,7 @@ fn go_quote(text: &str) -> String {
 pub(crate) fn resource_field(
     container: &Container,
     selector: &ResourceFieldSelector,
-    allocatable: &quantity::ResourceList,
+    allocatable: &resources::ResourceList,
 ) -> Result<String, EnvError> {
     let unsupported = || EnvError::Field(format!("unsupported container resource : {}", selector.resource));
     let (list, name) = selector.resource.split_once('.').ok_or_else(unsupported)?;
@@ -380,12 +380,12 @@ pub(crate) fn resource_field(
         .as_ref()
         .filter(|d| d.0 != "0" && !d.0.is_empty());
     if name == "cpu" {
-        let amount = amount.and_then(quantity::milli).unwrap_or(0);
-        let divisor = divisor.and_then(quantity::milli).unwrap_or(1000).max(1);
+        let amount = amount.and_then(resources::milli).unwrap_or(0);
+        let divisor = divisor.and_then(resources::milli).unwrap_or(1000).max(1);
         return Ok(ceil_div(amount, divisor).to_string());
     }
-    let amount = amount.and_then(quantity::value).unwrap_or(0);
-    let divisor = divisor.and_then(quantity::value).unwrap_or(1).max(1);
+    let amount = amount.and_then(resources::value).unwrap_or(0);
+    let divisor = divisor.and_then(resources::value).unwrap_or(1).max(1);
     Ok(ceil_div(amount, divisor).to_string())
 }
 

@@ -3,7 +3,7 @@
 
 use crate::housekeeping;
 use crate::pods::PodExt;
-use crate::quantity::{self, value_of};
+use crate::resources::{self, value_of};
 use crate::resources::{QosClass, pod_requests, qos};
 use crate::worker::Failure;
 use crate::worker::pool::Pool;
@@ -47,16 +47,24 @@ pub(crate) enum Signal {
 }
 
 impl Signal {
+    const NAMES: [(&'static str, Self); 6] = [
+        ("memory.available", Self::Memory),
+        ("nodefs.available", Self::NodeFs),
+        ("nodefs.inodesFree", Self::NodeFsInodes),
+        ("imagefs.available", Self::ImageFs),
+        ("imagefs.inodesFree", Self::ImageFsInodes),
+        ("pid.available", Self::Pids),
+    ];
+
     fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "memory.available" => Self::Memory,
-            "nodefs.available" => Self::NodeFs,
-            "nodefs.inodesFree" => Self::NodeFsInodes,
-            "imagefs.available" => Self::ImageFs,
-            "imagefs.inodesFree" => Self::ImageFsInodes,
-            "pid.available" => Self::Pids,
-            _ => return None,
-        })
+        Self::NAMES.iter().find(|(n, _)| *n == name).map(|(_, s)| *s)
+    }
+
+    fn as_str(self) -> &'static str {
+        Self::NAMES
+            .iter()
+            .find(|(_, s)| *s == self)
+            .map_or("", |(n, _)| *n)
     }
 
     fn resource(self) -> &'static str {
@@ -109,7 +117,7 @@ pub(crate) fn parse(given: &BTreeMap<String, String>) -> anyhow::Result<Threshol
                 Limit::Share(share / 100.0)
             }
             None => Limit::Amount(
-                quantity::value(&Quantity(amount.clone()))
+                resources::value(&Quantity(amount.clone()))
                     .with_context(|| format!("evictionHard: {name}: {amount:?} is no quantity"))?,
             ),
         };
@@ -131,7 +139,7 @@ pub(crate) fn parse_flag(list: &[String]) -> anyhow::Result<BTreeMap<String, Str
 }
 
 /// What the memory threshold takes from what pods may have.
-pub(crate) fn reserved(thresholds: &Thresholds, capacity: &quantity::ResourceList) -> BTreeMap<String, i64> {
+pub(crate) fn reserved(thresholds: &Thresholds, capacity: &resources::ResourceList) -> BTreeMap<String, i64> {
     let amount = |signal: Signal, name: &str| match (thresholds.get(&signal), value_of(Some(capacity), name))
     {
         (Some(Limit::Amount(amount)), _) => *amount,
@@ -230,8 +238,14 @@ pub(crate) fn admits(pod: &Pod, pressure: Pressure) -> Result<(), Failure> {
 
 fn shown(signal: Signal, amount: i64) -> String {
     match signal {
-        Signal::Memory | Signal::NodeFs | Signal::ImageFs => quantity::kibibytes(amount).0,
+        Signal::Memory | Signal::NodeFs | Signal::ImageFs => resources::bytes(amount).0,
         _ => amount.to_string(),
+    }
+}
+
+fn count_eviction(signal: &str) {
+    if let Some(metrics) = crate::metrics::get() {
+        metrics.evictions.with_label_values(&[signal]).inc();
     }
 }
 
@@ -389,6 +403,7 @@ impl Manager {
             ));
         }
         shared.event(&first.pod, true, "Evicted", message.clone());
+        count_eviction(signal.as_str());
         self.pool.fail(&first.pod.uid(), evicted(message, 1));
     }
 
@@ -438,7 +453,7 @@ impl Manager {
                 let Some(limit) = source.size_limit.as_ref() else {
                     continue;
                 };
-                let Some(bytes) = quantity::value(limit).filter(|b| *b > 0) else {
+                let Some(bytes) = resources::value(limit).filter(|b| *b > 0) else {
                     continue;
                 };
                 let path = crate::volumes::pod_dir(&shared.settings.root, &pod.uid())
@@ -450,6 +465,7 @@ impl Manager {
                         volume.name, limit.0
                     );
                     shared.event(&pod, true, "Evicted", message.clone());
+                    count_eviction("emptydirfs.limit");
                     self.pool.fail(&pod.uid(), evicted(message, 1));
                 }
             }

@@ -2,6 +2,7 @@
 //! found, to the containers to kill and to start. It knows no clock: waiting between restarts is the caller's part.
 
 use crate::pods::{PodExt, is_sidecar, should_restart_after};
+use crate::resize::plan::Resize;
 use crate::runtime::observed::{ContainerState, Observed, ObservedContainer};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::HashMap;
@@ -55,6 +56,8 @@ pub(crate) struct PodActions {
     pub(crate) ephemeral_to_start: Vec<usize>,
     /// Containers to kill.
     pub(crate) to_kill: Vec<Kill>,
+    /// What gets other amounts of resources while it runs.
+    pub(crate) resize: Resize,
 }
 
 /// The hash that tells whether a running container is still the one that is asked for: over name and image, the fields

@@ -32,28 +32,13 @@ fn observed(pod: &Pod, drawing: &str) -> Observed {
             code => (ContainerState::Exited, code.parse().expect("an exit code")),
         };
         out.containers.push(ObservedContainer {
-            id: format!("id-{name}"),
-            name: name.into(),
-            sandbox_id: "s".into(),
             state,
-            created_at: None,
-            started_at: None,
-            finished_at: None,
             exit_code,
-            reason: String::new(),
-            message: String::new(),
-            image: String::new(),
-            image_ref: String::new(),
             hash: pod
                 .container(name)
                 .map(|c| container_hash(&c))
                 .unwrap_or_default(),
-            restart_count: 0,
-            log_path: String::new(),
-            user: None,
-            resources: None,
-            stop_signal: None,
-            annotations: HashMap::new(),
+            ..ObservedContainer::example(name, "s")
         });
     }
     out

@@ -73,7 +73,12 @@ impl Pleg {
     async fn poll(&self) {
         let mut seen: HashMap<Uid, u64> = HashMap::new();
         loop {
-            match list_pods(&self.cri).await {
+            let began = std::time::Instant::now();
+            let listed = list_pods(&self.cri).await;
+            if let Some(metrics) = crate::metrics::get() {
+                metrics.relist.observe(began.elapsed().as_secs_f64());
+            }
+            match listed {
                 Ok(found) => {
                     self.last_relist
                         .store(Timestamp::now().as_second(), Ordering::Relaxed);

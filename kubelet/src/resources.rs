@@ -2,10 +2,49 @@
 //! pod asks for in all. Pure.
 
 use crate::pods::{PodExt, is_sidecar};
-use crate::quantity::{ResourceList, milli_of, value_of};
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use rutter_api::quantity::{Format, Quantity as Amount};
 use rutter_proto::cri::LinuxContainerResources;
 use std::collections::BTreeMap;
+
+/// Resource names with their amounts.
+pub(crate) type ResourceList = BTreeMap<String, Quantity>;
+
+/// The amount in thousandths, rounded up; none for text that is no quantity.
+pub(crate) fn milli(quantity: &Quantity) -> Option<i64> {
+    quantity.0.parse::<Amount>().ok().map(|a| a.milli_value())
+}
+
+/// The amount in whole units, rounded up; none for text that is no quantity.
+pub(crate) fn value(quantity: &Quantity) -> Option<i64> {
+    quantity.0.parse::<Amount>().ok().map(|a| a.value())
+}
+
+/// Milli-units of a resource in a list.
+pub(crate) fn milli_of(list: Option<&ResourceList>, name: &str) -> Option<i64> {
+    list?.get(name).and_then(milli)
+}
+
+/// Units of a resource in a list.
+pub(crate) fn value_of(list: Option<&ResourceList>, name: &str) -> Option<i64> {
+    list?.get(name).and_then(value)
+}
+
+/// A quantity of whole units.
+pub(crate) fn units(amount: i64) -> Quantity {
+    Quantity(Amount::new(amount, Format::DecimalSi).to_string())
+}
+
+/// A quantity of milli-units.
+pub(crate) fn millis(amount: i64) -> Quantity {
+    Quantity(Amount::from_milli(amount, Format::DecimalSi).to_string())
+}
+
+/// A quantity of bytes, with binary suffixes.
+pub(crate) fn bytes(amount: i64) -> Quantity {
+    Quantity(Amount::bytes(amount).to_string())
+}
 
 const MIN_SHARES: i64 = 2;
 const MAX_SHARES: i64 = 262_144;
@@ -129,7 +168,8 @@ fn total(pod: &Pod, pick: fn(&Container) -> Option<&ResourceList>) -> BTreeMap<S
     sum
 }
 
-fn amount(list: Option<&ResourceList>, name: &str) -> Option<i64> {
+/// CPU in milli-units, everything else in whole units.
+pub(crate) fn amount(list: Option<&ResourceList>, name: &str) -> Option<i64> {
     if name == "cpu" {
         milli_of(list, name)
     } else {
@@ -205,19 +245,23 @@ pub(crate) struct LimitRules {
     pub(crate) single_process_oom_kill: bool,
 }
 
+/// A container's limit: its own, or else the pod's; zero for none.
+pub(crate) fn limits_of(
+    pod: Option<&ResourceRequirements>,
+    own: Option<&ResourceRequirements>,
+    name: &str,
+) -> i64 {
+    let of = |r: Option<&ResourceRequirements>| amount(r.and_then(|r| r.limits.as_ref()), name);
+    of(own).filter(|a| *a > 0).or_else(|| of(pod)).unwrap_or(0)
+}
+
 /// The kernel's settings for a container.
 pub(crate) fn container_resources(
     pod: &Pod,
     container: &Container,
     rules: &LimitRules,
 ) -> LinuxContainerResources {
-    let pod_limits = pod.spec().resources.as_ref().and_then(|r| r.limits.as_ref());
-    let limit = |name: &str| {
-        amount(limits(container), name)
-            .filter(|a| *a > 0)
-            .or_else(|| amount(pod_limits, name))
-            .unwrap_or(0)
-    };
+    let limit = |name| limits_of(pod.spec().resources.as_ref(), container.resources.as_ref(), name);
     let cpu_limit = limit("cpu");
     let cpu_request = milli_of(requests(container), "cpu").unwrap_or(cpu_limit);
     let mut out = LinuxContainerResources {

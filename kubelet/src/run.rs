@@ -1,9 +1,11 @@
 //! Wiring: from flags to a running kubelet.
 
+use crate::admission::{admit, refuse};
 use crate::backoff::Backoff;
 use crate::certs;
 use crate::cgroups::{Cgroups, Driver};
 use crate::config::{FileConfig, Flags, amounts, duration};
+use crate::devices::Devices;
 use crate::eviction;
 use crate::housekeeping;
 use crate::images::Images;
@@ -13,14 +15,16 @@ use crate::node::object::Facts;
 use crate::objects::Objects;
 use crate::pleg::Pleg;
 use crate::pods::{PodExt, Uid};
-use crate::quantity;
+use crate::resources;
 use crate::resources::LimitRules;
 use crate::runtime::cri::Cri;
 use crate::runtime::sandbox::DnsSettings;
 use crate::serving::Serving;
 use crate::shared::{Settings, Shared};
 use crate::static_pods::StaticPods;
+use crate::sysctls;
 use crate::tokens::Tokens;
+use crate::userns::IdMaps;
 use crate::volumes::Volumes;
 use crate::worker::pool::Pool;
 use anyhow::{Context as _, bail};
@@ -38,6 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// How often the runtime is searched for what belongs to no pod.
@@ -109,7 +114,8 @@ struct Kubelet {
     services: Informer<Service>,
     object_changes: tokio::sync::mpsc::UnboundedReceiver<Uid>,
     node: Arc<ArcSwap<Node>>,
-    allocatable: quantity::ResourceList,
+    allocatable: resources::ResourceList,
+    unsafe_sysctls: Vec<String>,
     serving: Serving,
     chores: Chores,
     pressure: Arc<ArcSwap<eviction::Pressure>>,
@@ -265,6 +271,14 @@ impl Kubelet {
         let system = reserved("system-reserved", &flags.system_reserved, &file.system_reserved)?;
         let kube_own = reserved("kube-reserved", &flags.kube_reserved, &file.kube_reserved)?;
         let chores = chores(flags, file)?;
+        let unsafe_sysctls = if flags.allowed_unsafe_sysctls.is_empty() {
+            file.allowed_unsafe_sysctls.clone().unwrap_or_default()
+        } else {
+            flags.allowed_unsafe_sysctls.clone()
+        };
+        for pattern in &unsafe_sysctls {
+            sysctls::check_pattern(pattern).map_err(anyhow::Error::msg)?;
+        }
         let allocatable = capacity::allocatable(
             &capacity,
             &[&system, &kube_own],
@@ -324,7 +338,7 @@ impl Kubelet {
             flags,
             file,
             &node_name,
-            &runtime.runtime_name,
+            &runtime,
             &capacity,
             &allocatable,
             &cgroups,
@@ -332,12 +346,13 @@ impl Kubelet {
         for dir in [&settings.pod_logs, &settings.container_logs] {
             std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
-        let milli = quantity::milli_of(Some(&allocatable), "cpu").unwrap_or(0);
-        let memory = quantity::value_of(Some(&allocatable), "memory");
+        let milli = resources::milli_of(Some(&allocatable), "cpu").unwrap_or(0);
+        let memory = resources::value_of(Some(&allocatable), "memory");
         cgroups
             .ensure_classes(2, memory, crate::resources::shares(milli))
             .context("making the control groups for pods")?;
 
+        let wake: Arc<Notify> = Arc::default();
         let shared = Arc::new(Shared {
             crash_backoff: Mutex::new(Backoff::new(10, settings.max_crash_backoff_seconds)),
             settings,
@@ -348,6 +363,9 @@ impl Kubelet {
             volumes,
             images,
             cgroups,
+            devices: Devices::new(&flags.root_dir, wake.clone()),
+            network_changed: Notify::new(),
+            id_maps: IdMaps::new(flags.root_dir.clone(), max_pods),
             services: services.store(),
             host_ips: ArcSwap::from_pointee(ips.iter().map(ToString::to_string).collect()),
             network_ready: ArcSwap::from_pointee(None),
@@ -394,6 +412,9 @@ impl Kubelet {
             info: system_info(&runtime),
             port,
             handlers,
+            features: features.map(|f| k8s_openapi::api::core::v1::NodeFeatures {
+                supplemental_groups_policy: Some(f.supplemental_groups_policy),
+            }),
         };
         let every = |text: &Option<String>, default| {
             text.as_deref()
@@ -418,7 +439,7 @@ impl Kubelet {
             pressure: pressure.clone(),
             node: node.clone(),
             registered: tokio::sync::watch::Sender::new(false),
-            wake: Arc::default(),
+            wake,
         };
         let pods = Informer::start(
             Api::<Pod>::all(client.clone()),
@@ -434,6 +455,7 @@ impl Kubelet {
             object_changes,
             node,
             allocatable,
+            unsafe_sysctls,
             serving,
             chores,
             pressure,
@@ -450,6 +472,7 @@ impl Kubelet {
             mut object_changes,
             node,
             allocatable,
+            unsafe_sysctls,
             serving,
             chores,
             pressure,
@@ -479,11 +502,36 @@ impl Kubelet {
                 }
             }
         });
-        let admit = {
+        tasks.spawn({
+            let devices = pool.shared().devices.clone();
+            async move {
+                if let Err(error) = devices.serve().await {
+                    tracing::error!("device plugins can't register: {error:#}");
+                }
+            }
+        });
+        tasks.spawn({
+            let pool = pool.clone();
+            async move {
+                loop {
+                    pool.shared().network_changed.notified().await;
+                    pool.wake_all();
+                }
+            }
+        });
+        let devices = pool.shared().devices.clone();
+        let admission = {
             let node = node.clone();
             Arc::new(move |pod: &Pod, others: &[Arc<Pod>]| {
                 eviction::admits(pod, **pressure.load())?;
-                crate::admission::admit(pod, others, &node.load(), &allocatable)
+                if let Some(why) = sysctls::forbidden(pod, &unsafe_sysctls) {
+                    return Err(refuse("SysctlForbidden", why));
+                }
+                admit(pod, others, &node.load(), &allocatable)?;
+                // Last, since it sets devices aside.
+                devices
+                    .admit(pod)
+                    .map_err(|why| refuse("UnexpectedAdmissionError", why))
             })
         };
         let statics = StaticPods::default();
@@ -494,7 +542,7 @@ impl Kubelet {
                 chores.check_every,
                 node_name,
                 pool.clone(),
-                admit.clone(),
+                admission.clone(),
             ));
         }
         tasks.spawn(statics.clone().mirror(client, node, pods.store()));
@@ -517,7 +565,7 @@ impl Kubelet {
                 () = pods.synced(), if !cleaned => {
                     cleaned = true;
                     while let Ok(change) = changes.try_recv() {
-                        take(&pool, &statics, change, &*admit);
+                        take(&pool, &statics, change, &*admission);
                     }
                     let pool = pool.clone();
                     tasks.spawn(async move {
@@ -532,7 +580,7 @@ impl Kubelet {
             let Some(change) = change else {
                 bail!("the watch of pods ended")
             };
-            take(&pool, &statics, change, &*admit);
+            take(&pool, &statics, change, &*admission);
             let mut known: HashSet<Uid> = pods.store().list().iter().map(|p| p.uid()).collect();
             known.extend(statics.uids());
             pool.sweep(&known);
@@ -572,9 +620,9 @@ fn settings(
     flags: &Flags,
     file: &FileConfig,
     node_name: &str,
-    runtime_name: &str,
-    capacity: &quantity::ResourceList,
-    allocatable: &quantity::ResourceList,
+    runtime: &rutter_proto::cri::VersionResponse,
+    capacity: &resources::ResourceList,
+    allocatable: &resources::ResourceList,
     cgroups: &Cgroups,
 ) -> anyhow::Result<Settings> {
     let resolv = flags.resolv_conf.clone().or_else(|| file.resolv_conf.clone());
@@ -637,16 +685,37 @@ fn settings(
         limits: LimitRules {
             cpu_quota: file.cpu_cfs_quota.unwrap_or(true),
             period_micros: i64::try_from(period.as_micros()).unwrap_or(100_000),
-            memory_capacity: quantity::value_of(Some(capacity), "memory").unwrap_or(0),
+            memory_capacity: resources::value_of(Some(capacity), "memory").unwrap_or(0),
             unified: cgroups.is_unified(),
             single_process_oom_kill: file.single_process_oom_kill.unwrap_or(!cgroups.is_unified()),
         },
         pod_pids_limit: file.pod_pids_limit.filter(|l| *l > 0),
         seccomp_default: flags.seccomp_default.or(file.seccomp_default).unwrap_or(false),
         allocatable: allocatable.clone(),
-        runtime_name: runtime_name.to_owned(),
+        runtime_name: runtime.runtime_name.clone(),
+        no_image_volumes: no_image_volumes(&runtime.runtime_name, &runtime.runtime_version),
         resync_seconds: sync.as_secs().max(1),
         max_crash_backoff_seconds: longest,
+    })
+}
+
+/// Why a runtime can't mount images as volumes. Those that aren't known are given the benefit of the doubt: their own error says why.
+fn no_image_volumes(name: &str, version: &str) -> Option<String> {
+    let mut numbers = version
+        .trim_start_matches('v')
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|n| n.parse::<u32>().ok());
+    let found = (numbers.next()?, numbers.next()?);
+    let needed = match name {
+        "containerd" => (2, 1),
+        "cri-o" => (1, 31),
+        _ => return None,
+    };
+    (found < needed).then(|| {
+        format!(
+            "this node's container runtime, {name} {version}, has no image volumes; they need {name} {}.{} or newer",
+            needed.0, needed.1
+        )
     })
 }
 
@@ -665,7 +734,7 @@ fn chores(flags: &Flags, file: &FileConfig) -> anyhow::Result<Chores> {
         .container_log_max_size
         .clone()
         .unwrap_or_else(|| "10Mi".to_owned());
-    let max_size = quantity::value(&k8s_openapi::apimachinery::pkg::api::resource::Quantity(
+    let max_size = resources::value(&k8s_openapi::apimachinery::pkg::api::resource::Quantity(
         size.clone(),
     ))
     .and_then(|s| u64::try_from(s).ok())
@@ -693,4 +762,23 @@ fn chores(flags: &Flags, file: &FileConfig) -> anyhow::Result<Chores> {
         },
         logs: housekeeping::LogRules { max_size, max_files },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_runtimes_are_named_as_the_reason_for_having_no_image_volumes() {
+        for (name, version, has) in [
+            ("containerd", "1.6.20~ds1", false),
+            ("containerd", "2.0.5", false),
+            ("containerd", "v2.1.9", true),
+            ("cri-o", "1.33.0", true),
+            ("other", "0.1", true),
+            ("containerd", "dev", true),
+        ] {
+            assert_eq!(no_image_volumes(name, version).is_none(), has, "{name} {version}");
+        }
+    }
 }

@@ -72,7 +72,7 @@ fn effective(flags: &Flags, file: &FileConfig, agent: &Agent, rules: &Rules) -> 
         "port": agent.facts.port,
         "staticPodPath": flags.pod_manifest_path.as_ref().or(file.static_pod_path.as_ref()),
         "clusterDNS": settings.dns.cluster_dns, "clusterDomain": settings.dns.cluster_domain,
-        "maxPods": agent.facts.capacity.get("pods").and_then(crate::quantity::value),
+        "maxPods": agent.facts.capacity.get("pods").and_then(crate::resources::value),
         "nodeLeaseDurationSeconds": agent.rhythm.lease_seconds,
         "nodeStatusUpdateFrequency": format!("{}s", agent.rhythm.update.as_secs()),
         "nodeStatusReportFrequency": format!("{}s", agent.rhythm.report.as_secs()),

@@ -2,12 +2,14 @@
 
 use crate::backoff::Backoff;
 use crate::cgroups::Cgroups;
+use crate::devices::Devices;
 use crate::images::Images;
 use crate::objects::Objects;
-use crate::quantity::ResourceList;
 use crate::resources::LimitRules;
+use crate::resources::ResourceList;
 use crate::runtime::cri::Cri;
 use crate::runtime::sandbox::DnsSettings;
+use crate::userns::IdMaps;
 use crate::volumes::Volumes;
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -17,6 +19,7 @@ use rutter_client::informer::Store;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tokio::sync::Notify;
 
 /// Settings that don't change while the kubelet runs.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) seccomp_default: bool,
     pub(crate) allocatable: ResourceList,
     pub(crate) runtime_name: String,
+    /// Why the runtime can't mount images as volumes; none when it can.
+    pub(crate) no_image_volumes: Option<String>,
     pub(crate) resync_seconds: u64,
     pub(crate) max_crash_backoff_seconds: i64,
 }
@@ -45,6 +50,10 @@ pub(crate) struct Shared {
     pub(crate) volumes: Volumes,
     pub(crate) images: Images,
     pub(crate) cgroups: Cgroups,
+    pub(crate) id_maps: IdMaps,
+    pub(crate) devices: Devices,
+    /// Told when the network has become ready.
+    pub(crate) network_changed: Notify,
     pub(crate) services: Store<Service>,
     pub(crate) host_ips: ArcSwap<Vec<String>>,
     pub(crate) network_ready: ArcSwap<Option<String>>,

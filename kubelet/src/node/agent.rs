@@ -220,7 +220,10 @@ impl Agent {
                 }
                 let network =
                     failing("NetworkReady").map(|n| format!("container runtime network not ready: {n}"));
-                self.shared.network_ready.store(Arc::new(network.clone()));
+                let before = self.shared.network_ready.swap(Arc::new(network.clone()));
+                if before.is_some() && network.is_none() {
+                    self.shared.network_changed.notify_one();
+                }
                 problems.extend(network);
             }
             Err(error) => problems.push(format!("container runtime is down: {}", error.status.message())),
@@ -234,6 +237,7 @@ impl Agent {
             pid_pressure: pressure.pids,
             images: self.images().await,
             volumes_in_use: Vec::new(),
+            devices: self.shared.devices.amounts(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the machine has: from the kernel, from the control group that the node is confined to, or from flags.
 
-use crate::quantity::{self, ResourceList, kibibytes, millis, units};
+use crate::resources::{self, ResourceList, bytes, millis, units};
 use anyhow::Context as _;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -35,12 +35,12 @@ pub(crate) fn capacity(
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut out = ResourceList::new();
     out.insert("cpu".to_owned(), units(i64::try_from(cpus).unwrap_or(1)));
-    out.insert("memory".to_owned(), kibibytes(kernel_memory()));
+    out.insert("memory".to_owned(), bytes(kernel_memory()));
     out.insert("pods".to_owned(), units(max_pods));
     if let Ok((total, ..)) = crate::volumes::local::fs_space(root) {
         out.insert(
             "ephemeral-storage".to_owned(),
-            kibibytes(i64::try_from(total).unwrap_or(i64::MAX)),
+            bytes(i64::try_from(total).unwrap_or(i64::MAX)),
         );
     }
     for entry in fs::read_dir("/sys/kernel/mm/hugepages")
@@ -62,12 +62,12 @@ pub(crate) fn capacity(
                 s if s % (1 << 10) == 0 => format!("{}Mi", s >> 10),
                 s => format!("{s}Ki"),
             };
-            out.insert(format!("hugepages-{shown}"), kibibytes(size * 1024 * count));
+            out.insert(format!("hugepages-{shown}"), bytes(size * 1024 * count));
         }
     }
     for (name, amount) in overrides {
         let given = Quantity(amount.clone());
-        quantity::milli(&given).with_context(|| format!("--capacity: {name}={amount} is no quantity"))?;
+        resources::milli(&given).with_context(|| format!("--capacity: {name}={amount} is no quantity"))?;
         out.insert(name.clone(), given);
     }
     Ok(out)
@@ -87,25 +87,21 @@ pub(crate) fn allocatable(
             .map(|a| Quantity(a.clone()))
             .collect();
         if name == "cpu" {
-            let taken: i64 = taken.iter().filter_map(quantity::milli).sum();
-            let left = quantity::milli(quantity).unwrap_or(0) - taken;
+            let taken: i64 = taken.iter().filter_map(resources::milli).sum();
+            let left = resources::milli(quantity).unwrap_or(0) - taken;
             out.insert(name.clone(), millis(left.max(0)));
             continue;
         }
         let taken: i64 =
-            taken.iter().filter_map(quantity::value).sum::<i64>() + eviction.get(name).copied().unwrap_or(0);
+            taken.iter().filter_map(resources::value).sum::<i64>() + eviction.get(name).copied().unwrap_or(0);
         if taken == 0 {
             out.insert(name.clone(), quantity.clone());
             continue;
         }
-        let left = (quantity::value(quantity).unwrap_or(0) - taken).max(0);
+        let left = (resources::value(quantity).unwrap_or(0) - taken).max(0);
         out.insert(
             name.clone(),
-            if name == "pods" {
-                units(left)
-            } else {
-                kibibytes(left)
-            },
+            if name == "pods" { units(left) } else { bytes(left) },
         );
     }
     out
@@ -136,7 +132,7 @@ mod tests {
         );
         assert_eq!(
             out,
-            list(&[("cpu", "1750m"), ("memory", "3043328Ki"), ("pods", "110")])
+            list(&[("cpu", "1750m"), ("memory", "2972Mi"), ("pods", "110")])
         );
     }
 }

@@ -1,10 +1,10 @@
 //! The Node object from what is known about the machine. Pure.
 
 use crate::pods::api_time;
-use crate::quantity::ResourceList;
+use crate::resources::ResourceList;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
     NodeRuntimeHandler, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ pub(crate) struct Facts {
     pub(crate) info: NodeSystemInfo,
     pub(crate) port: u16,
     pub(crate) handlers: Vec<NodeRuntimeHandler>,
+    pub(crate) features: Option<NodeFeatures>,
 }
 
 /// How the node is right now.
@@ -36,6 +37,8 @@ pub(crate) struct Health {
     pub(crate) pid_pressure: bool,
     pub(crate) images: Vec<ContainerImage>,
     pub(crate) volumes_in_use: Vec<String>,
+    /// What device plugins offer: capacity and allocatable.
+    pub(crate) devices: (ResourceList, ResourceList),
 }
 
 /// The labels that every node carries.
@@ -164,8 +167,16 @@ pub(crate) fn status(facts: &Facts, health: &Health, old: &NodeStatus, now: Time
     NodeStatus {
         conditions: Some(conditions),
         addresses: Some(addresses(facts)),
-        capacity: Some(with_others(&facts.capacity, old.capacity.as_ref())),
-        allocatable: Some(with_others(&facts.allocatable, old.allocatable.as_ref())),
+        capacity: Some(with_others(
+            &facts.capacity,
+            &health.devices.0,
+            old.capacity.as_ref(),
+        )),
+        allocatable: Some(with_others(
+            &facts.allocatable,
+            &health.devices.1,
+            old.allocatable.as_ref(),
+        )),
         node_info: Some(facts.info.clone()),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
@@ -173,6 +184,7 @@ pub(crate) fn status(facts: &Facts, health: &Health, old: &NodeStatus, now: Time
             }),
         }),
         images: Some(health.images.clone()),
+        features: facts.features.clone(),
         runtime_handlers: (!facts.handlers.is_empty()).then(|| facts.handlers.clone()),
         volumes_in_use: (!health.volumes_in_use.is_empty()).then(|| health.volumes_in_use.clone()),
         volumes_attached: old.volumes_attached.clone(),
@@ -180,9 +192,10 @@ pub(crate) fn status(facts: &Facts, health: &Health, old: &NodeStatus, now: Time
     }
 }
 
-/// Keeps extended resources that somebody else put on the node.
-fn with_others(own: &ResourceList, old: Option<&ResourceList>) -> ResourceList {
+/// Adds what device plugins offer, and keeps extended resources that somebody else put on the node.
+fn with_others(own: &ResourceList, devices: &ResourceList, old: Option<&ResourceList>) -> ResourceList {
     let mut out = own.clone();
+    out.extend(devices.iter().map(|(n, q)| (n.clone(), q.clone())));
     for (name, amount) in old.into_iter().flatten() {
         let extended = name.contains('/') && !name.starts_with("kubernetes.io/");
         if extended {

@@ -13,18 +13,22 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use parking_lot::Mutex;
 use rutter_client::events::{EventType, Recorder, reference};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tracker::{Kind, Tracker, Verdict};
 
+/// How often probes had which outcome, by container, kind and outcome.
+pub(crate) type ProbeCounts = Arc<Mutex<BTreeMap<(String, Kind, &'static str), u64>>>;
+
 /// The probes of one pod.
 pub(crate) struct Probes {
     cri: Cri,
     recorder: Recorder,
     results: Arc<Mutex<ProbeResults>>,
+    counts: ProbeCounts,
     wake: Arc<Notify>,
     running: HashMap<(String, Kind), AbortHandle>,
 }
@@ -39,6 +43,7 @@ struct Job {
     cri: Cri,
     recorder: Recorder,
     results: Arc<Mutex<ProbeResults>>,
+    counts: ProbeCounts,
     wake: Arc<Notify>,
     pod: Arc<Pod>,
     container: Container,
@@ -56,6 +61,7 @@ impl Probes {
             cri,
             recorder,
             results: Arc::default(),
+            counts: Arc::default(),
             wake,
             running: HashMap::new(),
         }
@@ -64,6 +70,11 @@ impl Probes {
     /// The verdicts so far.
     pub(crate) fn results(&self) -> ProbeResults {
         self.results.lock().clone()
+    }
+
+    /// How they went so far.
+    pub(crate) fn counts(&self) -> ProbeCounts {
+        self.counts.clone()
     }
 
     /// Starts the probes of running containers, ends those of others.
@@ -128,6 +139,7 @@ impl Probes {
             cri: self.cri.clone(),
             recorder: self.recorder.clone(),
             results: self.results.clone(),
+            counts: self.counts.clone(),
             wake: self.wake.clone(),
             pod: pod.clone(),
             container: container.clone(),
@@ -182,6 +194,13 @@ impl Job {
             }
             ticks.tick().await;
             let verdict = self.once().await;
+            let outcome = match &verdict {
+                Verdict::Success | Verdict::Warning(_) => "successful",
+                Verdict::Failure(_) => "failed",
+                Verdict::Unknown(_) => "unknown",
+            };
+            let key = (self.container.name.clone(), self.kind, outcome);
+            *self.counts.lock().entry(key).or_default() += 1;
             if let Verdict::Failure(why) | Verdict::Warning(why) = &verdict {
                 self.tell(&verdict, why);
             }

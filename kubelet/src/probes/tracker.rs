@@ -1,7 +1,7 @@
 //! From single probe results to a verdict, by thresholds. Pure.
 
 /// What a probe decides about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// Whether the container has started.
     Startup,

@@ -1,11 +1,13 @@
 //! The configuration of a container. Pure.
 
 use super::{labels, security};
+use crate::devices::Equipment;
 use crate::env::expand;
 use crate::resources::{LimitRules, container_resources};
+use crate::userns::IdMap;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use rutter_proto::cri::{
-    ContainerConfig, ContainerMetadata, Device, ImageSpec, KeyValue, LinuxContainerConfig, Mount, Signal,
+    CdiDevice, ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, Signal,
 };
 
 /// What a container's configuration is made from, beside pod and container.
@@ -16,9 +18,12 @@ pub(crate) struct ContainerInputs<'a> {
     pub(crate) image_user: security::ImageUser,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
-    pub(crate) devices: Vec<Device>,
+    /// What device plugins want the container to have.
+    pub(crate) equipment: Equipment,
     /// For ephemeral containers: whose processes it sees.
     pub(crate) target: Option<&'a str>,
+    /// The ids of the pod's user namespace, if it has one.
+    pub(crate) ids: Option<IdMap>,
     pub(crate) rules: &'a LimitRules,
     pub(crate) seccomp_default: bool,
 }
@@ -44,6 +49,11 @@ pub(crate) fn container_config(
         };
         list.iter().flatten().map(|text| expand(text, &value)).collect()
     };
+    let equipment = inputs.equipment;
+    let mut mounts = inputs.mounts;
+    mounts.extend(equipment.mounts);
+    let mut annotations = labels::container_annotations(pod, container, inputs.restarts);
+    annotations.extend(equipment.annotations);
     let image = container.image.clone().unwrap_or_default();
     let stop_signal = container
         .lifecycle
@@ -65,7 +75,7 @@ pub(crate) fn container_config(
         args: expanded(&container.args),
         working_dir: container.working_dir.clone().unwrap_or_default(),
         labels: labels::container_labels(pod, container),
-        annotations: labels::container_annotations(pod, container, inputs.restarts),
+        annotations,
         log_path: log_path(&container.name, inputs.restarts),
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
@@ -77,20 +87,38 @@ pub(crate) fn container_config(
                 container,
                 &inputs.image_user,
                 inputs.target,
+                inputs.ids,
                 inputs.seccomp_default,
             )),
         }),
         envs: inputs
             .environment
             .into_iter()
+            .chain(equipment.environment)
             .map(|(key, value)| KeyValue {
                 key,
                 value: value.into_bytes(),
             })
             .collect(),
-        mounts: inputs.mounts,
-        devices: inputs.devices,
+        mounts: mapped(mounts, inputs.ids),
+        devices: equipment.devices,
+        cdi_devices: equipment
+            .cdi_devices
+            .into_iter()
+            .map(|name| CdiDevice { name })
+            .collect(),
         stop_signal: stop_signal.into(),
         ..ContainerConfig::default()
     }
+}
+
+/// What is mounted into a user namespace shows its owners as the namespace names them.
+fn mapped(mut mounts: Vec<Mount>, ids: Option<IdMap>) -> Vec<Mount> {
+    if let Some(ids) = ids {
+        for mount in &mut mounts {
+            mount.uid_mappings = ids.mappings();
+            mount.gid_mappings = ids.mappings();
+        }
+    }
+    mounts
 }

@@ -62,7 +62,12 @@ impl Cri {
         limit: Duration,
         future: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> CriResult<T> {
-        match tokio::time::timeout(limit, future).await {
+        let began = std::time::Instant::now();
+        let answer = tokio::time::timeout(limit, future).await;
+        if let Some(metrics) = crate::metrics::get() {
+            metrics.operation(call, began.elapsed(), !matches!(answer, Ok(Ok(_))));
+        }
+        match answer {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(CriError { call, status }),
             Err(_) => Err(CriError {
@@ -236,6 +241,26 @@ impl Cri {
         Ok(())
     }
 
+    /// Gives a container other amounts of resources.
+    pub(crate) async fn update_container_resources(
+        &self,
+        id: &str,
+        resources: LinuxContainerResources,
+    ) -> CriResult<()> {
+        let request = UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(resources),
+            ..UpdateContainerResourcesRequest::default()
+        };
+        Self::limited(
+            "UpdateContainerResources",
+            self.timeout,
+            self.runtime.clone().update_container_resources(request),
+        )
+        .await?;
+        Ok(())
+    }
+
     /// Asks a container to end, and kills it after the grace.
     pub(crate) async fn stop_container(&self, id: &str, grace: i64) -> CriResult<()> {
         let request = StopContainerRequest {
@@ -337,6 +362,18 @@ impl Cri {
             "ListContainerStats",
             self.timeout,
             self.runtime.clone().list_container_stats(request),
+        )
+        .await?
+        .stats)
+    }
+
+    /// Usage of all sandboxes, the network's included; unimplemented in some runtimes.
+    pub(crate) async fn sandbox_stats(&self) -> CriResult<Vec<PodSandboxStats>> {
+        let request = ListPodSandboxStatsRequest { filter: None };
+        Ok(Self::limited(
+            "ListPodSandboxStats",
+            self.timeout,
+            self.runtime.clone().list_pod_sandbox_stats(request),
         )
         .await?
         .stats)
@@ -453,7 +490,8 @@ fn empty(call: &'static str) -> CriError {
     }
 }
 
-fn channel(path: PathBuf) -> Channel {
+/// A connection to a unix socket, made when it is first used and again whenever it broke.
+pub(crate) fn channel(path: PathBuf) -> Channel {
     // The address is never used: the connector knows the path.
     let endpoint = Endpoint::from_static("http://localhost");
     endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {

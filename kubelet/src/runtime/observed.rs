@@ -123,3 +123,31 @@ pub(crate) struct FoundPod {
     pub(crate) name: String,
     pub(crate) namespace: String,
 }
+
+#[cfg(test)]
+impl ObservedContainer {
+    /// A container that was made and of which nothing else is known.
+    pub(crate) fn example(name: &str, sandbox: &str) -> Self {
+        Self {
+            id: format!("id-{name}"),
+            name: name.to_owned(),
+            sandbox_id: sandbox.to_owned(),
+            state: ContainerState::Created,
+            created_at: None,
+            started_at: None,
+            finished_at: None,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+            image: String::new(),
+            image_ref: String::new(),
+            hash: 0,
+            restart_count: 0,
+            log_path: String::new(),
+            user: None,
+            resources: None,
+            stop_signal: None,
+            annotations: HashMap::new(),
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::{labels, security};
 use crate::pods::{PodExt, is_sidecar, log_dir_name};
+use crate::userns::IdMap;
 use k8s_openapi::api::core::v1::Pod;
 use rutter_proto::cri::{
     DnsConfig, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxConfig, PodSandboxMetadata,
@@ -191,6 +192,7 @@ pub(crate) fn sandbox_config(
     hostname: String,
     log_directory: String,
     cgroup_parent: String,
+    ids: Option<IdMap>,
 ) -> PodSandboxConfig {
     let spec = pod.spec();
     let own = spec.security_context.as_ref();
@@ -230,7 +232,7 @@ pub(crate) fn sandbox_config(
     config.linux = Some(LinuxPodSandboxConfig {
         cgroup_parent,
         security_context: Some(LinuxSandboxSecurityContext {
-            namespace_options: Some(security::namespaces(pod)),
+            namespace_options: Some(security::namespaces(pod, ids)),
             selinux_options: own
                 .and_then(|s| s.se_linux_options.as_ref())
                 .map(security::selinux),

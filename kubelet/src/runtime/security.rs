@@ -1,6 +1,7 @@
 //! Security contexts as the runtime wants them: the pod's and the container's merged, namespaces, seccomp, paths hidden in /proc. Pure.
 
 use crate::pods::PodExt;
+use crate::userns::IdMap;
 use k8s_openapi::api::core::v1::{Container, Pod, SELinuxOptions, SeccompProfile, SecurityContext};
 use rutter_proto::cri::security_profile::ProfileType;
 use rutter_proto::cri::{
@@ -48,7 +49,7 @@ pub(crate) fn effective(pod: &Pod, container: &Container) -> SecurityContext {
 }
 
 /// Which namespaces the pod's containers share with the node or each other.
-pub(crate) fn namespaces(pod: &Pod) -> NamespaceOption {
+pub(crate) fn namespaces(pod: &Pod, ids: Option<IdMap>) -> NamespaceOption {
     let spec = pod.spec();
     let node = |host: Option<bool>| {
         if host == Some(true) {
@@ -68,6 +69,7 @@ pub(crate) fn namespaces(pod: &Pod) -> NamespaceOption {
         network: node(spec.host_network).into(),
         pid: pid.into(),
         ipc: node(spec.host_ipc).into(),
+        userns_options: ids.map(IdMap::options),
         ..NamespaceOption::default()
     }
 }
@@ -180,6 +182,7 @@ pub(crate) fn container_context(
     container: &Container,
     image: &ImageUser,
     target: Option<&str>,
+    ids: Option<IdMap>,
     seccomp_default: bool,
 ) -> LinuxContainerSecurityContext {
     let sc = effective(pod, container);
@@ -187,7 +190,7 @@ pub(crate) fn container_context(
     let mut groups: Vec<i64> = own.and_then(|s| s.fs_group).into_iter().collect();
     groups.extend(own.iter().flat_map(|s| s.supplemental_groups.iter().flatten()));
     let privileged = sc.privileged == Some(true);
-    let mut namespace_options = namespaces(pod);
+    let mut namespace_options = namespaces(pod, ids);
     if let Some(id) = target.filter(|_| namespace_options.pid == i32::from(NamespaceMode::Container)) {
         namespace_options.pid = NamespaceMode::Target.into();
         namespace_options.target_id = id.to_owned();
@@ -252,6 +255,7 @@ mod tests {
             &pod,
             &pod.spec().containers[0],
             &ImageUser::default(),
+            None,
             None,
             false,
         );

@@ -17,10 +17,10 @@ use std::sync::Arc;
 /// CPU time in nanoseconds and memory in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
-    cpu_nanos: u64,
+    pub(super) cpu_nanos: u64,
     pub(crate) working_set: u64,
-    usage: u64,
-    rss: u64,
+    pub(super) usage: u64,
+    pub(super) rss: u64,
 }
 
 fn usage(stats: &ContainerStats) -> Usage {
@@ -39,9 +39,10 @@ fn usage(stats: &ContainerStats) -> Usage {
     }
 }
 
-struct PodUsage {
-    pod: Arc<Pod>,
-    containers: BTreeMap<String, (ContainerStats, Usage)>,
+/// A pod's running containers with what they use.
+pub(super) struct PodUsage {
+    pub(super) pod: Arc<Pod>,
+    pub(super) containers: BTreeMap<String, (ContainerStats, Usage)>,
 }
 
 /// Memory in use by pod.
@@ -54,7 +55,8 @@ pub(crate) async fn pod_memory(pool: &Pool) -> Vec<(Uid, i64)> {
         .collect()
 }
 
-async fn pods(pool: &Pool) -> Vec<PodUsage> {
+/// What all pods use.
+pub(super) async fn pods(pool: &Pool) -> Vec<PodUsage> {
     let stats = pool.shared().cri.container_stats().await.unwrap_or_default();
     let mut by_id: BTreeMap<String, ContainerStats> = stats
         .into_iter()

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod api;
+pub(crate) mod exposition;
 pub(crate) mod listen;
 pub(crate) mod logs;
 pub(crate) mod metrics;

@@ -1,15 +1,18 @@
 //! The conditions of a pod that the kubelet owns. Pure.
 
 use crate::pods::{PodExt, is_sidecar};
+use crate::resize::Pending;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
 
 /// The condition types that only the kubelet writes.
-pub(crate) const OWNED: [&str; 5] = [
+pub(crate) const OWNED: [&str; 7] = [
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
     "ContainersReady",
     "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
 ];
 
 fn find<'a>(statuses: &'a [ContainerStatus], name: &str) -> Option<&'a ContainerStatus> {
@@ -29,6 +32,24 @@ fn condition(pod: &Pod, kind: &str, status: bool, reason: &str, message: String)
 
 fn listed(names: &[&str]) -> String {
     format!("[{}]", names.join(" "))
+}
+
+/// That the node doesn't give the pod what it asks for.
+pub(crate) fn resize_pending(pod: &Pod, pending: &Pending) -> PodCondition {
+    condition(
+        pod,
+        "PodResizePending",
+        true,
+        pending.reason(),
+        pending.message.clone(),
+    )
+}
+
+/// That what the pod was promised isn't applied yet, with the last error if there was one.
+pub(crate) fn resize_in_progress(pod: &Pod, error: Option<&str>) -> PodCondition {
+    let reason = if error.is_some() { "Error" } else { "" };
+    let message = error.unwrap_or_default().to_owned();
+    condition(pod, "PodResizeInProgress", true, reason, message)
 }
 
 /// Whether a sandbox with network is there.

@@ -2,11 +2,14 @@
 
 use crate::plan::{any_regular_created, should_restart};
 use crate::pods::{PodExt, api_time, is_sidecar};
+use crate::resize::Allocation;
+use crate::resources::{ResourceList, amount, bytes, millis, quota, shares};
 use crate::runtime::observed::{ContainerState as Seen, Observed, ObservedContainer};
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, ContainerUser, LinuxContainerUser, Pod, VolumeMountStatus,
+    ContainerStatus, ContainerUser, LinuxContainerUser, Pod, ResourceRequirements, VolumeMountStatus,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
 /// Why a container waits: reason and message, by container name.
@@ -34,6 +37,8 @@ fn terminated(state: ContainerStateTerminated) -> ContainerState {
 pub(crate) struct Group<'a> {
     pub(crate) containers: &'a [Container],
     pub(crate) previous: &'a [ContainerStatus],
+    /// What was applied to the containers last; none when it is what the pod says.
+    pub(crate) actuated: Option<&'a Allocation>,
     pub(crate) init: bool,
 }
 
@@ -59,7 +64,8 @@ pub(crate) fn statuses(
             .collect();
         if let Some(newest) = seen.first() {
             let last = seen.get(1).map(|c| state_of(c, None, runtime).0);
-            status = convert(newest, old, container, runtime);
+            let actuated = group.actuated.and_then(|a| a.container(&container.name));
+            status = convert(newest, old, container, actuated, runtime);
             if let Some(last) = last {
                 status.last_state = Some(last);
             }
@@ -211,6 +217,7 @@ fn convert(
     seen: &ObservedContainer,
     old: Option<&ContainerStatus>,
     container: &Container,
+    actuated: Option<&ResourceRequirements>,
     runtime: &str,
 ) -> ContainerStatus {
     let (state, lost) = state_of(seen, old, runtime);
@@ -242,7 +249,7 @@ fn convert(
         last_state: Some(last_state),
         volume_mounts: mounts(container),
         allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
-        resources: Some(container.resources.clone().unwrap_or_default()),
+        resources: Some(resources_in_force(container, actuated, seen)),
         stop_signal: seen.stop_signal.clone(),
         user: seen.user.as_ref().map(|u| ContainerUser {
             linux: Some(LinuxContainerUser {
@@ -253,6 +260,70 @@ fn convert(
         }),
         ..ContainerStatus::default()
     }
+}
+
+/// The amounts that a container has: those that were applied last, or what the runtime says instead.
+fn resources_in_force(
+    container: &Container,
+    actuated: Option<&ResourceRequirements>,
+    seen: &ObservedContainer,
+) -> ResourceRequirements {
+    let mut out = container.resources.clone().unwrap_or_default();
+    if seen.state != Seen::Running {
+        return out;
+    }
+    if let Some(actuated) = actuated {
+        let take = |to: &mut Option<ResourceList>, from: &Option<ResourceList>| {
+            for name in ["cpu", "memory"] {
+                match from.as_ref().and_then(|l| l.get(name)) {
+                    Some(amount) => {
+                        to.get_or_insert_default().insert(name.to_owned(), amount.clone());
+                    }
+                    None => {
+                        to.as_mut().and_then(|l| l.remove(name));
+                    }
+                }
+            }
+            if to.as_ref().is_some_and(ResourceList::is_empty) && from.is_none() {
+                *to = None;
+            }
+        };
+        take(&mut out.requests, &actuated.requests);
+        take(&mut out.limits, &actuated.limits);
+    }
+    let Some(real) = seen.resources else { return out };
+    let mut correct = |list: fn(&mut ResourceRequirements) -> &mut Option<ResourceList>,
+                       name: &str,
+                       agrees: &dyn Fn(i64) -> bool,
+                       instead: Option<Quantity>| {
+        if let Some(list) = list(&mut out)
+            && let Some(known) = amount(Some(list), name)
+            && !agrees(known)
+            && let Some(instead) = instead
+        {
+            list.insert(name.to_owned(), instead);
+        }
+    };
+    correct(
+        |r| &mut r.requests,
+        "cpu",
+        &|milli| shares(milli) == real.cpu_shares,
+        (real.cpu_shares > 2).then(|| millis((real.cpu_shares * 1000 + 1023) / 1024)),
+    );
+    correct(
+        |r| &mut r.limits,
+        "cpu",
+        &|milli| quota(milli, real.cpu_period) == real.cpu_quota,
+        (real.cpu_quota > 0 && real.cpu_period > 0)
+            .then(|| millis(real.cpu_quota.saturating_mul(1000) / real.cpu_period)),
+    );
+    correct(
+        |r| &mut r.limits,
+        "memory",
+        &|limit| limit == real.memory_limit,
+        (real.memory_limit > 0).then(|| bytes(real.memory_limit)),
+    );
+    out
 }
 
 /// A container that will be started (again) is waiting, for the reason that held it up last.

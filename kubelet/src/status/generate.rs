@@ -5,10 +5,15 @@ use super::containers::{Group, Reasons, statuses};
 use super::phase::phase;
 use crate::plan::{ProbeResults, sandbox_changed};
 use crate::pods::{PodExt, api_time, is_sidecar, plain_container};
-use crate::resources::qos;
+use crate::resize::plan::in_progress;
+use crate::resize::{Allocation, Pending};
+use crate::resources::{ResourceList, bytes, millis, pod_limits, pod_requests, qos, units};
 use crate::runtime::observed::{ContainerState as Seen, Observed};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus, ResourceRequirements,
+};
+use std::collections::BTreeMap;
 
 /// What a status is made from, beside the pod and the runtime's view.
 pub(crate) struct StatusInputs<'a> {
@@ -24,9 +29,22 @@ pub(crate) struct StatusInputs<'a> {
     pub(crate) failed: Option<(&'a str, &'a str)>,
     /// The node's addresses.
     pub(crate) host_ips: &'a [String],
+    /// How far the pod's resources are what it asks for.
+    pub(crate) resize: ResizeState<'a>,
     /// The runtime's name, as in container ids.
     pub(crate) runtime: &'a str,
     pub(crate) now: Timestamp,
+}
+
+/// How far a pod's resources are what it asks for. The pod itself says what it was promised.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ResizeState<'a> {
+    /// What was applied last; none when it is what was promised.
+    pub(crate) actuated: Option<&'a Allocation>,
+    /// Why the pod wasn't promised what it asks for.
+    pub(crate) pending: Option<&'a Pending>,
+    /// Why what was promised isn't applied.
+    pub(crate) error: Option<&'a str>,
 }
 
 /// Makes the status.
@@ -36,6 +54,7 @@ pub(crate) fn pod_status(pod: &Pod, observed: &Observed, inputs: &StatusInputs<'
         let group = Group {
             containers,
             previous: previous.as_deref().unwrap_or_default(),
+            actuated: inputs.resize.actuated,
             init,
         };
         statuses(pod, observed, &group, inputs.reasons, inputs.runtime)
@@ -112,8 +131,10 @@ pub(crate) fn pod_status(pod: &Pod, observed: &Observed, inputs: &StatusInputs<'
         containers_ready,
         conditions::scheduled(pod),
     ];
+    let resizing = resize_conditions(pod, observed, inputs, &new_phase);
     list.extend(
         own.into_iter()
+            .chain(resizing)
             .map(|c| with_transition(c, previous, pod, inputs.now)),
     );
 
@@ -136,7 +157,57 @@ pub(crate) fn pod_status(pod: &Pod, observed: &Observed, inputs: &StatusInputs<'
         ..PodStatus::default()
     };
     add_addresses(pod, observed, inputs, &mut status);
+    add_resources(pod, inputs.resize.actuated, &mut status);
     status
+}
+
+fn resize_conditions(
+    pod: &Pod,
+    observed: &Observed,
+    inputs: &StatusInputs<'_>,
+    phase: &str,
+) -> Vec<PodCondition> {
+    if inputs.ended || matches!(phase, "Succeeded" | "Failed") {
+        return Vec::new();
+    }
+    let resize = &inputs.resize;
+    let mut out = Vec::new();
+    out.extend(resize.pending.map(|p| conditions::resize_pending(pod, p)));
+    let unfinished = resize.actuated.is_some_and(|a| in_progress(pod, observed, a));
+    if unfinished {
+        out.push(conditions::resize_in_progress(pod, resize.error));
+    }
+    out
+}
+
+/// What the pod as a whole was promised and has.
+fn add_resources(pod: &Pod, actuated: Option<&Allocation>, status: &mut PodStatus) {
+    let list = |amounts: BTreeMap<String, i64>| -> Option<ResourceList> {
+        let list: ResourceList = amounts
+            .into_iter()
+            .map(|(name, amount)| {
+                let quantity = match name.as_str() {
+                    "cpu" => millis(amount),
+                    "memory" => bytes(amount),
+                    n if n == "ephemeral-storage" || n.starts_with("hugepages-") => bytes(amount),
+                    _ => units(amount),
+                };
+                (name, quantity)
+            })
+            .collect();
+        (!list.is_empty()).then_some(list)
+    };
+    status.allocated_resources = list(pod_requests(pod));
+    let applied = actuated.map(|a| a.apply(&std::sync::Arc::new(pod.clone())));
+    let has = applied.as_deref().unwrap_or(pod);
+    let resources = ResourceRequirements {
+        requests: list(pod_requests(has)),
+        limits: list(pod_limits(has)),
+        claims: None,
+    };
+    if resources.requests.is_some() || resources.limits.is_some() {
+        status.resources = Some(resources);
+    }
 }
 
 fn add_addresses(pod: &Pod, observed: &Observed, inputs: &StatusInputs<'_>, status: &mut PodStatus) {

@@ -4,7 +4,6 @@ use super::*;
 use crate::plan::container_hash;
 use crate::runtime::observed::{ObservedContainer, ObservedSandbox};
 use serde_json::{Value, json};
-use std::collections::HashMap;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).expect("a time")
@@ -13,8 +12,6 @@ fn at(seconds: i64) -> Timestamp {
 fn container(pod: &Pod, name: &str, id: &str, state: Seen, code: i32, restarts: i32) -> ObservedContainer {
     ObservedContainer {
         id: id.into(),
-        name: name.into(),
-        sandbox_id: "s".into(),
         state,
         created_at: Some(at(10 + i64::from(restarts))),
         started_at: Some(at(11)),
@@ -25,7 +22,6 @@ fn container(pod: &Pod, name: &str, id: &str, state: Seen, code: i32, restarts: 
         } else {
             String::new()
         },
-        message: String::new(),
         image: "x:1".into(),
         image_ref: "sha256:1".into(),
         hash: pod
@@ -33,11 +29,7 @@ fn container(pod: &Pod, name: &str, id: &str, state: Seen, code: i32, restarts: 
             .map(|c| container_hash(&c))
             .unwrap_or_default(),
         restart_count: restarts,
-        log_path: String::new(),
-        user: None,
-        resources: None,
-        stop_signal: None,
-        annotations: HashMap::new(),
+        ..ObservedContainer::example(name, "s")
     }
 }
 
@@ -68,6 +60,7 @@ fn make(
 ) -> PodStatus {
     let hosts = ["192.168.0.1".to_owned()];
     let inputs = StatusInputs {
+        resize: ResizeState::default(),
         previous,
         reasons,
         probes,

@@ -41,6 +41,8 @@ pub(crate) fn status_patch(uid: &str, old: &Value, new: &Value) -> Option<Value>
         "message",
         "podIP",
         "podIPs",
+        "resources",
+        "allocatedResources",
         "containerStatuses",
         "initContainerStatuses",
     ] {
@@ -61,6 +63,11 @@ fn conditions(old: &Value, new: &Value) -> Vec<Value> {
     let old = old.as_array().map(Vec::as_slice).unwrap_or_default();
     let new = new.as_array().map(Vec::as_slice).unwrap_or_default();
     let ours = |name: &str| OWNED.contains(&name) || name == "DisruptionTarget";
+    let gone = old
+        .iter()
+        .map(kind)
+        .filter(|k| OWNED.contains(&k.as_str()) && !new.iter().any(|n| kind(n) == *k))
+        .map(|k| json!({"$patch": "delete", "type": k}));
     new.iter()
         .filter(|c| ours(&kind(c)))
         .filter_map(|c| {
@@ -78,6 +85,7 @@ fn conditions(old: &Value, new: &Value) -> Vec<Value> {
             }
             Some(c)
         })
+        .chain(gone)
         .collect()
 }
 
@@ -94,14 +102,16 @@ mod tests {
     #[test]
     fn only_what_changed_is_sent() {
         let old = json!({"phase": "Pending", "reason": "x", "hostIP": "1", "podIPs": [{"ip": "a"}],
-            "conditions": [{"type": "Ready", "status": "False", "reason": "no"}, {"type": "mine/gate", "status": "True"}]});
+            "conditions": [{"type": "Ready", "status": "False", "reason": "no"}, {"type": "PodResizePending", "status": "True"},
+                {"type": "mine/gate", "status": "True"}]});
         let new = json!({"phase": "Running", "hostIP": "1", "podIPs": [{"ip": "b"}],
             "conditions": [{"type": "mine/gate", "status": "False"}, {"type": "Ready", "status": "True"}]});
         assert_eq!(
             status_patch("u", &old, &new),
             Some(json!({"metadata": {"uid": "u"}, "status": {
                 "phase": "Running", "reason": null, "podIPs": [{"$patch": "replace"}, {"ip": "b"}],
-                "conditions": [{"type": "Ready", "status": "True", "reason": null}]}}))
+                "conditions": [{"type": "Ready", "status": "True", "reason": null},
+                    {"$patch": "delete", "type": "PodResizePending"}]}}))
         );
     }
 }

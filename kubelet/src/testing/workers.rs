@@ -7,8 +7,8 @@ use crate::cgroups::{Cgroups, Driver};
 use crate::images::Images;
 use crate::objects::Objects;
 use crate::pods::PodExt as _;
-use crate::quantity::ResourceList;
 use crate::resources::LimitRules;
+use crate::resources::ResourceList;
 use crate::runtime::cri::Cri;
 use crate::runtime::sandbox::DnsSettings;
 use crate::shared::{Settings, Shared};
@@ -69,6 +69,7 @@ fn bench() -> Bench {
         seccomp_default: false,
         allocatable: ResourceList::new(),
         runtime_name: "fake".into(),
+        no_image_volumes: None,
         resync_seconds: 60,
         max_crash_backoff_seconds: 300,
     };
@@ -80,6 +81,9 @@ fn bench() -> Bench {
         objects,
         volumes,
         images,
+        id_maps: crate::userns::IdMaps::new(dir.path().join("kubelet"), 10),
+        devices: crate::devices::Devices::new(&dir.path().join("kubelet"), Arc::default()),
+        network_changed: tokio::sync::Notify::new(),
         cgroups: Cgroups::new(&dir.path().join("no-cgroups"), "", Driver::Cgroupfs, false),
         services: Store::<Service>::default(),
         host_ips: ArcSwap::from_pointee(vec!["192.168.0.1".into()]),

@@ -10,7 +10,7 @@ pub(crate) mod payload;
 use crate::env::Sources;
 use crate::objects::{Objects, describe};
 use crate::pods::{PodExt, Uid};
-use crate::quantity;
+use crate::resources;
 use crate::tokens::Tokens;
 use atomic::Payload;
 use k8s_openapi::api::core::v1::{Pod, ProjectedVolumeSource, Volume};
@@ -33,8 +33,11 @@ pub(crate) enum VolumeError {
 pub(crate) enum Mounted {
     /// A path on the node.
     Path { path: PathBuf, read_only: bool },
-    /// An image that the runtime mounts.
-    Image { reference: String },
+    /// An image that the runtime mounts, once it is on the node.
+    Image {
+        reference: String,
+        policy: Option<String>,
+    },
 }
 
 /// Ready volumes by name.
@@ -118,6 +121,7 @@ impl Volumes {
         if let Some(source) = &volume.image {
             return Ok(Mounted::Image {
                 reference: source.reference.clone().unwrap_or_default(),
+                policy: source.pull_policy.clone(),
             });
         }
         if let Some(claim) = &volume.persistent_volume_claim {
@@ -162,7 +166,7 @@ impl Volumes {
         let path = volume_dir(&self.root, &pod.uid(), "empty-dir", name);
         let fresh = !path.is_dir();
         let memory = source.medium.as_deref() == Some("Memory");
-        let size = source.size_limit.as_ref().and_then(quantity::value);
+        let size = source.size_limit.as_ref().and_then(resources::value);
         local::empty_dir(&path, memory, size)?;
         if let Some(group) = fs_group(pod).filter(|_| fresh) {
             local::own_by_group(&path, group, false, false)?;

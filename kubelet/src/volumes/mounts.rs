@@ -5,6 +5,7 @@ use crate::env::expand;
 use crate::pods::{PodExt, Uid};
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use rutter_proto::cri::{ImageSpec, Mount, MountPropagation};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct MountInputs<'a> {
     pub(crate) root: &'a Path,
     pub(crate) volumes: &'a MountedVolumes,
+    /// The runtime's references of images that are mounted, by volume.
+    pub(crate) images: &'a BTreeMap<String, String>,
     pub(crate) environment: &'a [(String, String)],
     pub(crate) pod_ips: &'a [String],
     pub(crate) cluster_domain: &'a str,
@@ -89,10 +92,11 @@ fn volume_mount(
         ..Mount::default()
     };
     match volume {
-        Mounted::Image { reference } => {
+        Mounted::Image { reference, .. } => {
             out.readonly = true;
             out.image = Some(ImageSpec {
-                image: reference.clone(),
+                image: inputs.images.get(&mount.name).unwrap_or(reference).clone(),
+                user_specified_image: reference.clone(),
                 ..ImageSpec::default()
             });
             out.image_sub_path = sub_path;

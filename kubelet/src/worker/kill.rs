@@ -289,6 +289,8 @@ impl Worker {
     async fn release(&self) {
         let shared = self.shared.clone();
         let uid = self.uid.clone();
+        shared.id_maps.release(&uid);
+        shared.devices.release(&uid);
         let work = tokio::task::spawn_blocking(move || {
             if let Err(error) = shared.volumes.tear_down(&uid) {
                 tracing::warn!(%uid, %error, "taking a pod's volumes down failed");

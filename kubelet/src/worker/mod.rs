@@ -7,17 +7,19 @@
 
 pub(crate) mod kill;
 pub(crate) mod pool;
+pub(crate) mod resize;
 pub(crate) mod start;
 pub(crate) mod sync;
 
 use crate::plan::ProbeResults;
 use crate::pods::{PodExt, Uid};
-use crate::probes::Probes;
+use crate::probes::{ProbeCounts, Probes};
+use crate::resize::{Allocation, Pending, store};
 use crate::runtime::observe::observe;
 use crate::runtime::observed::Observed;
 use crate::shared::Shared;
 use crate::status::containers::Reasons;
-use crate::status::generate::{StatusInputs, pod_status};
+use crate::status::generate::{ResizeState, StatusInputs, pod_status};
 use crate::status::writer::StatusWriter;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -43,8 +45,10 @@ pub(crate) struct Failure {
 /// What a worker is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
-    /// The pod to run.
+    /// The pod to run, with the resources that it was promised.
     pub(crate) pod: Arc<Pod>,
+    /// Why it wasn't promised what it asks for, if it wasn't.
+    pub(crate) pending: Option<Pending>,
     /// For a static pod: its mirror in the apiserver, if there is one.
     pub(crate) mirror: Option<Arc<Pod>>,
     /// The pod is in no source any more.
@@ -54,7 +58,18 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    fn must_end(&self) -> bool {
+    /// A pod to run as it is.
+    pub(crate) fn new(pod: Arc<Pod>) -> Self {
+        Self {
+            pod,
+            pending: None,
+            mirror: None,
+            removed: false,
+            failure: None,
+        }
+    }
+
+    pub(crate) fn must_end(&self) -> bool {
         self.removed || self.failure.is_some() || self.pod.is_deleting() || self.pod.is_terminal()
     }
 
@@ -75,6 +90,8 @@ pub(crate) struct Handle {
     pub(crate) view: Arc<Mutex<View>>,
     /// Set when an object that the pod uses has changed.
     pub(crate) objects: Arc<AtomicBool>,
+    /// How its probes went.
+    pub(crate) probed: ProbeCounts,
 }
 
 /// What a worker lets others see.
@@ -99,9 +116,19 @@ pub(crate) struct Worker {
     pub(crate) writer: StatusWriter,
     pub(crate) objects: Arc<AtomicBool>,
     pub(crate) volumes_at: Option<tokio::time::Instant>,
+    /// The pod that the volumes were made for last.
+    pub(crate) volumes_for: Option<Arc<Pod>>,
     pub(crate) mounted: Option<crate::volumes::MountedVolumes>,
     /// How often syncing has failed in a row.
     pub(crate) failures: u32,
+    /// The resources that were applied last.
+    pub(crate) actuated: Allocation,
+    /// Whether a resize was under way at the last sync, and what went wrong with it.
+    pub(crate) resizing: bool,
+    pub(crate) resize_error: Option<String>,
+    /// How long images took so far, and whether the pod's start was counted.
+    pub(crate) pulling: Duration,
+    pub(crate) counted: bool,
     /// The last complaint about the network, so that it is made once.
     pub(crate) complained: bool,
 }
@@ -123,8 +150,11 @@ impl Worker {
         let wake = Arc::new(Notify::new());
         let view = Arc::new(Mutex::new(View::default()));
         let probes = Probes::new(shared.cri.clone(), shared.recorder.clone(), wake.clone());
+        let probed = probes.counts();
         let writer = StatusWriter::start(shared.client.clone());
         let objects = Arc::new(AtomicBool::new(false));
+        let actuated =
+            store::actuated(&shared.settings.root, &uid).unwrap_or_else(|| Allocation::of(&input.pod));
         let (sender, receiver) = watch::channel(input);
         let worker = Self {
             shared,
@@ -137,6 +167,12 @@ impl Worker {
             writer,
             objects: objects.clone(),
             volumes_at: None,
+            volumes_for: None,
+            actuated,
+            resizing: false,
+            resize_error: None,
+            pulling: Duration::ZERO,
+            counted: false,
             mounted: None,
             failures: 0,
             complained: false,
@@ -147,6 +183,7 @@ impl Worker {
                 wake,
                 view,
                 objects,
+                probed,
             },
             tokio::spawn(worker.run()),
         )
@@ -171,7 +208,7 @@ impl Worker {
             let mut ending = self.input.clone();
             let next = tokio::select! {
                 biased;
-                next = self.sync(&input) => next,
+                next = self.timed_sync(&input) => next,
                 // A sync may wait for a pull or a hook; the end of the pod doesn't wait for it.
                 _ = ending.wait_for(Input::must_end) => continue,
             };
@@ -187,6 +224,35 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    async fn timed_sync(&mut self, input: &Input) -> Next {
+        let began = std::time::Instant::now();
+        let next = self.sync(input).await;
+        if let Some(metrics) = crate::metrics::get() {
+            let took = began.elapsed().as_secs_f64();
+            metrics.sync.with_label_values(&["sync"]).observe(took);
+        }
+        next
+    }
+
+    /// Counts the time that a pod took to run, once.
+    fn count_start(&mut self, pod: &Pod, status: &PodStatus) {
+        if self.counted || status.phase.as_deref() != Some("Running") {
+            return;
+        }
+        self.counted = true;
+        // One that ran before this kubelet began tells nothing.
+        if pod.status().phase.as_deref() != Some("Pending") {
+            return;
+        }
+        if let (Some(metrics), Some(created)) = (crate::metrics::get(), &pod.metadata.creation_timestamp) {
+            let total = Timestamp::now().duration_since(created.0).as_secs_f64().max(0.0);
+            metrics.start_total.observe(total);
+            metrics
+                .start_sli
+                .observe((total - self.pulling.as_secs_f64()).max(0.0));
         }
     }
 
@@ -233,6 +299,11 @@ impl Worker {
             ended,
             failed: failure.map(|f| (f.reason.as_str(), f.message.as_str())),
             host_ips: &host_ips,
+            resize: ResizeState {
+                actuated: Some(&self.actuated),
+                pending: input.pending.as_ref(),
+                error: self.resize_error.as_deref(),
+            },
             runtime: &self.shared.settings.runtime_name,
             now: Timestamp::now(),
         };
@@ -241,6 +312,7 @@ impl Worker {
         } else {
             pod_status(&input.pod, observed, &inputs)
         };
+        self.count_start(&input.pod, &status);
         if let Some((reason, message)) = failure.and_then(|f| f.disruption.as_ref()) {
             add_disruption(&mut status, &input.pod, reason, message);
         }

@@ -2,6 +2,10 @@
 
 use super::{Failure, Handle, Input, View, Worker};
 use crate::pods::{PodExt, Uid};
+use crate::probes::ProbeCounts;
+use crate::resize::store::{self, Promise};
+use crate::resize::{self, Allocation, Pending};
+use crate::resources::{QosClass, qos};
 use crate::runtime::observe::list_pods;
 use crate::shared::Shared;
 use k8s_openapi::api::core::v1::Pod;
@@ -19,6 +23,9 @@ pub(crate) struct Pool {
 struct Entry {
     handle: Handle,
     task: tokio::task::JoinHandle<Uid>,
+    /// The pod as its source has it.
+    desired: Arc<Pod>,
+    promise: Promise,
 }
 
 /// Whether a pod may run here, beside the pods that already do.
@@ -49,16 +56,24 @@ impl Pool {
             }
             workers.remove(&uid);
         }
-        if let Some(entry) = workers.get(&uid) {
-            entry.handle.input.send_modify(|input| input.pod = pod);
+        if let Some(entry) = workers.get_mut(&uid) {
+            entry.desired = pod;
+            self.settle(&mut workers, &uid);
+            self.retry_resizes(&mut workers);
             return;
         }
-        let mut input = Input {
-            pod: pod.clone(),
-            mirror: None,
-            removed: false,
-            failure: None,
-        };
+        let root = &self.shared.settings.root;
+        let known = store::promise(root, &uid);
+        let promise = known.clone().unwrap_or_else(|| {
+            let asked = Allocation::of(&pod);
+            Promise {
+                admitted: asked.clone(),
+                allocated: asked,
+            }
+        });
+        let desired = pod;
+        let pod = promise.allocated.apply(&desired);
+        let mut input = Input::new(pod.clone());
         if !input.must_end() && !already_ran(&pod) {
             let others: Vec<Arc<Pod>> = active(&workers);
             if let Err(failure) = admit(&pod, &others) {
@@ -67,8 +82,88 @@ impl Pool {
                 input.failure = Some(failure);
             }
         }
+        if known.is_none() && !input.must_end() {
+            self.remember(&desired, &promise);
+        }
         let (handle, task) = Worker::spawn(self.shared.clone(), input);
-        workers.insert(uid, Entry { handle, task });
+        let entry = Entry {
+            handle,
+            task,
+            desired,
+            promise,
+        };
+        workers.insert(uid.clone(), entry);
+        self.settle(&mut workers, &uid);
+    }
+
+    fn remember(&self, pod: &Pod, promise: &Promise) {
+        if let Err(error) = store::save_promise(&self.shared.settings.root, &pod.uid(), promise) {
+            tracing::warn!(pod = %pod.full_name(), %error, "remembering what a pod was promised failed");
+        }
+    }
+
+    /// Hands a worker its pod, with what the node promises it of what it asks for.
+    fn settle(&self, workers: &mut HashMap<Uid, Entry>, uid: &Uid) {
+        let Some(entry) = workers.get(uid) else { return };
+        let input = entry.handle.input.borrow().clone();
+        let desired = entry.desired.clone();
+        let mut allocated = entry.promise.allocated.apply(&desired);
+        let mut pending = None;
+        if !Arc::ptr_eq(&allocated, &desired) && !input.must_end() && !desired.is_deleting() {
+            let others: Vec<Arc<Pod>> = active(workers).into_iter().filter(|p| p.uid() != *uid).collect();
+            match resize::judge(&desired, &allocated, &others, &self.shared.settings.allocatable) {
+                Ok(()) => {
+                    allocated = desired.clone();
+                    self.grant(workers, uid);
+                }
+                Err(why) => {
+                    if input.pending.as_ref().map(Pending::reason) != Some(why.reason())
+                        || input.pod.generation() != desired.generation()
+                    {
+                        let headline = format!("Pod resize {}", why.reason());
+                        let text = resize::summary(&headline, &desired, &why.message);
+                        let reason = format!("Resize{}", why.reason());
+                        self.shared.event(&desired, true, &reason, text);
+                    }
+                    pending = Some(why);
+                }
+            }
+        }
+        if let Some(entry) = workers.get(uid) {
+            entry.handle.input.send_modify(|input| {
+                input.pod = allocated;
+                input.pending = pending;
+            });
+        }
+    }
+
+    /// Promises a pod all that it asks for.
+    fn grant(&self, workers: &mut HashMap<Uid, Entry>, uid: &Uid) {
+        let Some(entry) = workers.get_mut(uid) else { return };
+        entry.promise.allocated = Allocation::of(&entry.desired);
+        self.remember(&entry.desired, &entry.promise);
+        let text = resize::summary("Pod resize started", &entry.desired, "");
+        self.shared.event(&entry.desired, false, "ResizeStarted", text);
+    }
+
+    /// Looks again at the resizes that didn't fit: the most important pods first, those with guarantees before others.
+    fn retry_resizes(&self, workers: &mut HashMap<Uid, Entry>) {
+        let mut waiting: Vec<(std::cmp::Reverse<i32>, bool, Uid)> = workers
+            .iter()
+            .filter(|(_, e)| {
+                let input = e.handle.input.borrow();
+                input.pending.as_ref().is_some_and(|p| !p.infeasible) && !input.must_end()
+            })
+            .map(|(uid, e)| {
+                let priority = e.desired.spec().priority.unwrap_or(0);
+                let guaranteed = qos(&e.desired) == QosClass::Guaranteed;
+                (std::cmp::Reverse(priority), !guaranteed, uid.clone())
+            })
+            .collect();
+        waiting.sort();
+        for (_, _, uid) in waiting {
+            self.settle(workers, &uid);
+        }
     }
 
     /// A pod is in no source any more.
@@ -84,6 +179,7 @@ impl Pool {
         if finished {
             workers.remove(uid);
         }
+        self.retry_resizes(&mut workers);
     }
 
     /// The mirror of a static pod is there, or gone.
@@ -163,6 +259,15 @@ impl Pool {
             .collect()
     }
 
+    /// How the probes of all pods went.
+    pub(crate) fn probe_counts(&self) -> Vec<(Arc<Pod>, ProbeCounts)> {
+        let workers = self.workers.lock();
+        workers
+            .values()
+            .map(|e| (e.handle.input.borrow().pod.clone(), e.handle.probed.clone()))
+            .collect()
+    }
+
     /// Pods that use the node's resources.
     pub(crate) fn active(&self) -> Vec<Arc<Pod>> {
         active(&self.workers.lock())
@@ -204,16 +309,20 @@ impl Pool {
             object.metadata.uid = Some(uid.to_string());
             object.metadata.name = Some(pod.name);
             object.metadata.namespace = Some(pod.namespace);
+            let desired = Arc::new(object);
             let input = Input {
-                pod: Arc::new(object),
-                mirror: None,
                 removed: true,
-                failure: None,
+                ..Input::new(desired.clone())
             };
             let mut workers = self.workers.lock();
             workers.entry(uid).or_insert_with(|| {
                 let (handle, task) = Worker::spawn(self.shared.clone(), input);
-                Entry { handle, task }
+                Entry {
+                    handle,
+                    task,
+                    desired,
+                    promise: Promise::default(),
+                }
             });
         }
         let known = self.uids();

@@ -4,16 +4,18 @@ use super::Worker;
 use crate::backoff::go_duration;
 use crate::env::{Sources, environment};
 use crate::hooks;
+use crate::images::ReadyImage;
 use crate::plan::container_hash;
 use crate::pods::{PodExt, grace_seconds};
 use crate::runtime::container::{ContainerInputs, container_config, log_path};
 use crate::runtime::observed::{ContainerState, Observed};
 use crate::runtime::security;
-use crate::volumes::MountedVolumes;
 use crate::volumes::mounts::{MountInputs, container_mounts};
+use crate::volumes::{Mounted, MountedVolumes};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use rutter_proto::cri::PodSandboxConfig;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,6 +31,15 @@ pub(crate) enum Group {
 }
 
 impl Group {
+    /// As metrics name it.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Init => "init_container",
+            Self::Regular => "container",
+            Self::Ephemeral => "ephemeral_container",
+        }
+    }
+
     /// The field's name.
     pub(crate) fn field(self) -> &'static str {
         match self {
@@ -75,37 +86,9 @@ impl Worker {
         self.check_backoff(pod, container, group, observed)?;
         let image = container.image.clone().unwrap_or_default();
         let policy = container.image_pull_policy.as_deref();
-        let ready = shared
-            .images
-            .ensure(pod, &image, policy, config)
-            .await
-            .map_err(|problem| {
-                let retry = problem
-                    .retry_seconds
-                    .map_or(10, |s| u64::try_from(s).unwrap_or(10));
-                if matches!(
-                    problem.reason,
-                    "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName"
-                ) {
-                    let text = if problem.reason == "ImagePullBackOff" {
-                        "ImagePullBackOff"
-                    } else {
-                        problem.reason
-                    };
-                    shared.container_event(
-                        pod,
-                        group.field(),
-                        &container.name,
-                        true,
-                        "Failed",
-                        format!("Error: {text}"),
-                    );
-                }
-                StartError {
-                    retry: Duration::from_secs(retry),
-                    ..failed(problem.reason, problem.message)
-                }
-            })?;
+        let ready = self
+            .ready_image(pod, container, group, &image, policy, config)
+            .await?;
         let fail = |reason: &str, message: String| {
             shared.container_event(
                 pod,
@@ -123,6 +106,15 @@ impl Worker {
         let variables = environment(pod, container, sources)
             .map_err(|error| fail("CreateContainerConfigError", error.to_string()))?;
         let restarts = self.next_restart(pod, container, observed);
+        let ids = self
+            .ids(pod)
+            .map_err(|message| fail("CreateContainerConfigError", message))?;
+        let images = self.image_volumes(pod, container, group, config).await?;
+        let equipment = shared
+            .devices
+            .equip(&self.uid, &container.name)
+            .await
+            .map_err(|message| fail("CreateContainerConfigError", message))?;
         let empty = MountedVolumes::new();
         let mounts = container_mounts(
             pod,
@@ -130,6 +122,7 @@ impl Worker {
             &MountInputs {
                 root: &shared.settings.root,
                 volumes: self.mounted.as_ref().unwrap_or(&empty),
+                images: &images,
                 environment: &variables,
                 pod_ips: &sources.pod_ips,
                 cluster_domain: &shared.settings.dns.cluster_domain,
@@ -154,8 +147,9 @@ impl Worker {
                 image_user: ready.user,
                 environment: variables,
                 mounts,
-                devices: Vec::new(),
+                equipment,
                 target: target_id.as_deref(),
+                ids,
                 rules: &shared.settings.limits,
                 seccomp_default: shared.settings.seccomp_default,
             },
@@ -225,6 +219,74 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Has an image on the node.
+    async fn ready_image(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        group: Group,
+        image: &str,
+        policy: Option<&str>,
+        config: &PodSandboxConfig,
+    ) -> Result<ReadyImage, StartError> {
+        let shared = self.shared.clone();
+        let began = std::time::Instant::now();
+        let ready = shared.images.ensure(pod, image, policy, config).await;
+        self.pulling += began.elapsed();
+        ready.map_err(|problem| {
+            if matches!(
+                problem.reason,
+                "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName"
+            ) {
+                let text = format!("Error: {}", problem.reason);
+                shared.container_event(pod, group.field(), &container.name, true, "Failed", text);
+            }
+            let retry = problem
+                .retry_seconds
+                .map_or(10, |s| u64::try_from(s).unwrap_or(10));
+            StartError {
+                retry: Duration::from_secs(retry),
+                ..failed(problem.reason, problem.message)
+            }
+        })
+    }
+
+    /// Has the images on the node that the container mounts; gives the runtime's references by volume.
+    async fn image_volumes(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        group: Group,
+        config: &PodSandboxConfig,
+    ) -> Result<BTreeMap<String, String>, StartError> {
+        let mut out = BTreeMap::new();
+        let mounted: Vec<(String, String, Option<String>)> = container
+            .volume_mounts
+            .iter()
+            .flatten()
+            .filter_map(|mount| match self.mounted.as_ref()?.get(&mount.name)? {
+                Mounted::Image { reference, policy } => {
+                    Some((mount.name.clone(), reference.clone(), policy.clone()))
+                }
+                Mounted::Path { .. } => None,
+            })
+            .collect();
+        for (volume, reference, policy) in mounted {
+            if let Some(why) = &self.shared.settings.no_image_volumes {
+                let message = format!("volume {volume:?}: {why}");
+                let text = format!("Error: {message}");
+                self.shared
+                    .container_event(pod, group.field(), &container.name, true, "Failed", text);
+                return Err(failed("CreateContainerConfigError", message));
+            }
+            let ready = self
+                .ready_image(pod, container, group, &reference, policy.as_deref(), config)
+                .await?;
+            out.insert(volume, ready.reference);
+        }
+        Ok(out)
     }
 
     /// Holds a container back that ended a short while ago.

@@ -5,17 +5,22 @@ use super::{Failure, Input, Next, Worker};
 use crate::env::{Sources, service_variables};
 use crate::plan::{PodActions, pod_actions};
 use crate::pods::{PodExt, plain_container};
+use crate::resize;
 use crate::resources::{pod_cgroup, qos};
 use crate::runtime::observed::Observed;
 use crate::runtime::sandbox;
+use crate::userns::IdMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use rutter_proto::cri::PodSandboxConfig;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often objects and tokens in volumes are brought up to date when nothing else says so.
 const VOLUME_REFRESH: Duration = Duration::from_secs(60);
+/// How soon a resize that failed is tried again.
+const RESIZE_RETRY: Duration = Duration::from_secs(5);
 /// How soon the runtime is asked again after it didn't answer.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -42,6 +47,8 @@ impl Worker {
                 .event(&pod, false, "DeadlineExceeded", failure.message.clone());
             return Next::Failed(failure);
         }
+        self.settle_stopped(&pod, &observed);
+        self.watch_resize(&pod, &observed);
         self.probes.sync(&pod, &observed, false);
         let status = self.publish(input, &observed, false, None);
         if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
@@ -58,6 +65,7 @@ impl Worker {
                 if acted.did_something {
                     match self.look().await {
                         Ok(observed) => {
+                            self.watch_resize(&pod, &observed);
                             self.probes.sync(&pod, &observed, false);
                             let status = self.publish(input, &observed, false, None);
                             if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
@@ -85,7 +93,7 @@ impl Worker {
         }
     }
 
-    async fn act(&mut self, pod: &Pod, observed: &Observed) -> Result<Acted, String> {
+    async fn act(&mut self, pod: &Arc<Pod>, observed: &Observed) -> Result<Acted, String> {
         let shared = self.shared.clone();
         if let Some(why) = shared.network_ready.load().as_ref()
             && !pod.is_host_network()
@@ -102,9 +110,14 @@ impl Worker {
             return Err(format!("network is not ready: {why}"));
         }
         self.complained = false;
-        let actions = pod_actions(pod, observed, &self.probes.results());
+        let mut actions = pod_actions(pod, observed, &self.probes.results());
+        resize::plan::add(pod, observed, &self.actuated, &mut actions);
         let needs_volumes = actions.create_sandbox || actions.starts_something();
         let stale = self.objects.swap(false, Ordering::Relaxed)
+            || self
+                .volumes_for
+                .as_ref()
+                .is_none_or(|last| shows_otherwise(last, pod))
             || self.volumes_at.is_none_or(|at| at.elapsed() >= VOLUME_REFRESH);
         let mut sources = None;
         if needs_volumes || stale || self.mounted.is_none() {
@@ -121,11 +134,16 @@ impl Worker {
     }
 
     /// Has the cgroup and the volumes ready.
-    async fn prepare(&mut self, pod: &Pod, observed: &Observed) -> Result<Sources, String> {
+    async fn prepare(&mut self, pod: &Arc<Pod>, observed: &Observed) -> Result<Sources, String> {
         let shared = self.shared.clone();
         let settings = &shared.settings;
         let group = shared.cgroups.pod(&self.uid, qos(pod));
-        let limits = pod_cgroup(pod, &settings.limits, settings.pod_pids_limit);
+        // What is promised and not applied yet is applied in its own order, by `resize`.
+        let limits = pod_cgroup(
+            &self.actuated.apply(pod),
+            &settings.limits,
+            settings.pod_pids_limit,
+        );
         shared.cgroups.ensure(&group, &limits).map_err(|e| {
             let message = format!(
                 "unable to ensure pod container exists: failed to create container for {group:?} : {e}"
@@ -138,6 +156,7 @@ impl Worker {
             Ok(mounted) => {
                 self.mounted = Some(mounted);
                 self.volumes_at = Some(tokio::time::Instant::now());
+                self.volumes_for = Some(pod.clone());
             }
             Err(error) => {
                 shared.event(pod, true, "FailedMount", error.to_string());
@@ -230,7 +249,7 @@ impl Worker {
 
     async fn perform(
         &mut self,
-        pod: &Pod,
+        pod: &Arc<Pod>,
         observed: &Observed,
         actions: &PodActions,
         sources: Option<Sources>,
@@ -262,6 +281,13 @@ impl Worker {
             self.kill_container(pod, observed, kill).await?;
             acted.did_something = true;
         }
+        if !actions.resize.is_empty() {
+            self.resize(pod, &actions.resize).await;
+            acted.did_something = true;
+            if self.resize_error.is_some() {
+                acted.retry = Some(RESIZE_RETRY);
+            }
+        }
         let mut sandbox_id = actions.sandbox_id.clone().filter(|_| !actions.create_sandbox);
         let config = self.sandbox_config(pod, actions.attempt)?;
         let mut current = observed.clone();
@@ -288,7 +314,7 @@ impl Worker {
     #[allow(clippy::too_many_arguments)]
     async fn start_all(
         &mut self,
-        pod: &Pod,
+        pod: &Arc<Pod>,
         observed: &Observed,
         actions: &PodActions,
         sandbox_id: &str,
@@ -331,7 +357,16 @@ impl Worker {
                     .await
                 {
                     Ok(()) => {
+                        if let Some(metrics) = crate::metrics::get() {
+                            metrics
+                                .started_containers
+                                .with_label_values(&[group.kind()])
+                                .inc();
+                        }
                         self.reasons.remove(&container.name);
+                        if group != Group::Ephemeral {
+                            self.applied(pod, &container.name);
+                        }
                         acted.did_something = true;
                         // The next init container waits for what this one does.
                         if group == Group::Init && crate::pods::is_sidecar(container) {
@@ -344,6 +379,10 @@ impl Worker {
                         retry,
                         made,
                     }) => {
+                        if let Some(metrics) = crate::metrics::get() {
+                            let labels = [group.kind(), reason.as_str()];
+                            metrics.started_containers_errors.with_label_values(&labels).inc();
+                        }
                         acted.did_something |= made;
                         self.reasons.insert(container.name.clone(), (reason, message));
                         acted.retry = Some(acted.retry.map_or(retry, |r: Duration| r.min(retry)));
@@ -369,7 +408,18 @@ impl Worker {
         let hostname = sandbox::kernel_hostname(pod, &settings.dns.cluster_domain)?;
         let logs = sandbox::log_directory(&settings.pod_logs, pod);
         let parent = shared.cgroups.parent(&self.uid, qos(pod));
-        Ok(sandbox::sandbox_config(pod, attempt, dns, hostname, logs, parent))
+        let ids = self.ids(pod)?;
+        Ok(sandbox::sandbox_config(
+            pod, attempt, dns, hostname, logs, parent, ids,
+        ))
+    }
+
+    /// The ids of the pod's user namespace; none when it uses the node's.
+    pub(crate) fn ids(&self, pod: &Pod) -> Result<Option<IdMap>, String> {
+        if pod.spec().host_users != Some(false) || !self.shared.user_namespaces.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        self.shared.id_maps.of(&self.uid).map(Some)
     }
 
     async fn create_sandbox(&mut self, pod: &Pod, config: PodSandboxConfig) -> Result<String, String> {
@@ -388,8 +438,16 @@ impl Worker {
             .await
             .map_err(|e| format!("making the log folder {}: {e}", config.log_directory))?;
         match shared.cri.run_sandbox(config, handler).await {
-            Ok(id) => Ok(id),
+            Ok(id) => {
+                if let Some(metrics) = crate::metrics::get() {
+                    metrics.started_pods.inc();
+                }
+                Ok(id)
+            }
             Err(error) => {
+                if let Some(metrics) = crate::metrics::get() {
+                    metrics.started_pods_errors.inc();
+                }
                 let message = format!("Failed to create pod sandbox: {}", error.status.message());
                 shared.event(pod, true, "FailedCreatePodSandBox", message.clone());
                 Err(message)
@@ -413,6 +471,13 @@ impl PodActions {
                 && self.init_to_start.is_empty()
                 && self.ephemeral_to_start.is_empty())
     }
+}
+
+/// Whether volumes that tell a pod about itself may say something else for the newer object.
+fn shows_otherwise(last: &Pod, pod: &Pod) -> bool {
+    last.metadata.labels != pod.metadata.labels
+        || last.metadata.annotations != pod.metadata.annotations
+        || last.spec != pod.spec
 }
 
 fn seconds_to_deadline(pod: &Pod, now: Timestamp) -> Option<u64> {
