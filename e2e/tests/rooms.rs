@@ -15,8 +15,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rutter-kinds", &["rutter-api"]),
     ("rutter-storage", &[]),
     ("rutter-client", &["rutter-api"]),
-    ("rutter-auth", &["rutter-api", "rutter-kinds"]),
-    ("rutter-admission", &["rutter-api", "rutter-kinds", "rutter-auth"]),
+    ("rutter-outbound", &["rutter-api"]),
+    ("rutter-auth", &["rutter-api", "rutter-kinds", "rutter-outbound"]),
+    (
+        "rutter-admission",
+        &["rutter-api", "rutter-kinds", "rutter-outbound", "rutter-auth"],
+    ),
     (
         "rutter-apiserver",
         &[
@@ -25,6 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "rutter-api-docs",
             "rutter-storage",
             "rutter-client",
+            "rutter-outbound",
             "rutter-auth",
             "rutter-admission",
         ],

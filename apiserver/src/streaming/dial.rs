@@ -1,15 +1,12 @@
 //! Connections to kubelets and to what is proxied: TCP, and TLS where it is due.
 
 use super::target::AddressType;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::ServerName;
+use rutter_outbound::body::Stream;
+use rutter_outbound::tls::{Identity, TlsError, Trust, client_config};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -29,14 +26,8 @@ pub struct KubeletConfig {
 
 /// Why kubelets cannot be reached with a configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum KubeletConfigError {
-    /// A file is no PEM of what it should be.
-    #[error("{0} is not valid PEM")]
-    Pem(&'static str, #[source] rustls::pki_types::pem::Error),
-    /// A certificate or key cannot be used.
-    #[error("{0} cannot be used")]
-    Tls(&'static str, #[source] rustls::Error),
-}
+#[error("the way to kubelets cannot be set up")]
+pub struct KubeletConfigError(#[from] TlsError);
 
 /// What is spoken on top of TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +52,6 @@ impl Security {
     }
 }
 
-/// Any connection.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 /// Makes connections.
 pub(super) struct Dialer {
     kubelet: TlsConnector,
@@ -74,37 +61,22 @@ pub(super) struct Dialer {
 
 impl Dialer {
     pub(super) fn new(config: &KubeletConfig) -> Result<Self, KubeletConfigError> {
-        let any: Arc<dyn ServerCertVerifier> = Arc::new(AnyCertificate(aws_lc_rs::default_provider()));
-        let kubelet_unverified = client(config, any.clone())?;
+        let identity = config.client.as_ref().map(|(certificate, key)| Identity {
+            certificate: Arc::from(certificate.as_slice()),
+            key: Arc::from(key.as_slice()),
+        });
+        let make = |trust: &Trust, identity: Option<&Identity>| -> Result<TlsConnector, TlsError> {
+            Ok(Arc::new(client_config(trust, identity, &[])?).into())
+        };
+        let kubelet_unverified = make(&Trust::Anyone, identity.as_ref())?;
         let kubelet = match &config.authorities {
             None => kubelet_unverified.clone(),
-            Some(pem) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in CertificateDer::pem_slice_iter(pem) {
-                    let what = "the kubelets' certification authority";
-                    let certificate = certificate.map_err(|e| KubeletConfigError::Pem(what, e))?;
-                    roots
-                        .add(certificate)
-                        .map_err(|e| KubeletConfigError::Tls(what, e))?;
-                }
-                let provider = Arc::new(aws_lc_rs::default_provider());
-                let verifier =
-                    rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-                        .build()
-                        .map_err(|e| {
-                            KubeletConfigError::Tls(
-                                "the kubelets' certification authority",
-                                rustls::Error::General(e.to_string()),
-                            )
-                        })?;
-                client(config, verifier)?
-            }
+            Some(pem) => make(&Trust::Authorities(Arc::from(pem.as_slice())), identity.as_ref())?,
         };
-        let unverified = client(&KubeletConfig::default(), any)?;
         Ok(Self {
-            kubelet: kubelet.into(),
-            kubelet_unverified: kubelet_unverified.into(),
-            unverified: unverified.into(),
+            kubelet,
+            kubelet_unverified,
+            unverified: make(&Trust::Anyone, None)?,
         })
     }
 
@@ -144,71 +116,5 @@ impl Dialer {
         };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         Ok(Box::new(connector.connect(name, stream).await?))
-    }
-}
-
-fn client(
-    config: &KubeletConfig,
-    verifier: Arc<dyn ServerCertVerifier>,
-) -> Result<Arc<ClientConfig>, KubeletConfigError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| KubeletConfigError::Tls("TLS", e))?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier);
-    let Some((certificate, key)) = &config.client else {
-        return Ok(Arc::new(builder.with_no_client_auth()));
-    };
-    let what = "the kubelet client certificate";
-    let chain = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| KubeletConfigError::Pem(what, e))?;
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|e| KubeletConfigError::Pem("the kubelet client key", e))?;
-    let config = builder
-        .with_client_auth_cert(chain, key)
-        .map_err(|e| KubeletConfigError::Tls(what, e))?;
-    Ok(Arc::new(config))
-}
-
-/// Takes every certificate, but checks that the server has its key.
-#[derive(Debug)]
-struct AnyCertificate(CryptoProvider);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -29,20 +29,18 @@ pub use target::AddressType;
 
 use bytes::Bytes;
 use dial::{Dialer, Security};
-use forward::Backend;
+use forward::{Backend, Way};
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
-use http_body_util::combinators::BoxBody;
 use rutter_api::object::ObjectExt;
 use rutter_api::{GroupResource, ObjectReader, Reason, StatusError, Value};
+pub use rutter_outbound::body::{BoxError, StreamBody};
+use rutter_outbound::body::{empty, read};
+use rutter_outbound::forward as pass;
 use std::sync::Arc;
 use target::{Place, Query};
 
-/// Any error of a body.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// The body of an answer.
-pub type StreamBody = BoxBody<Bytes, BoxError>;
 /// What an entry point gives back.
 pub type Answer = Result<Response<StreamBody>, StatusError>;
 
@@ -55,24 +53,6 @@ where
     B::Error: Into<BoxError>,
 {
     request.map(|body| body.map_err(Into::into).boxed())
-}
-
-fn boxed_body(body: hyper::body::Incoming) -> StreamBody {
-    body.map_err(|error| -> BoxError { Box::new(error) }).boxed()
-}
-
-/// Reads a body; an error when it breaks, or is longer than `limit`.
-async fn read(mut body: StreamBody, limit: usize) -> Result<Vec<u8>, BoxError> {
-    let mut out = Vec::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            out.extend_from_slice(&data);
-        }
-        if out.len() > limit {
-            return Err("the body is too large".into());
-        }
-    }
-    Ok(out)
 }
 
 /// How much of a kubelet's refusal is read.
@@ -209,7 +189,7 @@ impl Streaming {
         parts.method = Method::GET;
         parts.headers.remove(http::header::CONTENT_LENGTH);
         let plain = Request::from_parts(parts, empty());
-        let response = forward::request(&self.dialer, &backend, plain, &path)
+        let response = pass::request(&self.way(&backend), plain, &path)
             .await
             .map_err(forward::dialing)?;
         self.check_log(response, name).await
@@ -263,10 +243,10 @@ impl Streaming {
             &target::process_query(&query, verb)?,
         );
         let backend = self.assigned_kubelet(&pod)?;
-        if !forward::is_upgrade(&request) {
+        if !pass::is_upgrade(&request) {
             return Err(StatusError::bad_request("Upgrade request required"));
         }
-        forward::upgrade(&self.dialer, &backend, request, &path).await
+        self.upgrade(&backend, request, &path).await
     }
 
     async fn port_forward_boxed(&self, request: Request<StreamBody>, namespace: &str, name: &str) -> Answer {
@@ -274,13 +254,13 @@ impl Streaming {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let path = target::path(&["portForward", namespace, name], &target::ports_query(&query));
         let backend = self.assigned_kubelet(&pod)?;
-        if !forward::is_upgrade(&request) {
+        if !pass::is_upgrade(&request) {
             return Err(StatusError::bad_request("Upgrade request required"));
         }
         if tunnel::is_tunnel(request.headers()) && !self.takes_tunnels(&pod) {
-            return tunnel::open(&self.dialer, &backend, request, &path).await;
+            return tunnel::open(&self.way(&backend), request, &path).await;
         }
-        forward::upgrade(&self.dialer, &backend, request, &path).await
+        self.upgrade(&backend, request, &path).await
     }
 
     async fn pod_proxy_boxed(
@@ -360,23 +340,37 @@ impl Streaming {
             Some(query) => format!("{rest}?{query}"),
             None => rest.to_owned(),
         };
-        if forward::is_upgrade(&request) {
-            return forward::upgrade(&self.dialer, backend, request, &path).await;
+        if pass::is_upgrade(&request) {
+            return self.upgrade(backend, request, &path).await;
         }
         // A page without its slash would resolve its links wrongly; a request that isn't for a page is sent on as it is.
         if rest.is_empty() && matches!(*request.method(), Method::GET | Method::HEAD) {
             return redirect(&uri);
         }
         let prefix = uri.path().strip_suffix(rest).unwrap_or_default().to_owned();
-        let request = forward::forwarded(request, &uri);
-        let host = backend.authority();
-        match forward::request(&self.dialer, backend, request, &path).await {
+        let request = pass::forwarded(request, &uri);
+        let way = self.way(backend);
+        let host = pass::Connect::authority(&way);
+        match pass::request(&way, request, &path).await {
             Ok(response) => rewrite::response(response, &prefix, &host).await,
             Err(error) => Err(StatusError::new(
                 Reason::ServiceUnavailable,
                 format!("error trying to reach service: {error}"),
             )),
         }
+    }
+
+    fn way<'a>(&'a self, backend: &'a Backend) -> Way<'a> {
+        Way {
+            dialer: &self.dialer,
+            backend,
+        }
+    }
+
+    async fn upgrade(&self, backend: &Backend, request: Request<StreamBody>, path: &str) -> Answer {
+        pass::upgrade(&self.way(backend), request, path)
+            .await
+            .map_err(forward::dialing)
     }
 
     fn get(&self, plural: &str, namespace: &str, name: &str) -> Result<Arc<Value>, StatusError> {
@@ -420,12 +414,6 @@ impl Streaming {
                     .any(|feature| feature == "ExtendWebSocketsToKubelet")
             })
     }
-}
-
-fn empty() -> StreamBody {
-    http_body_util::Empty::new()
-        .map_err(|never| match never {})
-        .boxed()
 }
 
 /// A proxied root is only a root with its slash: links in it would lead elsewhere.

@@ -1,11 +1,12 @@
 //! What must change in an answer that comes through a proxy path: links that begin at the server's root.
 
-use super::{Answer, BoxError, StreamBody, read};
+use super::{Answer, StreamBody, read};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use rutter_api::StatusError;
+use rutter_outbound::body::ReadError;
 
 /// HTML larger than this passes as it is.
 const HTML_BYTES: usize = 8 << 20;
@@ -60,7 +61,7 @@ pub(super) async fn response(mut response: Response<StreamBody>, prefix: &str, h
         return Ok(response);
     }
     let (mut parts, body) = response.into_parts();
-    let unreadable = |error: BoxError| {
+    let unreadable = |error: ReadError| {
         StatusError::new(
             rutter_api::Reason::ServiceUnavailable,
             format!("error trying to reach service: {error}"),
@@ -69,7 +70,7 @@ pub(super) async fn response(mut response: Response<StreamBody>, prefix: &str, h
     let bytes = read(body, HTML_BYTES).await.map_err(unreadable)?;
     let bytes = match std::str::from_utf8(&bytes) {
         Ok(text) => Bytes::from(page(text, prefix, host)),
-        Err(_) => Bytes::from(bytes),
+        Err(_) => bytes,
     };
     parts
         .headers

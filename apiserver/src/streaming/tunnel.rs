@@ -1,9 +1,8 @@
 //! SPDY through WebSocket: the subprotocol `SPDY/3.1+portforward.k8s.io` carries a SPDY connection in binary messages. Here
 //! it is unwrapped, so that the kubelet sees the SPDY connection that it knows.
 
-use super::dial::Dialer;
-use super::forward::{self, Backend};
-use super::{Answer, StreamBody, boxed_body, empty};
+use super::forward::dialing;
+use super::{Answer, StreamBody, empty};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
@@ -12,6 +11,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rutter_api::StatusError;
+use rutter_outbound::body::incoming;
+use rutter_outbound::forward::{Connect, ask, headers};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -36,12 +37,7 @@ pub(super) fn is_tunnel(headers: &HeaderMap) -> bool {
 }
 
 /// Opens SPDY to the kubelet and the tunnel to the client.
-pub(super) async fn open(
-    dialer: &Dialer,
-    backend: &Backend,
-    mut request: Request<StreamBody>,
-    path: &str,
-) -> Answer {
+pub(super) async fn open(way: &dyn Connect, mut request: Request<StreamBody>, path: &str) -> Answer {
     let Some(key) = request
         .headers()
         .get(header::SEC_WEBSOCKET_KEY)
@@ -53,7 +49,7 @@ pub(super) async fn open(
     };
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(StatusError::internal)?;
     let client = hyper::upgrade::on(&mut request);
-    let mut headers = forward::headers(request.headers(), backend, true);
+    let mut headers = headers(request.headers(), &way.authority(), true);
     for name in [
         header::SEC_WEBSOCKET_KEY,
         header::SEC_WEBSOCKET_VERSION,
@@ -67,10 +63,9 @@ pub(super) async fn open(
     headers.insert(header::UPGRADE, SPDY);
     headers.insert(STREAM_PROTOCOL, PORT_FORWARD);
     *request.method_mut() = Method::POST;
-    let mut response = forward::ask(dialer, backend, &request, path, headers).await?;
+    let mut response = ask(way, &request, path, headers).await.map_err(dialing)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let (parts, body) = response.into_parts();
-        return Ok(Response::from_parts(parts, boxed_body(body)));
+        return Ok(response.map(incoming));
     }
     let server = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {

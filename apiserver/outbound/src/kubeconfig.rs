@@ -1,0 +1,172 @@
+//! The endpoint that a kubeconfig file describes, as the files of webhook authenticators and authorizers and of admission do.
+
+use crate::endpoint::{Authorization, Endpoint, EndpointError};
+use crate::tls::{Identity, Trust};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The parts of a kubeconfig that a server's calls go by. Everything else in it is for people's clients.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct Kubeconfig {
+    current_context: String,
+    clusters: Vec<NamedCluster>,
+    users: Vec<NamedUser>,
+    contexts: Vec<NamedContext>,
+}
+
+#[derive(Deserialize)]
+struct NamedCluster {
+    name: String,
+    #[serde(default)]
+    cluster: Cluster,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct Cluster {
+    server: String,
+    certificate_authority: String,
+    certificate_authority_data: String,
+    insecure_skip_tls_verify: bool,
+    tls_server_name: String,
+}
+
+#[derive(Deserialize)]
+struct NamedUser {
+    name: String,
+    #[serde(default)]
+    user: User,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct User {
+    client_certificate: String,
+    client_certificate_data: String,
+    client_key: String,
+    client_key_data: String,
+    token: String,
+    #[serde(rename = "tokenFile")]
+    token_file: String,
+    username: String,
+    password: String,
+    exec: Option<serde::de::IgnoredAny>,
+    auth_provider: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct NamedContext {
+    name: String,
+    #[serde(default)]
+    context: Context,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Context {
+    cluster: String,
+    user: String,
+}
+
+/// Reads the current context's cluster and user. Files that it names are relative to its folder, and are read now.
+pub fn endpoint_of_kubeconfig(file: &Path) -> Result<Endpoint, EndpointError> {
+    let bad = |why: String| EndpointError::Kubeconfig {
+        file: file.to_owned(),
+        why,
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
+    let config: Kubeconfig = serde_yaml_ng::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let (cluster, user) = current(&config).map_err(bad)?;
+    if cluster.server.is_empty() {
+        return Err(bad("its cluster has no server".to_owned()));
+    }
+    let mut endpoint = Endpoint::url(&cluster.server, trust(cluster, folder).map_err(bad)?)?;
+    endpoint.server_name = Some(cluster.tls_server_name.clone()).filter(|name| !name.is_empty());
+    if let Some(user) = user {
+        endpoint.identity = identity(user, folder).map_err(bad)?;
+        endpoint.authorization = authorization(user, folder).map_err(bad)?;
+    }
+    Ok(endpoint)
+}
+
+/// The cluster and the user that are meant: the current context's, or the only ones.
+fn current(config: &Kubeconfig) -> Result<(&Cluster, Option<&User>), String> {
+    let context = match config.current_context.as_str() {
+        "" => config.contexts.first().filter(|_| config.contexts.len() == 1),
+        name => {
+            let found = config.contexts.iter().find(|context| context.name == name);
+            Some(found.ok_or_else(|| format!("context {name:?} does not exist"))?)
+        }
+    };
+    let Some(NamedContext { context, .. }) = context else {
+        return match config.clusters.as_slice() {
+            [only] => Ok((&only.cluster, None)),
+            _ => Err("it has no current context".to_owned()),
+        };
+    };
+    let cluster = config.clusters.iter().find(|found| found.name == context.cluster);
+    let cluster = cluster.ok_or_else(|| format!("cluster {:?} does not exist", context.cluster))?;
+    if context.user.is_empty() {
+        return Ok((&cluster.cluster, None));
+    }
+    let user = config.users.iter().find(|found| found.name == context.user);
+    let user = user.ok_or_else(|| format!("user {:?} does not exist", context.user))?;
+    Ok((&cluster.cluster, Some(&user.user)))
+}
+
+fn trust(cluster: &Cluster, folder: &Path) -> Result<Trust, String> {
+    if cluster.insecure_skip_tls_verify {
+        return Ok(Trust::Anyone);
+    }
+    let (inline, file) = (
+        &cluster.certificate_authority_data,
+        &cluster.certificate_authority,
+    );
+    let pem = data(inline, file, "certificate-authority", folder)?;
+    Ok(pem.map_or(Trust::System, Trust::Authorities))
+}
+
+fn identity(user: &User, folder: &Path) -> Result<Option<Identity>, String> {
+    let (inline, file) = (&user.client_certificate_data, &user.client_certificate);
+    let certificate = data(inline, file, "client-certificate", folder)?;
+    let key = data(&user.client_key_data, &user.client_key, "client-key", folder)?;
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(Identity { certificate, key })),
+        (None, None) => Ok(None),
+        _ => Err("client-certificate and client-key belong together".to_owned()),
+    }
+}
+
+fn authorization(user: &User, folder: &Path) -> Result<Option<Authorization>, String> {
+    if user.exec.is_some() || user.auth_provider.is_some() {
+        return Err("credential plugins are not run by the API server".to_owned());
+    }
+    Ok(if !user.token.is_empty() {
+        Some(Authorization::Bearer(user.token.clone()))
+    } else if !user.token_file.is_empty() {
+        Some(Authorization::BearerFile(folder.join(&user.token_file)))
+    } else if !user.username.is_empty() {
+        Some(Authorization::Basic(user.username.clone(), user.password.clone()))
+    } else {
+        None
+    })
+}
+
+/// What stands in the file as base64, or in another file.
+fn data(inline: &str, file: &str, what: &str, folder: &Path) -> Result<Option<Arc<[u8]>>, String> {
+    if !inline.is_empty() {
+        let decoded = STANDARD.decode(inline.trim());
+        let decoded = decoded.map_err(|error| format!("{what}-data is not valid base64: {error}"))?;
+        return Ok(Some(Arc::from(decoded)));
+    }
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let read = std::fs::read(folder.join(file)).map_err(|error| format!("{what} {file:?}: {error}"))?;
+    Ok(Some(Arc::from(read)))
+}
