@@ -117,10 +117,15 @@ impl Scheme {
 
     /// Adds or replaces a resource.
     pub fn insert(&mut self, resource: Resource) {
+        self.insert_shared(Arc::new(resource));
+    }
+
+    /// Adds or replaces a resource that others hold too.
+    pub fn insert_shared(&mut self, resource: Arc<Resource>) {
         self.by_path
             .entry(resource.group_version.clone())
             .or_default()
-            .insert(resource.plural.clone().into_owned(), Arc::new(resource));
+            .insert(resource.plural.clone().into_owned(), resource);
     }
 
     /// Takes a resource out.

@@ -61,6 +61,33 @@ impl Reason {
         }
     }
 
+    /// The reason of a name on the wire; [`Reason::Unknown`] for one that is none of these.
+    pub fn parse(name: &str) -> Self {
+        const ALL: [Reason; 19] = [
+            Reason::Unauthorized,
+            Reason::Forbidden,
+            Reason::NotFound,
+            Reason::AlreadyExists,
+            Reason::Conflict,
+            Reason::Gone,
+            Reason::Invalid,
+            Reason::ServerTimeout,
+            Reason::StoreReadError,
+            Reason::Timeout,
+            Reason::TooManyRequests,
+            Reason::BadRequest,
+            Reason::MethodNotAllowed,
+            Reason::NotAcceptable,
+            Reason::RequestEntityTooLarge,
+            Reason::UnsupportedMediaType,
+            Reason::InternalError,
+            Reason::Expired,
+            Reason::ServiceUnavailable,
+        ];
+        let found = ALL.into_iter().find(|reason| reason.as_str() == name);
+        found.unwrap_or(Self::Unknown)
+    }
+
     /// The HTTP status code that goes with it.
     pub fn code(self) -> u16 {
         match self {

@@ -166,6 +166,21 @@ pub trait Strategy: Send + Sync + 'static {
         object
     }
 
+    /// Whether a change of the status alone bumps the generation: for kinds without a status of its own.
+    fn status_counts(&self) -> bool {
+        false
+    }
+
+    /// Whether stored objects are brought into another form when they are read: see [`Strategy::repair`].
+    fn repairs(&self) -> bool {
+        false
+    }
+
+    /// Brings a stored object into the form that reads go by, for kinds whose schema may have changed since it was stored.
+    fn repair(&self, object: Value) -> Value {
+        object
+    }
+
     /// Whether the stored bytes can be handed out as they are.
     fn served_is_stored(&self) -> bool {
         true

@@ -68,10 +68,12 @@ impl ObjectDecoder {
 
 impl Decoder for ObjectDecoder {
     fn decode(&self, key: &str, value: &Bytes, revision: Revision) -> Result<Entry, DecodeError> {
-        let object: Value = serde_json::from_slice(value).map_err(|e| DecodeError(e.to_string()))?;
-        let bytes = splice_resource_version(value, revision).map_err(|e| DecodeError(e.to_string()))?;
+        let mut object: Value = serde_json::from_slice(value).map_err(|e| DecodeError(e.to_string()))?;
         let folders = self.folders.load();
         let resource = folders.find(key);
+        let repaired = resource.and_then(|resource| repair(resource, &mut object));
+        let value = repaired.as_ref().unwrap_or(value);
+        let bytes = splice_resource_version(value, revision).map_err(|e| DecodeError(e.to_string()))?;
         let atom = |text: &str| self.interner.atom(text);
         let labels = object.map_at("metadata.labels").into_iter().flatten();
         let labels = labels.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
@@ -98,6 +100,28 @@ impl Decoder for ObjectDecoder {
             revision,
         })
     }
+}
+
+/// Brings a stored object into the form that reads go by; its new bytes when that changed it.
+fn repair(resource: &Resource, object: &mut Value) -> Option<Bytes> {
+    if !resource.strategy.repairs() {
+        return None;
+    }
+    let repaired = resource.strategy.repair(object.clone());
+    if repaired == *object {
+        return None;
+    }
+    *object = repaired;
+    Some(rutter_api::codec::json::to_vec(object).into())
+}
+
+/// Stored bytes in the form that reads go by.
+pub fn repaired(resource: &Resource, bytes: &Bytes) -> Result<Bytes, StatusError> {
+    if !resource.strategy.repairs() {
+        return Ok(bytes.clone());
+    }
+    let mut object = parse(bytes)?;
+    Ok(repair(resource, &mut object).unwrap_or_else(|| bytes.clone()))
 }
 
 /// Parses what the cache or the store holds; these bytes were written by us or checked by the decoder.
@@ -212,10 +236,10 @@ impl rutter_admission::LiveReader for CacheReader {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Arc<Value>>, StatusError> {
-        let Some(key) = self
-            .resource(resource)
-            .and_then(|resource| resource.key(namespace, name))
-        else {
+        let Some(of) = self.resource(resource) else {
+            return Ok(None);
+        };
+        let Some(key) = of.key(namespace, name) else {
             return Ok(None);
         };
         match self
@@ -226,8 +250,8 @@ impl rutter_admission::LiveReader for CacheReader {
         {
             None => Ok(None),
             Some(found) => {
-                let bytes =
-                    splice_resource_version(&found.value, found.modified).map_err(StatusError::internal)?;
+                let bytes = repaired(&of, &found.value)?;
+                let bytes = splice_resource_version(&bytes, found.modified).map_err(StatusError::internal)?;
                 parse(&bytes).map(|value| Some(Arc::new(value)))
             }
         }

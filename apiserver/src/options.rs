@@ -151,6 +151,10 @@ pub struct Options {
         default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
     )]
     pub kubelet_preferred_address_types: Vec<String>,
+    /// Whether Services that the server calls (webhooks, aggregated servers) are reached at their endpoints instead of their
+    /// cluster address, for servers on machines without a proxy.
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_aggregator_routing: bool,
     /// How many reading requests are served at once; 0 for no bound.
     #[arg(long, default_value_t = 400)]
     pub max_requests_inflight: usize,

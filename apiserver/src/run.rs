@@ -15,6 +15,7 @@ use crate::server::{Served, Server, TokenKeys};
 use crate::streaming::{AddressType, KubeletConfig, Streaming};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use rutter_admission::metrics::WebhookMetrics;
 use rutter_admission::{Chain, Dependencies};
 use rutter_api::Scheme;
 use rutter_auth::authenticate::service_account::issue::{Issuer, TokenRequests};
@@ -31,6 +32,7 @@ use rutter_auth::authorize::node::NodeAuthorizer;
 use rutter_auth::authorize::rbac::Rbac;
 use rutter_auth::authorize::union::Union as Authorizers;
 use rutter_auth::{Authenticator, Authorizer, Clock, system_clock};
+use rutter_outbound::{ClusterAddresses, EndpointAddresses, Outbound, ServiceResolver};
 use rutter_storage::Engine;
 use rutter_storage::cache::{CacheMetrics, Options as CacheOptions, WatchCache};
 use rutter_storage::engine::{
@@ -143,6 +145,7 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
     };
     let (authenticator, subjects) = authenticator(options, &reader, &clock, &keys, &audiences)?;
     let (authorizer, rbac) = authorizer(options, &reader)?;
+    let outbound = outbound(options, &reader);
     let quota = Arc::new(QuotaStatus::default());
     let with = Dependencies {
         reader: reader.clone(),
@@ -154,6 +157,8 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         unreachable_toleration_seconds: options.default_unreachable_toleration_seconds,
         pod_security: Default::default(),
         event_rate_limit: Default::default(),
+        outbound: outbound.clone(),
+        webhook_metrics: WebhookMetrics::register(&metrics.registry)?,
     };
     let admission = Chain::new(
         &options.enable_admission_plugins,
@@ -185,6 +190,7 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         engine,
         cache,
         streaming: Streaming::new(reader.clone(), &kubelet(options)?)?,
+        outbound,
         reader,
         authenticator,
         authorizer,
@@ -357,6 +363,16 @@ fn kubelet(options: &Options) -> anyhow::Result<KubeletConfig> {
         client,
         authorities,
     })
+}
+
+/// The way to Services: by their addresses, or by their endpoints where no proxy runs.
+fn outbound(options: &Options, reader: &Arc<CacheReader>) -> Outbound {
+    let resolver: Arc<dyn ServiceResolver> = if options.enable_aggregator_routing {
+        Arc::new(EndpointAddresses(reader.clone()))
+    } else {
+        Arc::new(ClusterAddresses(reader.clone()))
+    };
+    Outbound::new(resolver)
 }
 
 type Special = (std::path::PathBuf, std::path::PathBuf, Vec<String>);

@@ -1,17 +1,20 @@
 //! What every step of the corridor shares: the scheme, the store with its cache, and who decides about callers.
 
 use crate::cache::CacheReader;
+use crate::crd::Custom;
 use crate::metrics::Metrics;
 use crate::registry::hooks::Hooks;
 use crate::streaming::Streaming;
 use arc_swap::ArcSwap;
-use rutter_admission::Chain;
+use rutter_admission::{Chain, Versions};
+use rutter_api::object::ObjectExt;
 use rutter_api::schema::Types;
-use rutter_api::{Resource, Scheme};
+use rutter_api::{Resource, Scheme, StatusError, Value};
 use rutter_auth::authenticate::service_account::issue::TokenRequests;
 use rutter_auth::authenticate::service_account::keys::VerifyingKey;
 use rutter_auth::authorize::rbac::Rbac;
 use rutter_auth::{Authenticator, Authorizer, Clock};
+use rutter_outbound::Outbound;
 use rutter_storage::Engine;
 use rutter_storage::cache::WatchCache;
 use std::collections::HashMap;
@@ -22,32 +25,57 @@ use std::sync::Arc;
 pub struct Served {
     /// The resources.
     pub scheme: Scheme,
-    /// The types of custom resources, by the name that their resource gives.
-    pub custom: HashMap<String, Arc<Types>>,
-    /// Where custom resources keep what Scale shows, by the same name.
-    pub scales: HashMap<String, ScalePaths>,
-    /// The `openAPIV3Schema` of custom resources, by the same name.
-    pub schemas: HashMap<String, Arc<rutter_api::Value>>,
-}
-
-/// Where a custom resource keeps what Scale shows, as dotted paths.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ScalePaths {
-    /// `specReplicasPath`
-    pub spec: String,
-    /// `statusReplicasPath`
-    pub status: String,
-    /// `labelSelectorPath`
-    pub selector: Option<String>,
+    /// The custom resources, by the name of the schema that their resource gives.
+    pub custom: HashMap<String, Custom>,
 }
 
 impl Served {
     /// The types in which a resource's schema is found.
     pub fn types(&self, resource: &Resource) -> &Types {
-        match self.custom.get(&*resource.schema) {
-            Some(types) => types,
-            None => rutter_api::schema::builtin(),
+        self.custom(resource)
+            .and_then(Custom::types)
+            .unwrap_or_else(|| rutter_api::schema::builtin())
+    }
+
+    /// What is known of a custom resource; none for a built-in one.
+    pub fn custom(&self, resource: &Resource) -> Option<&Custom> {
+        self.custom.get(&*resource.schema)
+    }
+
+    /// The custom resource whose objects a webhook converts.
+    pub fn converted(&self, resource: &Resource) -> Option<&Custom> {
+        self.custom(resource)
+            .filter(|custom| custom.conversion().is_webhook())
+    }
+}
+
+#[async_trait::async_trait]
+impl Versions for Served {
+    fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    fn types(&self, resource: &Resource) -> &Types {
+        Self::types(self, resource)
+    }
+
+    async fn convert(&self, from: &Resource, to: &Resource, object: Value) -> Result<Value, StatusError> {
+        if from.group_version == to.group_version {
+            return Ok(object);
         }
+        let mut object = match self.converted(to) {
+            Some(custom) => {
+                let converted = custom
+                    .conversion()
+                    .convert(vec![object], &to.group_version)
+                    .await?;
+                custom.prune(converted.into_iter().next().unwrap_or_default())
+            }
+            None => to.strategy.to_served(from.strategy.to_stored(object)),
+        };
+        object.set("apiVersion", to.group_version.to_string());
+        object.set("kind", &*to.kind);
+        Ok(object)
     }
 }
 
@@ -85,6 +113,8 @@ pub struct Server {
     pub hooks: Hooks,
     /// The way to kubelets.
     pub streaming: Streaming,
+    /// The way to webhooks and aggregated servers.
+    pub outbound: Outbound,
     /// Issues tokens.
     pub tokens: TokenRequests,
     /// Tells others how to verify them.

@@ -1,5 +1,7 @@
 //! The whole corridor over memory storage: requests and what is answered.
 
+mod custom;
+
 use crate::answer::Body;
 use crate::corridor::{self, Connection};
 use crate::metrics::Metrics;

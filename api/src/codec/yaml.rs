@@ -21,6 +21,13 @@ pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), ParseError> {
     Ok((value, composer.duplicates))
 }
 
+/// As [`parse`], but fields that appear twice are told by their line, in the words of Go's library.
+pub fn parse_with_lines(bytes: &[u8]) -> Result<(Value, Vec<String>), ParseError> {
+    let mut composer = Composer::new(text(bytes)?);
+    let value = composer.document()?.unwrap_or(Value::Null);
+    Ok((value, composer.lines))
+}
+
 /// Parses all documents; empty ones are left out.
 pub fn parse_all(bytes: &[u8]) -> Result<Vec<Value>, ParseError> {
     let mut composer = Composer::new(text(bytes)?);
@@ -44,6 +51,10 @@ struct Composer<'t> {
     aliased: usize,
     path: Vec<String>,
     duplicates: Vec<String>,
+    /// What Go's library says of the duplicates.
+    lines: Vec<String>,
+    /// Where the last event began.
+    line: usize,
 }
 
 impl<'t> Composer<'t> {
@@ -54,12 +65,17 @@ impl<'t> Composer<'t> {
             aliased: 0,
             path: Vec::new(),
             duplicates: Vec::new(),
+            lines: Vec::new(),
+            line: 0,
         }
     }
 
     fn event(&mut self) -> Result<Event<'t>, ParseError> {
         match self.parser.next_event() {
-            Some(Ok((event, _))) => Ok(event),
+            Some(Ok((event, span))) => {
+                self.line = span.start.line();
+                Ok(event)
+            }
             Some(Err(error)) => Err(ParseError(format!("yaml: {error}"))),
             None => Ok(Event::StreamEnd),
         }
@@ -139,6 +155,7 @@ impl<'t> Composer<'t> {
                 Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<" => (String::new(), true),
                 event => (key_text(self.node(event)?)?, false),
             };
+            let line = self.line;
             let event = self.event()?;
             self.path.push(key);
             let value = self.node(event)?;
@@ -148,6 +165,8 @@ impl<'t> Composer<'t> {
             } else {
                 if map.contains_key(&key) {
                     self.duplicate(&key);
+                    self.lines
+                        .push(format!("line {line}: key {key:?} already set in map"));
                 }
                 map.insert(key, value);
             }

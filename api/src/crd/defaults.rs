@@ -1,7 +1,11 @@
 //! Defaults that a structural schema declares.
 
+use super::embedded::embedded;
 use super::flag;
-use serde_json::Value;
+use super::structural::properties;
+use crate::field::{ErrorList, FieldError, Path};
+use crate::schema::{FieldValidation, decode};
+use serde_json::{Value, json};
 
 /// Fills in the defaults that a structural schema declares. A null where none is allowed gives way to a default, or
 /// else is dropped.
@@ -48,4 +52,62 @@ pub fn apply_defaults(schema: &Value, object: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// Whether any default has fields that its schema doesn't.
+pub(super) fn has_unpruned(schema: &Value) -> bool {
+    let mut errors = ErrorList::new();
+    walk(schema, true, false, &Path::root(), &mut errors);
+    errors.iter().any(|error| error.detail == UNKNOWN_FIELDS)
+}
+
+const UNKNOWN_FIELDS: &str = "must not have unknown fields";
+
+/// What is wrong with the defaults in a schema: each must be valid by its own part of the schema, without unknown fields when
+/// `pruned`.
+pub(super) fn check(schema: &Value, pruned: bool, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    walk(schema, pruned, false, path, &mut errors);
+    errors
+}
+
+fn walk(schema: &Value, pruned: bool, inside_metadata: bool, path: &Path, errors: &mut ErrorList) {
+    if let Some(default) = schema.get("default").filter(|default| !default.is_null()) {
+        let at = path.child("default");
+        if pruned && !inside_metadata && !is_pruned(schema, default) {
+            errors.push(FieldError::invalid(&at, default.clone(), UNKNOWN_FIELDS));
+        }
+        let before = errors.len();
+        embedded(schema, default, &at, errors);
+        if errors.len() == before {
+            super::validate::check(schema, default, None, &at, errors);
+        }
+    }
+    // Below additionalProperties there are no defaults.
+    if let Some(items) = schema.get("items").filter(|items| items.is_object()) {
+        walk(items, pruned, inside_metadata, &path.child("items"), errors);
+    }
+    let whole = flag(schema, "x-kubernetes-embedded-resource");
+    for (name, property) in properties(schema) {
+        let inside = match name {
+            "metadata" | "apiVersion" | "kind" if whole => true,
+            _ => inside_metadata && !whole,
+        };
+        walk(
+            property,
+            pruned,
+            inside,
+            &path.child("properties").key(name),
+            errors,
+        );
+    }
+}
+
+/// Whether a value has no fields that the schema doesn't.
+fn is_pruned(schema: &Value, value: &Value) -> bool {
+    let around = json!({"type": "object", "properties": {"value": schema}});
+    let types = super::types("", &around, false);
+    let object = json!({"value": value});
+    decode(&types, "", object, FieldValidation::Ignore)
+        .is_ok_and(|decoded| decoded.value.get("value") == Some(value))
 }

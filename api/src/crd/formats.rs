@@ -25,6 +25,61 @@ pub(super) fn matches(pattern: &str, text: &str) -> Option<bool> {
     found
 }
 
+/// Why a text is no pattern; none when it is one.
+pub(super) fn pattern_error(pattern: &str) -> Option<String> {
+    if pattern.is_empty() {
+        return None;
+    }
+    let error = Regex::new(pattern).err()?;
+    // The parser shows the pattern with a mark under the place, over several lines; its last line says what is wrong.
+    let text = error.to_string();
+    let why = text.lines().last().unwrap_or_default();
+    Some(format!(
+        "error parsing regexp: {}",
+        why.trim_start_matches("error: ")
+    ))
+}
+
+/// The formats that Kubernetes knows, those included that it lets hold for everything.
+const KNOWN: &[&str] = &[
+    "bsonobjectid",
+    "byte",
+    "cidr",
+    "creditcard",
+    "date",
+    "date-time",
+    "datetime",
+    "duration",
+    "email",
+    "float",
+    "double",
+    "hexcolor",
+    "hostname",
+    "int32",
+    "int64",
+    "ipv4",
+    "ipv6",
+    "isbn",
+    "isbn10",
+    "isbn13",
+    "k8s-long-name",
+    "k8s-short-name",
+    "mac",
+    "password",
+    "rgbcolor",
+    "ssn",
+    "uri",
+    "uuid",
+    "uuid3",
+    "uuid4",
+    "uuid5",
+];
+
+/// Whether a format is one that is known.
+pub fn is_format(name: &str) -> bool {
+    KNOWN.contains(&name)
+}
+
 /// Whether a text is of a format. Formats that Kubernetes doesn't check hold for everything.
 pub(super) fn holds(format: &str, text: &str) -> bool {
     match format {

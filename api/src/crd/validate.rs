@@ -9,11 +9,21 @@ use serde_json::{Map, Value};
 pub fn validate(schema: &Value, object: &Value, old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::new();
     check(schema, object, old, &Path::root(), &mut errors);
-    lists(schema, object, &Path::root(), &mut errors);
+    super::embedded::embedded(schema, object, &Path::root(), &mut errors);
+    let repeated = |object: &Value| {
+        let mut errors = ErrorList::new();
+        lists(schema, object, &Path::root(), &mut errors);
+        errors
+    };
+    let now = repeated(object);
+    // Elements that were repeated before may stay so.
+    if !now.is_empty() && old.is_none_or(|old| repeated(old).is_empty()) {
+        errors.extend(now);
+    }
     errors
 }
 
-fn check(schema: &Value, value: &Value, old: Option<&Value>, path: &Path, errors: &mut ErrorList) {
+pub(super) fn check(schema: &Value, value: &Value, old: Option<&Value>, path: &Path, errors: &mut ErrorList) {
     if old == Some(value) {
         return;
     }

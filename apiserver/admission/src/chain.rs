@@ -3,10 +3,12 @@
 //! The order and the defaults are upstream's. All mutating parts run before all validating parts, so a validating part sees
 //! the object as it will be stored.
 
+use crate::metrics::WebhookMetrics;
 use crate::plugins::*;
 use crate::{Attributes, LiveReader, Operation, Plugin, QuotaWriter};
 use rutter_api::{ObjectReader, Resource, StatusError};
 use rutter_auth::{Authorizer, Clock};
+use rutter_outbound::Outbound;
 use std::sync::Arc;
 
 /// What plugins need from the server.
@@ -30,6 +32,10 @@ pub struct Dependencies {
     pub pod_security: pod_security::Configuration,
     /// `EventRateLimit`'s part of it.
     pub event_rate_limit: event_rate_limit::Configuration,
+    /// The way to webhooks.
+    pub outbound: Outbound,
+    /// What is measured of webhooks.
+    pub webhook_metrics: WebhookMetrics,
 }
 
 /// Why a chain could not be made.
@@ -71,6 +77,8 @@ const ORDER: &[(&str, bool)] = &[
     ("DefaultIngressClass", true),
     ("DenyServiceExternalIPs", false),
     ("PodTopologyLabels", true),
+    ("MutatingAdmissionWebhook", true),
+    ("ValidatingAdmissionWebhook", true),
     ("ResourceQuota", true),
     ("AlwaysDeny", false),
 ];
@@ -107,8 +115,16 @@ impl Chain {
         self.plugins.insert(at, plugin);
     }
 
-    /// The first phase: plugins may change the object.
+    /// The first phase: plugins may change the object. All are asked a second time when a webhook or a policy changed it.
     pub async fn mutate(&self, attributes: &mut Attributes<'_>) -> Result<(), StatusError> {
+        self.mutate_once(attributes).await?;
+        if attributes.reinvocation.again() {
+            self.mutate_once(attributes).await?;
+        }
+        Ok(())
+    }
+
+    async fn mutate_once(&self, attributes: &mut Attributes<'_>) -> Result<(), StatusError> {
         for plugin in &self.plugins {
             if plugin.handles(attributes.operation, attributes.resource, attributes.subresource) {
                 plugin.mutate(attributes).await?;
@@ -126,6 +142,12 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// The names of all plugins.
+#[cfg(test)]
+pub(crate) fn names() -> Vec<String> {
+    ORDER.iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
 /// Whether a name is one of the plugins'.
@@ -193,6 +215,18 @@ fn make(name: &str, with: &Dependencies) -> Option<Arc<dyn Plugin>> {
         "CertificateSubjectRestriction" => Arc::new(certificates::CertificateSubjectRestriction),
         "DefaultIngressClass" => Arc::new(ingress_class::DefaultIngressClass::new(reader())),
         "DenyServiceExternalIPs" => Arc::new(external_ips::DenyServiceExternalIPs),
+        "MutatingAdmissionWebhook" => Arc::new(webhook::MutatingAdmissionWebhook::new(
+            reader(),
+            with.live.clone(),
+            with.outbound.clone(),
+            with.webhook_metrics.clone(),
+        )),
+        "ValidatingAdmissionWebhook" => Arc::new(webhook::ValidatingAdmissionWebhook::new(
+            reader(),
+            with.live.clone(),
+            with.outbound.clone(),
+            with.webhook_metrics.clone(),
+        )),
         "PodTopologyLabels" => Arc::new(topology_labels::PodTopologyLabels::new(reader())),
         "LimitRanger" => Arc::new(limit_ranger::LimitRanger::new(reader())),
         "ResourceQuota" => Arc::new(resource_quota::ResourceQuota::new(

@@ -1,12 +1,18 @@
 //! Admission: what may still change or refuse a write after it is authorized, one file per plugin.
 
 pub mod chain;
+pub mod matching;
+pub mod metrics;
 pub mod plugins;
+pub mod reinvocation;
+pub mod versions;
 
 #[cfg(test)]
 mod testing;
 
 pub use chain::{Chain, ChainError, Dependencies};
+pub use reinvocation::Reinvocation;
+pub use versions::Versions;
 
 use async_trait::async_trait;
 use rutter_api::object::ObjectExt;
@@ -63,6 +69,12 @@ pub struct Attributes<'a> {
     pub options: Value,
     /// Texts for the `Warning` header.
     pub warnings: Vec<String>,
+    /// What the audit log is told of this write beside the write itself; see [`Attributes::annotate`].
+    pub annotations: Vec<(String, String)>,
+    /// What is served, for those who look at the write in another version.
+    pub versions: &'a dyn Versions,
+    /// Who is asked once more.
+    pub reinvocation: Reinvocation,
 }
 
 /// One admission plugin.
@@ -100,6 +112,12 @@ impl Attributes<'_> {
             .find(|name| !name.is_empty())
             .unwrap_or_default();
         StatusError::forbidden(&self.resource.group_resource(), name, why.as_ref())
+    }
+
+    /// Tells the audit log something. The key is qualified, such as `pod-security.kubernetes.io/audit-violations`; the first value
+    /// of a key stays. Kept whether the write is refused or not.
+    pub fn annotate(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.annotations.push((key.into(), value.into()));
     }
 
     /// Whether the write is to this resource, whatever the version.

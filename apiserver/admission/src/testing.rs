@@ -1,13 +1,18 @@
 //! Stand-ins for the server, for tests.
 
 use crate::chain::Dependencies;
-use crate::{Attributes, LiveReader, Operation, Plugin, QuotaWriter};
+use crate::metrics::WebhookMetrics;
+use crate::{Attributes, LiveReader, Operation, Plugin, QuotaWriter, Versions};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rutter_api::object::ObjectExt;
-use rutter_api::{GroupResource, GroupVersion, ObjectReader, Reason, Resource, StatusError, UserInfo, Value};
+use rutter_api::schema::Types;
+use rutter_api::{
+    GroupResource, GroupVersion, ObjectReader, Reason, Resource, Scheme, StatusError, UserInfo, Value,
+};
+use rutter_outbound::{ClusterAddresses, Outbound};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 type Key = (String, String, String);
 /// A generation, and the objects as of it.
@@ -90,13 +95,40 @@ pub(crate) fn with(objects: &Objects) -> Dependencies {
     Dependencies {
         reader: objects.clone(),
         live: objects.clone(),
-        quota: objects,
+        quota: objects.clone(),
         authorizer: Arc::new(rutter_auth::authorize::AlwaysDeny),
         clock: rutter_auth::system_clock(),
         not_ready_toleration_seconds: 300,
         unreachable_toleration_seconds: 300,
         pod_security: Default::default(),
         event_rate_limit: Default::default(),
+        outbound: Outbound::new(Arc::new(ClusterAddresses(objects.clone()))),
+        webhook_metrics: WebhookMetrics::make().unwrap(),
+    }
+}
+
+/// Nothing is served, so every write is looked at as it is.
+pub(crate) struct Unserved(Scheme);
+
+impl Unserved {
+    pub(crate) fn get() -> &'static Self {
+        static UNSERVED: LazyLock<Unserved> = LazyLock::new(|| Unserved(Scheme::new()));
+        &UNSERVED
+    }
+}
+
+#[async_trait]
+impl Versions for Unserved {
+    fn scheme(&self) -> &Scheme {
+        &self.0
+    }
+
+    fn types(&self, _resource: &Resource) -> &Types {
+        rutter_api::schema::builtin()
+    }
+
+    async fn convert(&self, _: &Resource, _: &Resource, object: Value) -> Result<Value, StatusError> {
+        Ok(object)
     }
 }
 
@@ -164,6 +196,9 @@ pub(crate) async fn admit_as(
         old,
         options: Value::Null,
         warnings: Vec::new(),
+        annotations: Vec::new(),
+        versions: Unserved::get(),
+        reinvocation: Default::default(),
     };
     if plugin.handles(operation, resource, subresource) {
         plugin.mutate(&mut attributes).await?;

@@ -83,6 +83,7 @@ pub fn internal(
         agent: "rutter-apiserver".to_owned(),
         accept: Accept::default(),
         warnings: Mutex::default(),
+        annotations: Mutex::default(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! From an authorized request on a resource to the registry.
 
 use crate::answer::{self, Answer, Body};
+use crate::crd::Custom;
 use crate::registry::Call;
 use crate::request::{Accept, RequestInfo, body};
 use crate::server::Server;
@@ -44,8 +45,12 @@ where
     if !known {
         return Err(StatusError::path_not_found());
     }
-    let custom = served.custom.contains_key(&*resource.schema);
-    let accept = Accept::negotiate(request.headers(), &query, true, !custom)?;
+    let custom = served.custom(&resource);
+    let accept = Accept::negotiate(request.headers(), &query, true, custom.is_none())?;
+    let warnings: Mutex<Vec<String>> = Mutex::default();
+    if let Some(text) = custom.and_then(Custom::deprecation) {
+        warnings.lock().push(text.to_owned());
+    }
     let agent = request
         .headers()
         .get(USER_AGENT)
@@ -63,13 +68,26 @@ where
         query,
         user,
         accept,
-        warnings: Mutex::default(),
+        warnings,
+        annotations: Mutex::default(),
         server,
     });
-    let mut response = if STREAMS.contains(&call.info.subresource.as_str()) {
-        stream(&call, request).await?
+    let answered = if STREAMS.contains(&call.info.subresource.as_str()) {
+        stream(&call, request).await
     } else {
-        verb(&call, request).await?
+        verb(&call, request).await
+    };
+    let warned = !call.warnings.lock().is_empty();
+    // Who is refused is warned all the same.
+    let mut response = match answered {
+        Err(error) if warned => {
+            let accept = Accept {
+                shape: crate::request::Shape::Object,
+                ..call.accept
+            };
+            answer::failure(&error, &accept)
+        }
+        other => other?,
     };
     let warnings = std::mem::take(&mut *call.warnings.lock());
     answer::warn(response.headers_mut(), &warnings);
@@ -199,6 +217,6 @@ async fn connect(call: &Call, name: &str) -> Result<(), StatusError> {
         &Value::Null,
         false,
     );
-    call.server.admission.mutate(&mut attributes).await?;
-    call.server.admission.validate(&mut attributes).await
+    call.admit_change(&mut attributes).await?;
+    call.admit(&mut attributes).await
 }

@@ -1,218 +1,269 @@
 //! Custom resources: CustomResourceDefinitions become served resources while the server runs.
 //!
-//! One task watches the definitions. It accepts names, says so in the status, serves what is established, and empties a
-//! definition that is being deleted. Every step is decided from the definitions as they are, so several servers may do the
-//! same at once. Conversion is by apiVersion alone (strategy `None`); rules in CEL are not evaluated.
+//! One task watches the definitions. It accepts names, says so in the status, serves what is accepted, and empties a
+//! definition that is being deleted. Only definitions that changed are looked at. Every step is decided from the definitions as
+//! they are, so several servers may do the same at once.
 
+pub mod convert;
+pub mod definition;
 mod path;
+mod plan;
 mod strategy;
 
+pub use definition::{Custom, Definition, ScalePaths};
+pub use plan::{CLEANUP, mark};
+
 use crate::bootstrap::{internal, own};
+use crate::cache::parse;
 use crate::registry::Call;
 use crate::registry::create::rfc3339;
 use crate::registry::update::Change;
 use crate::request::params::DeleteOptions;
 use crate::server::{Served, Server};
+use convert::Conversion;
+use plan::{Names, condition, set_condition};
 use rutter_api::object::ObjectExt;
-use rutter_api::{GroupResource, GroupVersion, ObjectReader, StatusError, Value};
-use rutter_storage::cache::{From, Interest, Scope, Subscribe};
-use serde_json::json;
-use std::collections::BTreeMap;
+use rutter_api::{GroupVersion, ObjectReader, Reason, StatusError, Value};
+use rutter_storage::Revision;
+use rutter_storage::cache::{From, Interest, Scope, Subscribe, Subscription};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const FOLDER: &str = "/registry/apiextensions.k8s.io/customresourcedefinitions/";
-/// Holds a definition until its objects are gone.
-pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+/// The first and the longest pause before something is tried again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// Everything is looked at again this often, whatever was heard.
+const RESYNC: Duration = Duration::from_secs(300);
 
-fn group_version() -> GroupVersion {
-    GroupVersion::new("apiextensions.k8s.io", "v1")
+/// What the task knows of a definition.
+struct Known {
+    revision: Revision,
+    group: String,
+    names: Names,
+    /// Whether all names are accepted.
+    settled: bool,
+    deleting: bool,
+    /// Where its objects are.
+    folder: String,
+    made: Arc<Definition>,
+    resources: Vec<strategy::Served>,
+}
+
+/// The task's state.
+struct Follower {
+    server: Arc<Server>,
+    /// What is served without any definition.
+    base: Arc<Served>,
+    known: BTreeMap<String, Known>,
 }
 
 /// Follows the definitions until `stop`.
 pub async fn follow(server: Arc<Server>, stop: CancellationToken) {
     server.cache.ready().await;
     let base = server.served.load_full();
-    let mut pause = Duration::from_millis(50);
-    loop {
-        let subscribe = Subscribe {
-            scope: Scope::Prefix(FOLDER.to_owned()),
-            from: From::Now,
-            interest: Interest::Any,
-            filter: None,
-        };
-        let Ok(mut changes) = server.cache.subscribe(subscribe) else {
-            return;
-        };
+    let mut follower = Follower {
+        server,
+        base,
+        known: BTreeMap::new(),
+    };
+    stop.run_until_cancelled(follower.run()).await;
+}
+
+impl Follower {
+    async fn run(&mut self) {
+        let mut pause = PAUSE.0;
         loop {
-            let again = match reconcile(&server, &base).await {
-                Ok(again) => again,
-                Err(error) => {
-                    tracing::warn!(%error, "custom resource definitions could not all be brought up to date");
-                    true
+            let subscribe = Subscribe {
+                scope: Scope::Prefix(FOLDER.to_owned()),
+                from: From::Now,
+                interest: Interest::Any,
+                filter: None,
+            };
+            let Ok(mut changes) = self.server.cache.subscribe(subscribe) else {
+                return;
+            };
+            loop {
+                let again = self.reconcile().await;
+                pause = if again { (pause * 2).min(PAUSE.1) } else { PAUSE.0 };
+                let wait = if again { pause } else { RESYNC };
+                if !next(&mut changes, wait).await {
+                    break;
                 }
-            };
-            pause = if again {
-                (pause * 2).min(Duration::from_secs(5))
-            } else {
-                Duration::from_millis(50)
-            };
-            let wait = if again { pause } else { Duration::from_secs(300) };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-                change = changes.next() => if change.is_err() { break },
             }
         }
     }
-}
 
-/// Brings statuses and what is served up to date; whether something is left to be tried again.
-async fn reconcile(server: &Arc<Server>, base: &Arc<Served>) -> Result<bool, StatusError> {
-    let resource = GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions");
-    let mut definitions = server.reader.list(&resource, None);
-    definitions.sort_by(|a, b| {
-        let key = |value: &Value| {
-            (
-                value.str_at("metadata.creationTimestamp").to_owned(),
-                value.name().to_owned(),
-            )
+    /// Brings statuses and what is served up to date; whether something is left to be tried again.
+    async fn reconcile(&mut self) -> bool {
+        let Ok(snapshot) = self.server.cache.snapshot(FOLDER) else {
+            return true;
         };
-        key(a).cmp(&key(b))
-    });
-    let now = rfc3339((server.clock)());
-    let mut taken: BTreeMap<(String, String), String> = BTreeMap::new();
-    let mut established: Vec<Value> = Vec::new();
-    for definition in &definitions {
-        let mut wanted = (**definition).clone();
-        accept(&mut wanted, &mut taken, &now);
-        if condition(&wanted, "Established") == Some("True") {
-            established.push(wanted.clone());
+        let present: BTreeSet<&str> = snapshot.iter().map(|entry| &*entry.index.name).collect();
+        let before = self.known.len();
+        self.known.retain(|name, _| present.contains(name.as_str()));
+        let mut changed = before != self.known.len();
+        // Names may have come free, so those that wait for one are looked at again.
+        let mut due = Vec::new();
+        for entry in snapshot.iter() {
+            let known = self.known.get(&*entry.index.name);
+            if known.is_none_or(|known| known.revision != entry.revision || !known.settled) {
+                due.push(entry.clone());
+            }
         }
-        if wanted.at("status") != definition.at("status") {
-            write_status(server, &wanted).await?;
+        // Those whose names came first keep them.
+        let mut parsed: Vec<(Value, _)> = Vec::with_capacity(due.len());
+        for entry in due {
+            match parse(&entry.bytes) {
+                Ok(object) => parsed.push((object, entry)),
+                Err(error) => tracing::error!(key = %entry.key, %error, "a definition cannot be read"),
+            }
+        }
+        parsed.sort_by(|(a, _), (b, _)| {
+            let key = |object: &Value| object.str_at("metadata.creationTimestamp").to_owned();
+            (key(a), a.name()).cmp(&(key(b), b.name()))
+        });
+        let now = rfc3339((self.server.clock)());
+        let mut statuses = Vec::new();
+        for (object, entry) in parsed {
+            let mut wanted = object.clone();
+            let others = self.known.iter().filter(|(name, known)| {
+                name.as_str() != object.name() && known.group == object.str_at("spec.group")
+            });
+            plan::names(&mut wanted, others.map(|(_, known)| &known.names), &now);
+            plan::conformance(&mut wanted, &now);
+            if wanted.at("status") != object.at("status") {
+                statuses.push(wanted.clone());
+            }
+            changed |= self.learn(&wanted, entry.revision, &entry.bytes);
+        }
+        let mut again = false;
+        if changed {
+            again |= !self.serve().await;
+        }
+        // What is established is served already.
+        for wanted in statuses {
+            if let Err(error) = write_status(&self.server, &wanted).await {
+                tracing::warn!(name = wanted.name(), %error, "the status of a definition cannot be written");
+                again = true;
+            }
+        }
+        for name in self.deleting() {
+            match empty(&self.server, &name).await {
+                Ok(done) => again |= !done,
+                Err(error) => {
+                    tracing::warn!(name, %error, "a definition's objects cannot all be deleted");
+                    again = true;
+                }
+            }
+        }
+        again
+    }
+
+    fn deleting(&self) -> Vec<String> {
+        let deleting = self.known.iter().filter(|(_, known)| known.deleting);
+        deleting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Takes over a definition with the status it should have; whether what is served changes.
+    fn learn(&mut self, object: &Value, revision: Revision, bytes: &bytes::Bytes) -> bool {
+        let fingerprint = definition::fingerprint(object);
+        let accepted = condition(object, "NamesAccepted") == Some("True");
+        let served = accepted || condition(object, "Established") == Some("True");
+        let old = self.known.get(object.name());
+        let kept = old.filter(|old| old.made.refresh(fingerprint, bytes));
+        let (made, resources) = match kept {
+            Some(old) if served != old.resources.is_empty() => (old.made.clone(), old.resources.clone()),
+            _ => {
+                let conversion = Conversion::of(object, &self.server.outbound);
+                let made = Arc::new(Definition::new(object, bytes.clone(), conversion));
+                let resources = match served {
+                    true => strategy::resources(object, &made),
+                    false => Vec::new(),
+                };
+                (made, resources)
+            }
+        };
+        let changed = old.is_none_or(|old| !Arc::ptr_eq(&old.made, &made));
+        let group = object.str_at("spec.group");
+        let known = Known {
+            revision,
+            group: group.to_owned(),
+            names: Names::accepted(object),
+            settled: accepted,
+            deleting: object.is_deleting(),
+            folder: format!(
+                "/registry/{group}/{}/",
+                object.str_at("status.acceptedNames.plural")
+            ),
+            made,
+            resources,
+        };
+        self.known.insert(object.name().to_owned(), known);
+        changed
+    }
+
+    /// Serves the built-in resources and those of the definitions; whether all went well.
+    async fn serve(&self) -> bool {
+        let mut served = (*self.base).clone();
+        let mut makers: BTreeMap<&str, &Arc<Definition>> = BTreeMap::new();
+        for known in self.known.values() {
+            makers.insert(&known.folder, &known.made);
+            for (resource, custom) in &known.resources {
+                let taken = served.scheme.get(&resource.group_version, &resource.plural);
+                if taken.is_none() {
+                    served.custom.insert(resource.schema.to_string(), custom.clone());
+                    served.scheme.insert_shared(resource.clone());
+                }
+            }
+        }
+        let before = self.server.served.load_full();
+        let moved: Vec<String> = served
+            .custom
+            .iter()
+            .filter(|(name, custom)| {
+                let old = before.custom.get(*name);
+                old.is_some_and(|old| !Arc::ptr_eq(&old.definition, &custom.definition))
+            })
+            .filter_map(|(_, custom)| {
+                let found = makers
+                    .iter()
+                    .find(|(_, made)| Arc::ptr_eq(made, &custom.definition));
+                found.map(|(folder, _)| (*folder).to_owned())
+            })
+            .collect();
+        self.server.reader.serve(&served.scheme);
+        self.server.served.store(Arc::new(served));
+        self.server.documents.clear();
+        // Objects are read by other schemas now.
+        let mut well = true;
+        for folder in BTreeSet::from_iter(moved) {
+            if let Err(error) = self.server.cache.redecode(&folder).await {
+                tracing::warn!(folder, %error, "objects cannot be read again");
+                well = false;
+            }
+        }
+        well
+    }
+}
+
+/// Waits for a change and takes those that came with it; whether the watch goes on.
+async fn next(changes: &mut Subscription, wait: Duration) -> bool {
+    let heard = match tokio::time::timeout(wait, changes.next()).await {
+        Err(_) => return true,
+        Ok(heard) => heard,
+    };
+    if heard.is_err() {
+        return false;
+    }
+    loop {
+        match changes.try_next() {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
         }
     }
-    serve(server, base, &established);
-    let mut again = false;
-    for definition in definitions.iter().filter(|definition| definition.is_deleting()) {
-        again |= !empty(server, definition).await?;
-    }
-    Ok(again)
-}
-
-/// Decides whether a definition's names are accepted, and its conditions.
-fn accept(definition: &mut Value, taken: &mut BTreeMap<(String, String), String>, now: &str) {
-    let (group, owner) = (
-        definition.str_at("spec.group").to_owned(),
-        definition.name().to_owned(),
-    );
-    let names = definition.at("spec.names").clone();
-    let mut claims: Vec<(String, String)> = Vec::new();
-    for field in ["plural", "singular"] {
-        claims.push((format!("{group}/resource"), names.str_at(field).to_owned()));
-    }
-    for short in names.list_at("shortNames").iter().filter_map(Value::as_str) {
-        claims.push((format!("{group}/resource"), short.to_owned()));
-    }
-    for field in ["kind", "listKind"] {
-        claims.push((format!("{group}/kind"), names.str_at(field).to_owned()));
-    }
-    claims.retain(|(_, name)| !name.is_empty());
-    let conflict = claims
-        .iter()
-        .find(|claim| taken.get(*claim).is_some_and(|by| *by != owner));
-    let conflict = conflict.map(|(_, name)| format!("{name:?} is already in use"));
-    if conflict.is_none() {
-        taken.extend(claims.into_iter().map(|claim| (claim, owner.clone())));
-        definition.set("status.acceptedNames", names);
-        set_condition(
-            definition,
-            "NamesAccepted",
-            "True",
-            "NoConflicts",
-            "no conflicts found",
-            now,
-        );
-        let message = "the initial names have been accepted";
-        set_condition(
-            definition,
-            "Established",
-            "True",
-            "InitialNamesAccepted",
-            message,
-            now,
-        );
-    } else {
-        let message = conflict.unwrap_or_default();
-        set_condition(
-            definition,
-            "NamesAccepted",
-            "False",
-            "NameConflict",
-            &message,
-            now,
-        );
-        if condition(definition, "Established").is_none() {
-            let message = "not all names are accepted";
-            set_condition(definition, "Established", "False", "NotAccepted", message, now);
-        }
-        definition.set_default("status.acceptedNames", json!({"plural": "", "kind": ""}));
-    }
-    let storage = definition
-        .list_at("spec.versions")
-        .iter()
-        .find(|version| version.bool_at("storage") == Some(true))
-        .map(|version| version.str_at("name").to_owned());
-    let mut stored = definition.list_at("status.storedVersions").to_vec();
-    if let Some(storage) = storage
-        && !stored.iter().any(|version| *version == storage)
-    {
-        stored.push(Value::from(storage));
-    }
-    definition.set("status.storedVersions", stored);
-}
-
-fn condition<'a>(definition: &'a Value, kind: &str) -> Option<&'a str> {
-    let mut all = definition.list_at("status.conditions").iter();
-    all.find(|condition| condition.str_at("type") == kind)
-        .map(|condition| condition.str_at("status"))
-}
-
-fn set_condition(definition: &mut Value, kind: &str, status: &str, reason: &str, message: &str, now: &str) {
-    if condition(definition, kind) == Some(status) {
-        return;
-    }
-    let made = json!({
-        "type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now,
-    });
-    if !definition.at("status.conditions").is_array() {
-        definition.set("status.conditions", json!([]));
-    }
-    if let Some(list) = definition.list_at_mut("status.conditions") {
-        list.retain(|condition| condition.str_at("type") != kind);
-        list.push(made);
-    }
-}
-
-/// What a definition becomes when it is deleted: it waits for its objects.
-pub fn mark(definition: &mut Value) {
-    let now = definition.str_at("metadata.deletionTimestamp").to_owned();
-    let mut finalizers = definition.list_at("metadata.finalizers").to_vec();
-    if !finalizers.iter().any(|finalizer| finalizer == CLEANUP) {
-        finalizers.push(Value::from(CLEANUP));
-        definition.set("metadata.finalizers", finalizers);
-    }
-    let message = "CustomResource deletion is pending";
-    set_condition(
-        definition,
-        "Terminating",
-        "True",
-        "InstanceDeletionPending",
-        message,
-        &now,
-    );
 }
 
 async fn change(
@@ -220,7 +271,8 @@ async fn change(
     name: &str,
     apply: &(dyn Fn(&mut Value) + Sync),
 ) -> Result<(), StatusError> {
-    let mut call = internal(server, &group_version(), "customresourcedefinitions", "")?;
+    let version = GroupVersion::new("apiextensions.k8s.io", "v1");
+    let mut call = internal(server, &version, "customresourcedefinitions", "")?;
     name.clone_into(&mut call.info.name);
     let make = |old: Option<&Value>| {
         let mut object = old.cloned().ok_or_else(|| call.not_found(name))?;
@@ -234,125 +286,96 @@ async fn change(
         managed: false,
     };
     match call.change(&change, &own()).await {
-        Err(error) if error.reason == rutter_api::Reason::NotFound => Ok(()),
+        Err(error) if error.reason == Reason::NotFound => Ok(()),
         other => other.map(|_| ()),
     }
 }
 
+/// Writes what was decided about a definition, unless it is another one by now.
 async fn write_status(server: &Arc<Server>, wanted: &Value) -> Result<(), StatusError> {
     change(server, wanted.name(), &|object| {
-        object.set("status", wanted.at("status").clone())
+        if object.uid() != wanted.uid() || object.at("spec") != wanted.at("spec") {
+            return;
+        }
+        object.set("status.acceptedNames", wanted.at("status.acceptedNames").clone());
+        let decided = [
+            "NamesAccepted",
+            "Established",
+            "NonStructuralSchema",
+            "KubernetesAPIApprovalPolicyConformant",
+        ];
+        let own = |condition: &Value| decided.contains(&condition.str_at("type"));
+        let mut conditions = object.list_at("status.conditions").to_vec();
+        conditions.retain(|condition| !own(condition));
+        let mut all: Vec<Value> = wanted
+            .list_at("status.conditions")
+            .iter()
+            .filter(|c| own(c))
+            .cloned()
+            .collect();
+        all.append(&mut conditions);
+        object.set("status.conditions", all);
     })
     .await
 }
 
-/// Serves the built-in resources and those of the established definitions.
-fn serve(server: &Arc<Server>, base: &Arc<Served>, established: &[Value]) {
-    let mut served = (**base).clone();
-    for definition in established {
-        strategy::add(&mut served, definition);
-    }
-    let before = server.served.load_full();
-    let same = before.schemas == served.schemas
-        && before.scales == served.scales
-        && describe(&before) == describe(&served);
-    if same {
-        return;
-    }
-    server.reader.serve(&served.scheme);
-    server.served.store(Arc::new(served));
-    server.documents.clear();
-}
-
-/// What matters of the custom resources served, for comparison.
-fn describe(served: &Served) -> Vec<String> {
-    let custom = served
-        .scheme
-        .iter()
-        .filter(|resource| served.custom.contains_key(&*resource.schema));
-    custom
-        .map(|r| {
-            let columns = r.strategy.columns();
-            let verbatim = r.strategy.served_is_stored();
-            format!(
-                "{r:?} {} {} {:?} {:?} {} {:?} {columns:?} {verbatim} {}",
-                r.kind,
-                r.list_kind,
-                r.short_names,
-                r.categories,
-                r.namespaced,
-                r.subresources,
-                r.storage_version
-            )
-        })
-        .collect()
-}
-
 /// Deletes the objects of a definition that is being deleted; whether none is left and it may go.
-async fn empty(server: &Arc<Server>, definition: &Value) -> Result<bool, StatusError> {
-    if !definition
-        .list_at("metadata.finalizers")
-        .iter()
-        .any(|finalizer| finalizer == CLEANUP)
-    {
+async fn empty(server: &Arc<Server>, name: &str) -> Result<bool, StatusError> {
+    let entry = server.cache.get(&format!("{FOLDER}{name}"));
+    let Some(definition) = entry.map(|entry| parse(&entry.bytes)).transpose()? else {
+        return Ok(true);
+    };
+    let finalizers = definition.list_at("metadata.finalizers");
+    if !definition.is_deleting() || !finalizers.iter().any(|finalizer| finalizer == CLEANUP) {
         return Ok(true);
     }
+    let now = rfc3339((server.clock)());
     let served = server.served.load_full();
     let group = definition.str_at("spec.group");
     let plural = definition.str_at("status.acceptedNames.plural");
-    let resource = served.scheme.iter().find(|r| {
+    let mut all = served.scheme.iter();
+    let resource = all.find(|r| {
         r.group_version.group == group && r.plural == plural && served.custom.contains_key(&*r.schema)
     });
-    if let Some(resource) = resource {
-        let of = resource.group_resource();
-        let objects = server.reader.list(&of, None);
-        for object in &objects {
-            let call: Call = internal(server, &resource.group_version, plural, object.namespace())?;
-            match call.delete_object(object.name(), &DeleteOptions::default()).await {
-                Err(error) if error.reason != rutter_api::Reason::NotFound => return Err(error),
-                _ => {}
+    let established = condition(&definition, "Established") == Some("True");
+    let (reason, text) = match resource.filter(|_| established) {
+        None => ("NeverEstablished", "resource was never established"),
+        Some(resource) => {
+            let objects = server.reader.list(&resource.group_resource(), None);
+            if !objects.is_empty() {
+                change(server, name, &|object| {
+                    let text = "CustomResource deletion is in progress";
+                    set_condition(
+                        object,
+                        "Terminating",
+                        "True",
+                        "InstanceDeletionInProgress",
+                        text,
+                        &now,
+                    );
+                })
+                .await?;
             }
+            for object in &objects {
+                let call: Call = internal(server, &resource.group_version, plural, object.namespace())?;
+                let deleted = call.remove_object(object.name(), &DeleteOptions::default()).await;
+                match deleted {
+                    Err(error) if error.reason != Reason::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            if !objects.is_empty() {
+                return Ok(false);
+            }
+            ("InstanceDeletionCompleted", "removed all instances")
         }
-        if !objects.is_empty() {
-            return Ok(false);
-        }
-    }
-    let mut call = internal(server, &group_version(), "customresourcedefinitions", "")?;
-    definition.name().clone_into(&mut call.info.name);
-    change(server, definition.name(), &|object| {
+    };
+    change(server, name, &|object| {
+        set_condition(object, "Terminating", "False", reason, text, &now);
         let mut finalizers = object.list_at("metadata.finalizers").to_vec();
         finalizers.retain(|finalizer| finalizer != CLEANUP);
         object.set("metadata.finalizers", finalizers);
     })
     .await?;
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn definition(name: &str, kind: &str) -> Value {
-        json!({
-            "metadata": {"name": name},
-            "spec": {
-                "group": "x.io", "names": {"plural": name, "kind": kind, "listKind": format!("{kind}List"), "singular": kind.to_lowercase()},
-                "versions": [{"name": "v1", "served": true, "storage": true}],
-            },
-        })
-    }
-
-    #[test]
-    fn the_first_definition_of_a_name_is_served() {
-        let mut taken = BTreeMap::new();
-        let (mut first, mut second) = (definition("as", "A"), definition("bs", "A"));
-        accept(&mut first, &mut taken, "t");
-        accept(&mut second, &mut taken, "t");
-        assert_eq!(condition(&first, "Established"), Some("True"));
-        assert_eq!(condition(&second, "Established"), Some("False"));
-        assert_eq!(first.at("status.storedVersions"), &json!(["v1"]));
-        let again = first.clone();
-        accept(&mut first, &mut BTreeMap::new(), "later");
-        assert_eq!(first, again);
-    }
 }

@@ -1,85 +1,51 @@
 //! From one version of a CustomResourceDefinition to the same descriptor that built-in kinds have.
 
-use super::path::JsonPath;
-use crate::server::{ScalePaths, Served};
-use parking_lot::Mutex;
+use super::definition::{Custom, Definition, apply_defaults, type_name};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, prepare_plain_update};
 use rutter_api::{
-    Context, ErrorList, GroupVersion, GroupVersionKind, Resource, Strategy, Subresource, Value, crd, duration,
+    Context, ErrorList, FieldError, GroupVersion, GroupVersionKind, LabelSelector, Path, Resource, Strategy,
+    Subresource, Value, crd, duration,
 };
 use std::borrow::Cow;
-use std::collections::HashSet;
-use std::sync::{Arc, LazyLock};
-
-/// Texts and columns of definitions live for ever, once each: descriptors speak in static ones.
-static TEXTS: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
-static COLUMNS: LazyLock<Mutex<Vec<&'static [Column]>>> = LazyLock::new(Mutex::default);
-static FIELDS: LazyLock<Mutex<Vec<&'static [&'static str]>>> = LazyLock::new(Mutex::default);
-
-fn keep(text: &str) -> &'static str {
-    let mut texts = TEXTS.lock();
-    if let Some(kept) = texts.get(text) {
-        return kept;
-    }
-    let kept: &'static str = Box::leak(text.to_owned().into_boxed_str());
-    texts.insert(kept);
-    kept
-}
-
-fn keep_all<T: PartialEq + 'static>(kept: &Mutex<Vec<&'static [T]>>, list: Vec<T>) -> &'static [T] {
-    let mut kept = kept.lock();
-    if let Some(found) = kept.iter().find(|have| ***have == *list) {
-        return found;
-    }
-    let list: &'static [T] = Box::leak(list.into_boxed_slice());
-    kept.push(list);
-    list
-}
-
-/// What is special about a custom resource: what its definition says.
-struct Custom {
-    schema: Arc<Value>,
-    has_status: bool,
-    /// All objects are in the version that is served here, and none of them needs converting.
-    verbatim: bool,
-    columns: &'static [Column],
-    cells: Vec<Option<JsonPath>>,
-    fields: &'static [&'static str],
-    field_paths: Vec<Option<JsonPath>>,
-}
+use std::sync::Arc;
 
 impl Strategy for Custom {
     fn default_object(&self, object: &mut Value) {
-        let metadata = object.take_at("metadata");
-        crd::apply_defaults(&self.schema, object);
-        if let Some(metadata) = metadata {
-            object.set("metadata", metadata);
+        if let Some(made) = self.made() {
+            apply_defaults(&made.schema, object);
         }
     }
 
     fn prepare_create(&self, object: &mut Value, _cx: &Context<'_>) {
-        if self.has_status {
+        if self.has_status() {
             object.take_at("status");
         }
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value, cx: &Context<'_>) {
-        if self.has_status {
+        if self.has_status() {
             prepare_plain_update(object, old, cx);
         }
     }
 
     fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
-        crd::validate(&self.schema, object, None)
+        self.validate(object, None)
     }
 
     fn validate_update(&self, object: &Value, old: &Value, _cx: &Context<'_>) -> ErrorList {
-        crd::validate(&self.schema, object, Some(old))
+        self.validate(object, Some(old))
     }
 
     fn field_values(&self, object: &Value) -> Vec<String> {
-        let values = self.field_paths.iter().map(|path| {
+        if self.selectable_fields().is_empty() {
+            return Vec::new();
+        }
+        let paths = self
+            .made()
+            .map(|made| made.field_paths.as_slice())
+            .unwrap_or_default();
+        let values = paths.iter().map(|path| {
             let found = path.as_ref().map(|path| path.find(object)).unwrap_or_default();
             found.first().map(|value| text(value)).unwrap_or_default()
         });
@@ -87,16 +53,19 @@ impl Strategy for Custom {
     }
 
     fn selectable_fields(&self) -> &'static [&'static str] {
-        self.fields
+        self.version().map(|version| version.fields).unwrap_or_default()
     }
 
     fn columns(&self) -> &'static [Column] {
-        self.columns
+        self.made().map(|made| made.columns).unwrap_or_default()
     }
 
     fn row(&self, object: &Value, cx: &Context<'_>) -> Vec<Value> {
         let mut row = vec![Value::from(object.name())];
-        for (column, path) in self.columns.iter().skip(1).zip(&self.cells) {
+        let Some(made) = self.made() else {
+            return row;
+        };
+        for (column, path) in made.columns.iter().skip(1).zip(&made.cells) {
             let found = path.as_ref().map(|path| path.find(object)).unwrap_or_default();
             row.push(cell(column.kind, &found, cx));
         }
@@ -107,8 +76,87 @@ impl Strategy for Custom {
         false
     }
 
+    fn status_counts(&self) -> bool {
+        !self.has_status()
+    }
+
     fn served_is_stored(&self) -> bool {
-        self.verbatim
+        let definition = &self.definition;
+        let name = self.version().map(|version| version.name.as_str());
+        name == Some(definition.storage.as_str())
+            && (!definition.conversion.is_webhook()
+                || definition
+                    .stored
+                    .iter()
+                    .all(|stored| *stored == definition.storage))
+    }
+
+    fn repairs(&self) -> bool {
+        true
+    }
+
+    fn repair(&self, object: Value) -> Value {
+        self.definition.repair(object)
+    }
+
+    fn to_served(&self, object: Value) -> Value {
+        self.prune(object)
+    }
+
+    fn to_stored(&self, object: Value) -> Value {
+        self.prune_for_store(object)
+    }
+}
+
+impl Custom {
+    fn has_status(&self) -> bool {
+        self.version().is_some_and(|version| version.has_status)
+    }
+
+    fn validate(&self, object: &Value, old: Option<&Value>) -> ErrorList {
+        let Some(made) = self.made() else {
+            return ErrorList::new();
+        };
+        let mut errors = crd::validate(&made.schema, object, old);
+        if let Some(scale) = &made.scale {
+            for path in [&scale.spec, &scale.status] {
+                replicas(object, path, &mut errors);
+            }
+            if let Some(path) = &scale.selector
+                && let Some(text) = object.at(path).as_str()
+                && let Err(error) = LabelSelector::parse(text)
+            {
+                let shown = Path::new(&format!(".{path}"));
+                errors.push(FieldError::invalid(&shown, text, error.to_string()));
+            }
+        }
+        errors
+    }
+}
+
+/// A count of replicas is a number that Scale can show.
+fn replicas(object: &Value, path: &str, errors: &mut ErrorList) {
+    let shown = Path::new(&format!(".{path}"));
+    match object.at(path) {
+        Value::Null => {}
+        value => match value.as_i64() {
+            None => {
+                let detail = format!("{shown} accessor error: {value} is of the wrong type, expected int64");
+                errors.push(FieldError::invalid(&shown, 0, detail));
+            }
+            Some(number) if number < 0 => {
+                errors.push(FieldError::invalid(
+                    &shown,
+                    number,
+                    "should be a non-negative integer",
+                ));
+            }
+            Some(number) if i32::try_from(number).is_err() => {
+                let detail = format!("should be less than or equal to {}", i32::MAX);
+                errors.push(FieldError::invalid(&shown, number, detail));
+            }
+            Some(_) => {}
+        },
     }
 }
 
@@ -146,42 +194,6 @@ fn cell(kind: &str, found: &[&Value], cx: &Context<'_>) -> Value {
     }
 }
 
-/// The printed columns of a version, and where their cells come from.
-fn columns(version: &Value) -> (&'static [Column], Vec<Option<JsonPath>>) {
-    let mut list = vec![Column {
-        name: "Name",
-        kind: "string",
-        format: "name",
-        description: "The object's name.",
-        priority: 0,
-    }];
-    let mut cells = Vec::new();
-    for column in version.list_at("additionalPrinterColumns") {
-        list.push(Column {
-            name: keep(column.str_at("name")),
-            kind: keep(column.str_at("type")),
-            format: keep(column.str_at("format")),
-            description: keep(column.str_at("description")),
-            priority: column
-                .int_at("priority")
-                .and_then(|p| i32::try_from(p).ok())
-                .unwrap_or_default(),
-        });
-        cells.push(JsonPath::parse(column.str_at("jsonPath")));
-    }
-    if cells.is_empty() {
-        list.push(Column {
-            name: "Age",
-            kind: "date",
-            format: "",
-            description: "How long ago the object was created.",
-            priority: 0,
-        });
-        cells.push(JsonPath::parse(".metadata.creationTimestamp"));
-    }
-    (keep_all(&COLUMNS, list), cells)
-}
-
 const VERBS: &[&str] = &[
     "create",
     "delete",
@@ -198,109 +210,57 @@ const SUB_VERBS: &[Cow<'static, str>] = &[
     Cow::Borrowed("update"),
 ];
 
-/// The name of a custom type: the group's parts turned round, the version, the kind.
-fn type_name(group: &str, version: &str, kind: &str) -> String {
-    let mut parts: Vec<&str> = group.split('.').collect();
-    parts.reverse();
-    format!("{}.{version}.{kind}", parts.join("."))
-}
+/// A served version: its descriptor, and what else is known of it.
+pub(super) type Served = (Arc<Resource>, Custom);
 
-/// Adds all served versions of a definition.
-pub(super) fn add(served: &mut Served, definition: &Value) {
-    let group = definition.str_at("spec.group");
-    let names = definition.at("status.acceptedNames");
-    let versions = definition.list_at("spec.versions");
-    let storage = versions
-        .iter()
-        .find(|version| version.bool_at("storage") == Some(true));
-    let storage = storage.map(|version| version.str_at("name")).unwrap_or_default();
-    let stored: Vec<&str> = definition
-        .list_at("status.storedVersions")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+/// All served versions of a definition that is `made` of the object.
+pub(super) fn resources(object: &Value, made: &Arc<Definition>) -> Vec<Served> {
+    let names = object.at("status.acceptedNames");
     let texts = |field: &str| -> Vec<Cow<'static, str>> {
         let list = names.list_at(field).iter().filter_map(Value::as_str);
         list.map(|text| Cow::Owned(text.to_owned())).collect()
     };
     let owned = |text: &str| Cow::Owned(text.to_owned());
-    for version in versions
+    let group = &*made.group;
+    let served = made
+        .versions
         .iter()
-        .filter(|version| version.bool_at("served") == Some(true))
-    {
-        let name = version.str_at("name");
-        let group_version = GroupVersion::new(group, name);
-        if served
-            .scheme
-            .get(&group_version, names.str_at("plural"))
-            .is_some()
-        {
-            continue;
-        }
-        let schema = Arc::new(version.at("schema.openAPIV3Schema").clone());
-        let type_name = type_name(group, name, names.str_at("kind"));
-        let preserve = definition.bool_at("spec.preserveUnknownFields") == Some(true) || schema.is_null();
-        let types = Arc::new(crd::types(&type_name, &schema, preserve));
-        let has_status = !version.at("subresources.status").is_null();
-        let scale = version.at("subresources.scale");
-        let mut subresources = Vec::new();
-        if has_status {
-            subresources.push(sub("status", None));
-        }
-        if !scale.is_null() {
-            subresources.push(sub(
-                "scale",
-                Some(GroupVersionKind::new("autoscaling", "v1", "Scale")),
-            ));
-            let dotted = |field: &str| scale.str_at(field).trim_start_matches('.').to_owned();
-            let paths = ScalePaths {
-                spec: dotted("specReplicasPath"),
-                status: dotted("statusReplicasPath"),
-                selector: Some(dotted("labelSelectorPath")).filter(|path| !path.is_empty()),
+        .enumerate()
+        .filter(|(_, version)| version.served);
+    served
+        .map(|(index, version)| {
+            let custom = Custom {
+                definition: made.clone(),
+                index,
             };
-            served.scales.insert(type_name.clone(), paths);
-        }
-        let (columns, cells) = columns(version);
-        let selectable: Vec<&str> = version
-            .list_at("selectableFields")
-            .iter()
-            .map(|field| field.str_at("jsonPath"))
-            .collect();
-        let fields = selectable
-            .iter()
-            .map(|path| keep(path.trim_start_matches('.')))
-            .collect();
-        let strategy = Custom {
-            schema: schema.clone(),
-            has_status,
-            verbatim: name == storage && stored.iter().all(|version| *version == storage),
-            columns,
-            cells,
-            fields: keep_all(&FIELDS, fields),
-            field_paths: selectable.iter().map(|path| JsonPath::parse(path)).collect(),
-        };
-        served.schemas.insert(type_name.clone(), schema);
-        served.custom.insert(type_name.clone(), types);
-        served.scheme.insert(Resource {
-            group_version,
-            kind: owned(names.str_at("kind")),
-            list_kind: owned(names.str_at("listKind")),
-            plural: owned(names.str_at("plural")),
-            singular: owned(names.str_at("singular")),
-            short_names: texts("shortNames"),
-            categories: texts("categories"),
-            namespaced: definition.str_at("spec.scope") == "Namespaced",
-            verbs: VERBS.iter().map(|verb| Cow::Borrowed(*verb)).collect(),
-            subresources,
-            storage_prefix: Some(Cow::Owned(format!(
-                "/registry/{group}/{}",
-                names.str_at("plural")
-            ))),
-            storage_version: GroupVersion::new(group, storage),
-            schema: Cow::Owned(type_name),
-            strategy: Arc::new(strategy),
-        });
-    }
+            let mut subresources = Vec::new();
+            if version.has_status {
+                subresources.push(sub("status", None));
+            }
+            if version.has_scale {
+                let scale = GroupVersionKind::new("autoscaling", "v1", "Scale");
+                subresources.push(sub("scale", Some(scale)));
+            }
+            let plural = names.str_at("plural");
+            let resource = Resource {
+                group_version: GroupVersion::new(group, &*version.name),
+                kind: owned(names.str_at("kind")),
+                list_kind: owned(names.str_at("listKind")),
+                plural: owned(plural),
+                singular: owned(names.str_at("singular")),
+                short_names: texts("shortNames"),
+                categories: texts("categories"),
+                namespaced: object.str_at("spec.scope") == "Namespaced",
+                verbs: VERBS.iter().map(|verb| Cow::Borrowed(*verb)).collect(),
+                subresources,
+                storage_prefix: Some(Cow::Owned(format!("/registry/{group}/{plural}"))),
+                storage_version: GroupVersion::new(group, &*made.storage),
+                schema: Cow::Owned(type_name(group, &version.name, &made.kind)),
+                strategy: Arc::new(custom.clone()),
+            };
+            (Arc::new(resource), custom)
+        })
+        .collect()
 }
 
 fn sub(name: &'static str, kind: Option<GroupVersionKind>) -> Subresource {

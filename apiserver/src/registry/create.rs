@@ -2,6 +2,7 @@
 
 use super::{Call, Written};
 use crate::answer::Answer;
+use crate::crd::Custom;
 use crate::request::body::{self, Expected};
 use crate::request::params::WriteOptions;
 use bytes::Bytes;
@@ -41,6 +42,17 @@ impl Call {
         options: &WriteOptions,
         managed: bool,
     ) -> Result<Value, StatusError> {
+        if self
+            .served
+            .custom(&self.resource)
+            .is_some_and(Custom::is_terminating)
+        {
+            let verb = &self.info.verb;
+            return Err(StatusError {
+                message: format!("{verb} not allowed while custom resource definition is terminating"),
+                ..StatusError::method_not_supported(&self.group_resource(), verb)
+            });
+        }
         self.place(&mut object)?;
         if !self.info.name.is_empty() && object.name() != self.info.name {
             if object.name().is_empty() {
@@ -72,8 +84,7 @@ impl Call {
             &options.object,
             options.dry_run,
         );
-        self.server.admission.mutate(&mut attributes).await?;
-        self.warn(std::mem::take(&mut attributes.warnings));
+        self.admit_change(&mut attributes).await?;
         let template = attributes.object;
         let generated = template.name().is_empty() && !template.str_at("metadata.generateName").is_empty();
         let mut collisions = 0;
@@ -98,8 +109,7 @@ impl Call {
                 &options.object,
                 options.dry_run,
             );
-            self.server.admission.validate(&mut attributes).await?;
-            self.warn(std::mem::take(&mut attributes.warnings));
+            self.admit(&mut attributes).await?;
             let mut object = attributes.object;
             if options.dry_run {
                 if self.load(&name, false).await?.is_some() {

@@ -11,6 +11,7 @@ use rutter_api::object::ObjectExt;
 use rutter_api::schema::FieldValidation;
 use rutter_api::strategy::Grace;
 use rutter_api::{GroupVersionKind, Reason, StatusError, Value};
+use rutter_storage::Revision;
 use serde_json::json;
 
 const TRIES: usize = 32;
@@ -62,7 +63,7 @@ impl Call {
             }
             Deleted::Gone(object) => {
                 let gr = self.group_resource();
-                let custom = self.served.custom.contains_key(&*self.resource.schema);
+                let custom = self.served.custom(&self.resource).is_some();
                 if !custom && RETURNED.contains(&(gr.group.as_str(), gr.resource.as_str())) {
                     return Ok(self.answer(StatusCode::OK, &object));
                 }
@@ -128,15 +129,39 @@ impl Call {
 
     /// Deletes an object, or begins to.
     pub async fn delete_object(&self, name: &str, options: &DeleteOptions) -> Result<Deleted, StatusError> {
+        self.delete_when(name, options, true).await
+    }
+
+    /// As [`Call::delete_object`], without asking admission: for deletions that are part of something admitted already.
+    pub async fn remove_object(&self, name: &str, options: &DeleteOptions) -> Result<Deleted, StatusError> {
+        self.delete_when(name, options, false).await
+    }
+
+    async fn delete_when(
+        &self,
+        name: &str,
+        options: &DeleteOptions,
+        admit: bool,
+    ) -> Result<Deleted, StatusError> {
         let mut stored = self.load(name, false).await?;
+        let mut refused: Option<(Revision, StatusError)> = None;
         for _ in 0..TRIES {
             let Some(found) = stored else {
                 return Err(self.not_found(name));
             };
-            match self.delete_attempt(name, options, &found).await {
+            // What was refused was already the newest state: there is nobody to ask twice.
+            if let Some((revision, error)) = refused.take()
+                && revision == found.revision
+            {
+                return Err(error);
+            }
+            match self.delete_attempt(name, options, &found, admit).await {
                 Ok(Ok(deleted)) => return Ok(deleted),
                 Ok(Err(now)) => stored = now,
-                Err(_) if !found.live => stored = self.load(name, true).await?,
+                Err(error) if !found.live => {
+                    refused = Some((found.revision, error));
+                    stored = self.load(name, true).await?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -148,22 +173,14 @@ impl Call {
         name: &str,
         options: &DeleteOptions,
         stored: &Stored,
+        admit: bool,
     ) -> Result<Result<Deleted, Option<Stored>>, StatusError> {
         let old = &stored.object;
         self.check_preconditions(name, options, old)?;
         self.resource.strategy.check_delete(old)?;
-        let mut attributes = self.attributes(
-            Operation::Delete,
-            name,
-            Value::Null,
-            old.clone(),
-            &options.object,
-            options.dry_run,
-        );
-        self.server.admission.mutate(&mut attributes).await?;
-        self.server.admission.validate(&mut attributes).await?;
-        self.warn(std::mem::take(&mut attributes.warnings));
-        drop(attributes);
+        if admit {
+            self.admit_delete(name, options, old).await?;
+        }
         let mut object = old.clone();
         let seconds = match self.resource.strategy.grace(old, options.grace) {
             Grace::None => 0,
@@ -220,10 +237,28 @@ impl Call {
         }
     }
 
+    async fn admit_delete(
+        &self,
+        name: &str,
+        options: &DeleteOptions,
+        old: &Value,
+    ) -> Result<(), StatusError> {
+        let mut attributes = self.attributes(
+            Operation::Delete,
+            name,
+            Value::Null,
+            old.clone(),
+            &options.object,
+            options.dry_run,
+        );
+        self.admit_change(&mut attributes).await?;
+        self.admit(&mut attributes).await
+    }
+
     /// What to try a delete on again.
     async fn again(&self, name: &str, written: Written) -> Result<Option<Stored>, StatusError> {
         match written {
-            Written::Stale(Some(now)) => self.of_store(&now).map(Some),
+            Written::Stale(Some(now)) => self.of_store(&now).await.map(Some),
             Written::Stale(None) => Ok(None),
             _ => self.load(name, true).await,
         }
@@ -331,6 +366,7 @@ impl Call {
             now: self.now,
             accept: self.accept,
             warnings: parking_lot::Mutex::default(),
+            annotations: parking_lot::Mutex::default(),
         }
     }
 }

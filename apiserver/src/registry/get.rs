@@ -31,6 +31,6 @@ impl Call {
             let parts = vec![entry.bytes.clone(), Bytes::from_static(b"\n")];
             return Ok(answer::json_bytes(StatusCode::OK, parts, &self.accept));
         }
-        Ok(self.answer(StatusCode::OK, &self.to_served(&entry.bytes)?))
+        Ok(self.answer(StatusCode::OK, &self.to_served(&entry.bytes).await?))
     }
 }

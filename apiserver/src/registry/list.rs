@@ -2,6 +2,7 @@
 
 use super::{Call, cache_error};
 use crate::answer::{self, Answer, Body};
+use crate::cache::parse;
 use crate::request::params::{ListOptions, Match};
 use crate::request::{Format, Shape};
 use base64::Engine as _;
@@ -115,20 +116,47 @@ impl Call {
         if self.resource.strategy.served_is_stored() {
             return selection.fields.matches(|path| entry.index.field(path));
         }
+        if self.selects_late(selection) {
+            return true;
+        }
         // The index speaks of the stored version; the selector of this one.
-        let Ok(object) = self.to_served(&entry.bytes) else {
-            return false;
-        };
-        let values = self.resource.strategy.field_values(&object);
+        parse(&entry.bytes).is_ok_and(|object| self.selects(selection, &self.served_form(object)))
+    }
+
+    /// Whether the fields of an object in the served version are wanted.
+    pub fn selects(&self, selection: &Selection, object: &Value) -> bool {
+        let values = self.resource.strategy.field_values(object);
         let names = self.resource.strategy.selectable_fields();
         selection.fields.matches(|path| match path {
-            "metadata.name" | "metadata.namespace" => entry.index.field(path),
+            "metadata.name" => Some(object.name()),
+            "metadata.namespace" => Some(object.namespace()),
             _ => names
                 .iter()
                 .position(|name| *name == path)
                 .and_then(|at| values.get(at))
                 .map(String::as_str),
         })
+    }
+
+    /// Whether objects can only be selected after a webhook has converted them.
+    pub fn selects_late(&self, selection: &Selection) -> bool {
+        !selection.fields.is_everything()
+            && !self.resource.strategy.served_is_stored()
+            && self.served.converted(&self.resource).is_some()
+    }
+
+    /// Those of the candidates that are wanted, seen after conversion.
+    async fn select_late(
+        &self,
+        candidates: Vec<Arc<Entry>>,
+        selection: &Selection,
+    ) -> Result<Vec<Arc<Entry>>, StatusError> {
+        let objects = self
+            .all_to_served(candidates.iter().map(|entry| &entry.bytes))
+            .await?;
+        let wanted = candidates.into_iter().zip(objects);
+        let wanted = wanted.filter(|(_, object)| self.selects(selection, object));
+        Ok(wanted.map(|(entry, _)| entry).collect())
     }
 
     /// The folder in which the request looks.
@@ -173,6 +201,7 @@ impl Call {
             .exact("metadata.name")
             .map(|name| format!("{range}{name}"));
         let single = exact.filter(|_| !self.resource.namespaced || !self.info.namespace.is_empty());
+        let late = self.selects_late(&selection);
         let mut entries = Vec::new();
         let mut more = false;
         if let Some(key) = &single {
@@ -187,11 +216,18 @@ impl Call {
                 if !self.wants(&selection, entry) {
                     continue;
                 }
-                if options.limit > 0 && entries.len() == options.limit {
+                if !late && options.limit > 0 && entries.len() == options.limit {
                     more = true;
                     break;
                 }
                 entries.push(entry.clone());
+            }
+        }
+        if late {
+            entries = self.select_late(entries, &selection).await?;
+            if options.limit > 0 && entries.len() > options.limit {
+                entries.truncate(options.limit);
+                more = true;
             }
         }
         let last = entries
@@ -268,11 +304,8 @@ impl Call {
         if self.is_verbatim() {
             return Ok(self.verbatim(&page.entries, &metadata));
         }
-        let objects: Vec<Value> = page
-            .entries
-            .iter()
-            .filter_map(|entry| self.to_served(&entry.bytes).ok())
-            .collect();
+        let bytes = page.entries.iter().map(|entry| &entry.bytes);
+        let objects = self.all_to_served(bytes).await?;
         Ok(self.answer_list(&objects, &metadata))
     }
 

@@ -61,6 +61,8 @@ pub struct Call {
     pub accept: Accept,
     /// Texts for the `Warning` header.
     pub warnings: Mutex<Vec<String>>,
+    /// What the audit log is told beside the request itself.
+    pub annotations: Mutex<Vec<(String, String)>>,
 }
 
 /// An object as it is stored, in the served version.
@@ -119,6 +121,27 @@ impl Call {
         self.warnings.lock().extend(texts);
     }
 
+    /// Mutating admission of a write. What the plugins tell the client and the audit log is kept, whatever they decide.
+    pub async fn admit_change(&self, attributes: &mut Attributes<'_>) -> Result<(), StatusError> {
+        let decided = self.server.admission.mutate(attributes).await;
+        self.keep_words(attributes);
+        decided
+    }
+
+    /// Validating admission of a write.
+    pub async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), StatusError> {
+        let decided = self.server.admission.validate(attributes).await;
+        self.keep_words(attributes);
+        decided
+    }
+
+    fn keep_words(&self, attributes: &mut Attributes<'_>) {
+        self.warn(attributes.warnings.drain(..));
+        if !attributes.annotations.is_empty() {
+            self.annotations.lock().append(&mut attributes.annotations);
+        }
+    }
+
     /// The store's key of an object of this resource in the request's namespace.
     pub fn key(&self, name: &str) -> Result<String, StatusError> {
         self.resource
@@ -140,28 +163,67 @@ impl Call {
         StatusError::not_found(&self.group_resource(), name)
     }
 
-    /// Stored bytes as an object in the served version.
-    pub fn to_served(&self, bytes: &[u8]) -> Result<Value, StatusError> {
-        let mut object = parse(bytes)?;
+    /// The cache's bytes as an object in the served version.
+    pub async fn to_served(&self, bytes: &[u8]) -> Result<Value, StatusError> {
+        let object = parse(bytes)?;
+        match self.served.converted(&self.resource) {
+            None => Ok(self.served_form(object)),
+            Some(_) => {
+                let mut all = self.convert(vec![object]).await?;
+                Ok(all.pop().unwrap_or_default())
+            }
+        }
+    }
+
+    /// Several of the cache's bytes as objects in the served version. What can't be read is left out.
+    pub async fn all_to_served<'b>(
+        &self,
+        all: impl Iterator<Item = &'b Bytes>,
+    ) -> Result<Vec<Value>, StatusError> {
+        let parsed = all.filter_map(|bytes| parse(bytes).ok());
+        match self.served.converted(&self.resource) {
+            None => Ok(parsed.map(|object| self.served_form(object)).collect()),
+            Some(_) => self.convert(parsed.collect()).await,
+        }
+    }
+
+    /// An object of the stored version in the served one, where no webhook is needed for that.
+    pub fn served_form(&self, mut object: Value) -> Value {
         if !self.resource.strategy.served_is_stored() {
             object = self.resource.strategy.to_served(object);
             object.set("apiVersion", self.resource.group_version.to_string());
             object.set("kind", &*self.resource.kind);
         }
-        Ok(object)
+        object
+    }
+
+    /// Has the webhook of a custom resource bring stored objects into the served version.
+    async fn convert(&self, objects: Vec<Value>) -> Result<Vec<Value>, StatusError> {
+        let Some(custom) = self.served.converted(&self.resource) else {
+            return Ok(objects);
+        };
+        let version = &self.resource.group_version;
+        let converted = custom.conversion().convert(objects, version).await?;
+        Ok(converted.into_iter().map(|object| custom.prune(object)).collect())
     }
 
     /// The bytes to store: in the stored version and without a resourceVersion.
-    pub fn to_stored(&self, object: &Value) -> Bytes {
+    pub async fn to_stored(&self, object: &Value) -> Result<Bytes, StatusError> {
         let mut object = object.clone();
-        if !self.resource.strategy.served_is_stored() {
+        if let Some(custom) = self.served.converted(&self.resource) {
+            let converted = custom
+                .conversion()
+                .convert(vec![object], &custom.storage())
+                .await?;
+            object = custom.prune_for_store(converted.into_iter().next().unwrap_or_default());
+        } else if !self.resource.strategy.served_is_stored() {
             object = self.resource.strategy.to_stored(object);
         }
         object.set("apiVersion", self.resource.storage_version.to_string());
         object.set("kind", &*self.resource.kind);
         object.take_at("metadata.resourceVersion");
         object.take_at("metadata.selfLink");
-        rutter_api::codec::json::to_vec(&object).into()
+        Ok(rutter_api::codec::json::to_vec(&object).into())
     }
 
     /// The object as the cache has it, or the store where the cache hasn't.
@@ -169,22 +231,23 @@ impl Call {
         let key = self.key(name)?;
         if !live && let Some(entry) = self.server.cache.get(&key) {
             return Ok(Some(Stored {
-                object: self.to_served(&entry.bytes)?,
+                object: self.to_served(&entry.bytes).await?,
                 revision: entry.revision,
                 live: false,
             }));
         }
         match self.server.engine.get(&key).await.map_err(|e| store_error(&e))? {
-            Some(found) => self.of_store(&found).map(Some),
+            Some(found) => self.of_store(&found).await.map(Some),
             None => Ok(None),
         }
     }
 
     /// An object that the store gave.
-    pub fn of_store(&self, found: &KeyValue) -> Result<Stored, StatusError> {
-        let bytes = splice_resource_version(&found.value, found.modified).map_err(StatusError::internal)?;
+    pub async fn of_store(&self, found: &KeyValue) -> Result<Stored, StatusError> {
+        let bytes = crate::cache::repaired(&self.resource, &found.value)?;
+        let bytes = splice_resource_version(&bytes, found.modified).map_err(StatusError::internal)?;
         Ok(Stored {
-            object: self.to_served(&bytes)?,
+            object: self.to_served(&bytes).await?,
             revision: found.modified,
             live: true,
         })
@@ -206,7 +269,7 @@ impl Call {
         let effect = match object {
             Some(object) => {
                 let life: Option<Duration> = self.resource.strategy.time_to_live(object);
-                Effect::Put(key, self.to_stored(object), life)
+                Effect::Put(key, self.to_stored(object).await?, life)
             }
             None => Effect::Delete(key),
         };
@@ -257,6 +320,9 @@ impl Call {
             old,
             options: options.clone(),
             warnings: Vec::new(),
+            annotations: Vec::new(),
+            versions: &*self.served,
+            reinvocation: Default::default(),
         }
     }
 

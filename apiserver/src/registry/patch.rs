@@ -62,7 +62,7 @@ impl Call {
         bytes: &[u8],
     ) -> Result<(Patch, WriteOptions), StatusError> {
         let kind = Kind::of(media_type)?;
-        if kind == Kind::Strategic && self.served.custom.contains_key(&*self.resource.schema) {
+        if kind == Kind::Strategic && self.served.custom(&self.resource).is_some() {
             return Err(StatusError::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             ));
@@ -83,15 +83,13 @@ impl Call {
             let kind = GroupKind::new("meta.k8s.io", "PatchOptions");
             return Err(StatusError::invalid(&kind, "", &errors));
         }
-        let parsed = match kind {
-            Kind::Apply => codec::yaml::parse(bytes),
-            _ => codec::json::parse(bytes),
+        let (value, duplicates) = match kind {
+            Kind::Apply => codec::yaml::parse_with_lines(bytes)
+                .map_err(|error| StatusError::bad_request(format!("error decoding YAML: {error}")))?,
+            _ => codec::json::parse(bytes)
+                .map_err(|error| StatusError::bad_request(format!("error decoding patch: {error}")))?,
         };
-        let (value, _) = parsed.map_err(|error| match kind {
-            Kind::Apply => StatusError::bad_request(format!("error decoding YAML: {error}")),
-            _ => StatusError::bad_request(format!("error decoding patch: {error}")),
-        })?;
-        Ok((Patch(kind, value), options))
+        Ok((Patch(kind, value, duplicates), options))
     }
 
     /// The object after the patch, brought into the form of its schema again.
@@ -107,18 +105,18 @@ impl Call {
     /// As [`Call::patched`], for an object of some type of the schema.
     pub(crate) fn patched_as(
         &self,
-        Patch(kind, patch): &Patch,
+        Patch(kind, patch, duplicates): &Patch,
         old: Option<&Value>,
         options: &WriteOptions,
         type_name: &str,
     ) -> Result<Value, StatusError> {
         let types = self.types();
         if *kind == Kind::Apply {
-            return self.applied(patch, old, options);
+            return self.applied(patch, duplicates, old, options);
         }
         let old = old.ok_or_else(|| self.not_found(&self.info.name))?;
         let done = match kind {
-            Kind::Json => patch::json_patch(old, patch),
+            Kind::Json => patch::json_patch(&self.printed(old, type_name), patch),
             Kind::Merge => Ok(patch::merge_patch(old.clone(), patch)),
             _ => patch::strategic::merge(types, type_name, old.clone(), patch.clone()),
         };
@@ -166,9 +164,44 @@ impl Call {
         Ok(object)
     }
 
+    /// An object as clients see its type print it, with the parts that hold nothing: a JSON patch may put something there.
+    fn printed(&self, object: &Value, type_name: &str) -> Value {
+        let types = schema::builtin();
+        if self.served.custom(&self.resource).is_some() && types.find(type_name).is_none() {
+            return object.clone();
+        }
+        match schema::decode(types, type_name, object.clone(), FieldValidation::Ignore) {
+            Ok(decoded) => decoded.value,
+            Err(_) => object.clone(),
+        }
+    }
+
+    /// Keys that stand twice in an applied object are told, or refused.
+    fn check_duplicates(
+        &self,
+        duplicates: &[String],
+        validation: FieldValidation,
+    ) -> Result<(), StatusError> {
+        if duplicates.is_empty() || validation == FieldValidation::Ignore {
+            return Ok(());
+        }
+        let text = format!(
+            "error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+            duplicates.join("\n  ")
+        );
+        if validation == FieldValidation::Strict {
+            return Err(StatusError::bad_request(format!(
+                "error strict decoding YAML: {text}"
+            )));
+        }
+        self.warn([text]);
+        Ok(())
+    }
+
     fn applied(
         &self,
         patch: &Value,
+        duplicates: &[String],
         old: Option<&Value>,
         options: &WriteOptions,
     ) -> Result<Value, StatusError> {
@@ -200,10 +233,6 @@ impl Call {
                 self.info.name
             )));
         }
-        let mode = options.validation;
-        let decoded = schema::decode(types, &self.resource.schema, patch.clone(), mode)
-            .map_err(|error| error.status(&sent, &expected.kind))?;
-        self.warn(decoded.warnings);
         self.place(&mut patch)?;
         let version = self.resource.group_version.to_string();
         let manager = self.manager(&options.manager, &version);
@@ -218,6 +247,7 @@ impl Call {
             &self.reset_fields(),
         )
         .map_err(|error| error.status())?;
+        self.check_duplicates(duplicates, options.validation)?;
         match patch.resource_version() {
             "" => match old {
                 Some(old) => merged.set("metadata.resourceVersion", old.resource_version()),
@@ -231,9 +261,9 @@ impl Call {
     }
 }
 
-/// A patch as it was sent.
+/// A patch as it was sent, and what is said of keys that stand twice in it.
 #[derive(Clone, Debug)]
-pub(crate) struct Patch(Kind, Value);
+pub(crate) struct Patch(Kind, Value, Vec<String>);
 
 /// Reads a media type off the headers, for patches.
 pub fn media_type(headers: &http::HeaderMap) -> String {

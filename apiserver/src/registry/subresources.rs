@@ -3,6 +3,7 @@
 use super::Call;
 use super::update::Change;
 use crate::answer::Answer;
+use crate::crd::Custom;
 use crate::request::body::{self, Expected};
 use crate::request::params::{DeleteOptions, WriteOptions};
 use bytes::Bytes;
@@ -46,7 +47,7 @@ impl Call {
         self.settle("").await?;
         let entry = self.server.cache.get(&self.key(&self.info.name)?);
         let entry = entry.ok_or_else(|| self.not_found(&self.info.name))?;
-        Ok(self.answer_scale(&self.to_served(&entry.bytes)?))
+        Ok(self.answer_scale(&self.to_served(&entry.bytes).await?))
     }
 
     fn answer_scale(&self, object: &Value) -> http::Response<crate::answer::Body> {
@@ -60,7 +61,7 @@ impl Call {
 
     /// The Scale of an object.
     fn scale_of(&self, object: &Value) -> Value {
-        let paths = self.served.scales.get(&*self.resource.schema);
+        let paths = self.served.custom(&self.resource).and_then(Custom::scale);
         let at = |custom: Option<&str>, usual: &str| object.at(custom.unwrap_or(usual)).clone();
         let replicas = at(paths.map(|p| p.spec.as_str()), "spec.replicas");
         let current = at(paths.map(|p| p.status.as_str()), "status.replicas");
@@ -124,7 +125,7 @@ impl Call {
         options: &WriteOptions,
         make: &(dyn Fn(&Value) -> Result<Value, StatusError> + Sync),
     ) -> Answer {
-        let paths = self.served.scales.get(&*self.resource.schema);
+        let paths = self.served.custom(&self.resource).and_then(Custom::scale);
         let field = paths.map_or("spec.replicas", |paths| paths.spec.as_str());
         let kind = GroupKind::new("autoscaling", "Scale");
         let apply = |old: Option<&Value>| {
@@ -211,8 +212,8 @@ impl Call {
             &options.object,
             options.dry_run,
         );
-        self.server.admission.mutate(&mut attributes).await?;
-        self.server.admission.validate(&mut attributes).await?;
+        self.admit_change(&mut attributes).await?;
+        self.admit(&mut attributes).await?;
         let now = super::create::rfc3339(self.now);
         let name = self.info.name.as_str();
         let pods = self.group_resource();
@@ -311,8 +312,8 @@ impl Call {
             &options.object,
             deletion.dry_run,
         );
-        self.server.admission.mutate(&mut attributes).await?;
-        self.server.admission.validate(&mut attributes).await?;
+        self.admit_change(&mut attributes).await?;
+        self.admit(&mut attributes).await?;
         let stored = self.load(name, true).await?.ok_or_else(|| self.not_found(name))?;
         let pod = stored.object;
         if deletion.uid.is_none() {
@@ -328,7 +329,7 @@ impl Call {
         }
         let mut call = self.again_on(self.resource.clone());
         call.info.subresource.clear();
-        call.delete_object(name, &deletion).await?;
+        call.remove_object(name, &deletion).await?;
         Ok(self.success(StatusCode::CREATED))
     }
 
@@ -438,10 +439,10 @@ impl Call {
             options.dry_run,
         );
         // A node's audiences are judged as it sent them: the server's own, filled in below, are nobody's to ask for.
-        self.server.admission.mutate(&mut attributes).await?;
+        self.admit_change(&mut attributes).await?;
         let request = std::mem::take(&mut attributes.object);
         attributes.object = tokens.prepare(request, &self.info.namespace, &self.info.name, self.now)?;
-        self.server.admission.validate(&mut attributes).await?;
+        self.admit(&mut attributes).await?;
         let request = std::mem::take(&mut attributes.object);
         let issued = tokens.issue(request, self.now, &uuid::Uuid::new_v4().to_string())?;
         self.warn(issued.warnings);
@@ -462,6 +463,7 @@ impl Call {
             now: self.now,
             accept: self.accept,
             warnings: parking_lot::Mutex::default(),
+            annotations: parking_lot::Mutex::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use http::StatusCode;
 use rutter_admission::Operation;
 use rutter_api::object::ObjectExt;
 use rutter_api::{FieldError, Path, Reason, StatusError, Value, validation};
+use rutter_storage::Revision;
 
 /// How often a change is tried again when others change the object meanwhile.
 const TRIES: usize = 32;
@@ -77,8 +78,15 @@ impl Call {
     pub async fn change(&self, change: &Change<'_>, options: &WriteOptions) -> Result<Changed, StatusError> {
         let name = self.info.name.as_str();
         let mut stored = self.load(name, false).await?;
+        let mut refused: Option<(Revision, StatusError)> = None;
         for _ in 0..TRIES {
             let live = stored.as_ref().is_none_or(|stored| stored.live);
+            // What was refused was already the newest state: there is nobody to ask twice.
+            if let Some((revision, error)) = refused.take()
+                && stored.as_ref().is_some_and(|now| now.revision == revision)
+            {
+                return Err(error);
+            }
             let Some(old) = stored else {
                 if !change.creates {
                     return Err(self.not_found(name));
@@ -107,7 +115,10 @@ impl Call {
                 }
                 Ok(Attempt::Stale(now)) => stored = now,
                 Ok(Attempt::Again) => stored = self.load(name, true).await?,
-                Err(_) if !live => stored = self.load(name, true).await?,
+                Err(error) if !live => {
+                    refused = Some((old.revision, error));
+                    stored = self.load(name, true).await?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -137,8 +148,7 @@ impl Call {
             &options.object,
             options.dry_run,
         );
-        self.server.admission.mutate(&mut attributes).await?;
-        self.warn(std::mem::take(&mut attributes.warnings));
+        self.admit_change(&mut attributes).await?;
         let mut object = attributes.object;
         self.check_version(&mut object, old)?;
         let (object, extra) = self.prepare(object.take(), old, options).await?;
@@ -180,7 +190,7 @@ impl Call {
             }
             Written::ExtraStale => Ok(Attempt::Again),
             Written::Stale(None) => Ok(Attempt::Stale(None)),
-            Written::Stale(Some(now)) => Ok(Attempt::Stale(Some(self.of_store(&now)?))),
+            Written::Stale(Some(now)) => Ok(Attempt::Stale(Some(self.of_store(&now).await?))),
         }
     }
 
@@ -234,7 +244,11 @@ impl Call {
         let context = self.context(options.dry_run);
         let strategy = &self.resource.strategy;
         strategy.prepare_update(&mut object, old, &context);
-        if strategy.has_generation() && self.info.subresource != "status" && spec_changed(&object, old) {
+        let status = strategy.status_counts();
+        if strategy.has_generation()
+            && self.info.subresource != "status"
+            && spec_changed(&object, old, status)
+        {
             let generation = old.int_at("metadata.generation").unwrap_or_default();
             object.set("metadata.generation", generation + 1);
         }
@@ -257,8 +271,7 @@ impl Call {
             &options.object,
             options.dry_run,
         );
-        self.server.admission.validate(&mut attributes).await?;
-        self.warn(std::mem::take(&mut attributes.warnings));
+        self.admit(&mut attributes).await?;
         let mut object = attributes.object;
         if without_times(&object) != without_times(old) {
             return Ok((object, extra));
@@ -301,12 +314,13 @@ enum Attempt {
     Again,
 }
 
-/// Whether anything but metadata and status differs.
-fn spec_changed(object: &Value, old: &Value) -> bool {
+/// Whether anything but metadata differs, and but the status unless that counts.
+fn spec_changed(object: &Value, old: &Value, status: bool) -> bool {
     let (Some(new), Some(old)) = (object.as_object(), old.as_object()) else {
         return true;
     };
-    let matters = |key: &str| !matches!(key, "metadata" | "status" | "apiVersion" | "kind");
+    let matters =
+        |key: &str| !matches!(key, "metadata" | "apiVersion" | "kind") && (status || key != "status");
     let part = |map: &serde_json::Map<String, Value>| -> Vec<(String, Value)> {
         map.iter()
             .filter(|(key, value)| matters(key) && !value.is_null())

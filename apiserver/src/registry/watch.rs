@@ -3,6 +3,7 @@
 use super::list::Selection;
 use super::{Call, cache_error};
 use crate::answer::{self, Answer};
+use crate::cache::parse;
 use crate::request::params::ListOptions;
 use crate::request::{Format, Shape};
 use crate::streaming::BoxError;
@@ -37,6 +38,8 @@ struct Watcher {
     error: Option<StatusError>,
     bookmarks: Option<Interval>,
     deadline: Instant,
+    /// What can be selected only after conversion.
+    late: Option<Arc<Selection>>,
     /// Whether the columns of a table were sent.
     columns_sent: bool,
     over: bool,
@@ -63,7 +66,11 @@ impl Call {
         let options = ListOptions::read(&self.query, true)?;
         let watcher = self.watcher(&options).await?;
         Ok(futures::stream::unfold(watcher, |mut watcher| async {
-            let frame = watcher.next().await?;
+            // What turned out not to be selected has no frame.
+            let mut frame = watcher.next().await?;
+            while frame.is_empty() {
+                frame = watcher.next().await?;
+            }
             Some((Ok(frame), watcher))
         })
         .fuse())
@@ -94,6 +101,7 @@ impl Call {
             error: None,
             bookmarks,
             deadline: Instant::now() + Duration::from_secs(seconds),
+            late: self.selects_late(&selection).then(|| selection.clone()),
             columns_sent: false,
             over: false,
         };
@@ -185,7 +193,7 @@ impl Watcher {
             return None;
         }
         if let Some(entry) = self.initial.next() {
-            return Some(self.initial_frame(&entry));
+            return Some(self.seen_frame(EventType::Added, &entry).await);
         }
         if let Some(revision) = self.initial_end.take() {
             return Some(self.bookmark(revision, true));
@@ -203,7 +211,7 @@ impl Watcher {
             () = tick(&mut self.bookmarks) => Woken::Bookmark(subscription.progress()),
         };
         match woken {
-            Woken::Event(Ok(delivery)) => Some(self.frame(&delivery)),
+            Woken::Event(Ok(delivery)) => Some(self.frame(&delivery).await),
             Woken::Event(Err(error)) => {
                 self.over = true;
                 Some(self.failure(&cache_error(&error)))
@@ -217,15 +225,17 @@ impl Watcher {
         }
     }
 
-    fn initial_frame(&mut self, entry: &Arc<Entry>) -> Bytes {
-        self.encode(EventType::Added, entry)
-    }
-
     /// An event's frame: shared where it looks the same to everybody.
-    fn frame(&mut self, delivery: &Delivery) -> Bytes {
+    async fn frame(&mut self, delivery: &Delivery) -> Bytes {
         let Some(entry) = delivery.entry().cloned() else {
             return Bytes::new();
         };
+        if self.call.served.converted(&self.call.resource).is_some() && !self.call.is_verbatim() {
+            return match self.late.clone() {
+                None => self.seen_frame(delivery.kind, &entry).await,
+                Some(selection) => self.late_frame(&selection, delivery).await,
+            };
+        }
         let slot = match (self.call.accept.shape, self.call.accept.format) {
             (Shape::Object, Format::Json) if self.call.is_verbatim() => 0,
             (Shape::Object, Format::Protobuf) if self.call.resource.strategy.served_is_stored() => 3,
@@ -240,17 +250,71 @@ impl Watcher {
         delivery.event.frame(slot, || self.encode(delivery.kind, &entry))
     }
 
-    fn encode(&mut self, kind: EventType, entry: &Entry) -> Bytes {
-        let name = match kind {
-            EventType::Added => "ADDED",
-            EventType::Modified => "MODIFIED",
-            EventType::Deleted => "DELETED",
+    /// The frame of an object that a webhook may have to convert first; empty when it turns out not to be selected.
+    async fn seen_frame(&mut self, kind: EventType, entry: &Entry) -> Bytes {
+        if self.call.is_verbatim() || self.call.served.converted(&self.call.resource).is_none() {
+            return self.encode(kind, entry);
+        }
+        let object = match self.call.to_served(&entry.bytes).await {
+            Ok(object) => object,
+            Err(error) => {
+                self.over = true;
+                return self.failure(&error);
+            }
         };
+        if self
+            .late
+            .as_ref()
+            .is_some_and(|selection| !self.call.selects(selection, &object))
+        {
+            return Bytes::new();
+        }
+        self.object_frame(kind_name(kind), &object)
+    }
+
+    /// The frame of an event whose object is selected after conversion, before the change and after it.
+    async fn late_frame(&mut self, selection: &Selection, delivery: &Delivery) -> Bytes {
+        let event = &delivery.event;
+        let states = [
+            event
+                .previous
+                .is_some()
+                .then(|| event.entry(EventType::Deleted))
+                .flatten(),
+            event.current.as_ref(),
+        ];
+        let present = states.iter().flatten().map(|entry| &entry.bytes);
+        let mut objects = match self.call.all_to_served(present).await {
+            Ok(objects) => objects.into_iter(),
+            Err(error) => {
+                self.over = true;
+                return self.failure(&error);
+            }
+        };
+        let [before, now] = states.map(|entry| {
+            let object = entry.and_then(|_| objects.next());
+            let labels = entry.is_some_and(|entry| self.call.wants(selection, entry));
+            object.filter(|object| labels && self.call.selects(selection, object))
+        });
+        let (kind, object) = match (before, now) {
+            (None, None) => return Bytes::new(),
+            (None, Some(now)) => (EventType::Added, now),
+            (Some(_), Some(now)) => (EventType::Modified, now),
+            (Some(before), None) => (EventType::Deleted, before),
+        };
+        self.object_frame(kind_name(kind), &object)
+    }
+
+    fn encode(&mut self, kind: EventType, entry: &Entry) -> Bytes {
+        let name = kind_name(kind);
         if self.call.is_verbatim() {
             return json_frame(name, &entry.bytes);
         }
-        match self.call.to_served(&entry.bytes) {
-            Ok(object) => self.object_frame(name, &object),
+        match parse(&entry.bytes) {
+            Ok(object) => {
+                let object = self.call.served_form(object);
+                self.object_frame(name, &object)
+            }
             Err(error) => self.failure(&error),
         }
     }
@@ -299,6 +363,14 @@ impl Watcher {
 
     fn failure(&self, error: &StatusError) -> Bytes {
         self.value_frame("ERROR", &error.to_value(), answer::STATUS_TYPE)
+    }
+}
+
+fn kind_name(kind: EventType) -> &'static str {
+    match kind {
+        EventType::Added => "ADDED",
+        EventType::Modified => "MODIFIED",
+        EventType::Deleted => "DELETED",
     }
 }
 

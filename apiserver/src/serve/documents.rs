@@ -1,6 +1,7 @@
 //! Discovery and OpenAPI documents, made once for each set of served resources.
 
 use crate::answer::{self, Answer};
+use crate::crd::Custom;
 use crate::server::{Served, Server};
 use crate::streaming::target::Query;
 use ahash::HashMap;
@@ -14,29 +15,45 @@ use sha2::{Digest, Sha256};
 /// The documents made so far.
 #[derive(Debug, Default)]
 pub struct Documents {
-    made: Mutex<HashMap<String, Bytes>>,
+    made: Mutex<Made>,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    /// Counts how often all were forgotten.
+    round: u64,
+    documents: HashMap<String, Bytes>,
 }
 
 impl Documents {
     /// Forgets all of them: other resources are served.
     pub fn clear(&self) {
-        self.made.lock().clear();
+        let mut made = self.made.lock();
+        made.round += 1;
+        made.documents.clear();
     }
 
+    /// A document. `make` must look at what is served itself: one made while that changes is given out, but not kept.
     fn get(&self, key: &str, make: impl FnOnce() -> Value) -> Bytes {
-        if let Some(found) = self.made.lock().get(key) {
-            return found.clone();
-        }
+        let round = {
+            let made = self.made.lock();
+            if let Some(found) = made.documents.get(key) {
+                return found.clone();
+            }
+            made.round
+        };
         let bytes: Bytes = make().to_string().into();
-        self.made.lock().insert(key.to_owned(), bytes.clone());
+        let mut made = self.made.lock();
+        if made.round == round {
+            made.documents.insert(key.to_owned(), bytes.clone());
+        }
         bytes
     }
 
     /// Aggregated discovery with its ETag.
     pub fn discovery(&self, server: &Server, core: bool) -> (Bytes, String) {
-        let served = server.served.load();
         let bytes = self.get(if core { "api" } else { "apis" }, || {
-            discovery::aggregated(&served.scheme, core)
+            discovery::aggregated(&server.served.load().scheme, core)
         });
         let etag = format!("\"{}\"", hash([&bytes[..]]));
         (bytes, etag)
@@ -85,12 +102,7 @@ pub fn paths(scheme: &Scheme) -> Vec<String> {
 }
 
 fn custom(served: &Served) -> impl Fn(&Resource) -> Option<Value> + '_ {
-    |resource| {
-        served
-            .schemas
-            .get(&*resource.schema)
-            .map(|schema| (**schema).clone())
-    }
+    |resource| served.custom(resource).map(Custom::schema)
 }
 
 /// Changes when the document of a group version does.
@@ -98,8 +110,8 @@ fn version_hash(served: &Served, version: &GroupVersion) -> String {
     let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), version.to_string()];
     for resource in served.scheme.resources(version) {
         parts.push(resource.plural.to_string());
-        if let Some(schema) = served.schemas.get(&*resource.schema) {
-            parts.push(schema.to_string());
+        if let Some(custom) = served.custom(resource) {
+            parts.push(custom.fingerprint().to_string());
         }
     }
     hash(parts.iter().map(String::as_bytes))
@@ -107,8 +119,8 @@ fn version_hash(served: &Served, version: &GroupVersion) -> String {
 
 /// `/openapi/v3`
 pub fn v3_index(server: &Server) -> Answer {
-    let served = server.served.load();
     let bytes = server.documents.get("v3", || {
+        let served = server.served.load();
         openapi::v3_index(&served.scheme, |version| version_hash(&served, version))
     });
     Ok(answer::typed(StatusCode::OK, "application/json", bytes))
@@ -126,6 +138,7 @@ pub fn v3(server: &Server, path: &str, query: &Query) -> Answer {
         return Err(StatusError::path_not_found());
     }
     let bytes = server.documents.get(path, || {
+        let served = server.served.load();
         let custom = custom(&served);
         openapi::v3_with(
             &served.scheme,
@@ -162,8 +175,8 @@ pub fn v2<B>(server: &Server, request: &Request<B>) -> Answer {
     if !json {
         return Err(StatusError::not_acceptable(&["application/json"]));
     }
-    let served = server.served.load();
     let bytes = server.documents.get("v2", || {
+        let served = server.served.load();
         let custom = custom(&served);
         openapi::v2_with(
             &served.scheme,

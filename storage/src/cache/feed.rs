@@ -480,3 +480,37 @@ pub(crate) fn register(shared: &Shared, prefix: &str, group: &str, name: &str, f
     shared.options.metrics.initialized(group, name, objects);
     shared.resources.write().insert(prefix.into(), resource);
 }
+
+/// Replaces the entries of a resource; see [`super::WatchCache::redecode`]. An object that changes meanwhile has been decoded anew by
+/// that change.
+pub(crate) async fn redecode(shared: &Shared, prefix: &str) -> Result<(), StoreError> {
+    let mut request = RangeRequest {
+        prefix: prefix.to_owned(),
+        limit: shared.options.page,
+        ..Default::default()
+    };
+    loop {
+        let page = shared.engine.range(request.clone()).await?;
+        request.revision.get_or_insert(page.revision);
+        request.after = page.items.last().map(|item| item.key.clone());
+        for item in &page.items {
+            let Some(resource) = shared.resource_of(&item.key) else {
+                continue;
+            };
+            let Ok(entry) = shared.decoder.decode(&item.key, &item.value, item.modified) else {
+                continue;
+            };
+            let mut feed = shared.feed.state.lock();
+            let mut state = resource.state.write();
+            let known = state.objects().get(&*item.key).map(|known| known.0.clone());
+            if let Some(known) = known.filter(|known| known.revision == item.modified) {
+                feed.live_bytes += entry.bytes.len();
+                feed.live_bytes = feed.live_bytes.saturating_sub(known.bytes.len());
+                state.load(Arc::new(entry));
+            }
+        }
+        if !page.more || request.after.is_none() {
+            return Ok(());
+        }
+    }
+}

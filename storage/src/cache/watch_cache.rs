@@ -164,6 +164,12 @@ impl WatchCache {
         }
     }
 
+    /// Makes the entries of a resource anew from what is stored, because the decoder sees it differently now. Watchers are told
+    /// nothing: the objects did not change.
+    pub async fn redecode(&self, prefix: &str) -> Result<(), StoreError> {
+        super::feed::redecode(&self.shared, prefix).await
+    }
+
     /// Whether it has loaded.
     pub fn is_ready(&self) -> bool {
         self.shared.feed.clock().now() > Revision(0)

@@ -25,6 +25,7 @@ pub mod storage_class;
 pub mod taint_nodes;
 pub mod toleration_seconds;
 pub mod topology_labels;
+pub mod webhook;
 
 use rutter_api::object::ObjectExt;
 use rutter_api::{Resource, Value};
