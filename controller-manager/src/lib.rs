@@ -16,6 +16,7 @@ pub mod endpointslice_mirroring;
 pub mod ephemeral_volume;
 pub mod frame;
 pub mod garbage_collector;
+pub mod horizontal_pod_autoscaler;
 pub mod identity;
 pub mod job;
 pub mod namespace;

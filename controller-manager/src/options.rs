@@ -48,6 +48,9 @@ pub struct Options {
     /// Nodes
     #[command(flatten)]
     pub nodes: NodeOptions,
+    /// Autoscaling
+    #[command(flatten)]
+    pub autoscaling: AutoscalingOptions,
     /// The key that signs tokens of service accounts in Secrets.
     #[arg(long, value_name = "FILE")]
     pub service_account_private_key_file: Option<PathBuf>,
@@ -194,6 +197,29 @@ pub struct NodeOptions {
     /// Up to this size a zone in which most nodes have failed loses no pods at all.
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub large_cluster_size_threshold: usize,
+}
+
+/// Flags of horizontal pod autoscaling.
+#[derive(Clone, Debug, Args)]
+pub struct AutoscalingOptions {
+    /// How often each autoscaler's metrics are read.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub horizontal_pod_autoscaler_sync_period: Duration,
+    /// How long the highest recommendation holds against a lower one.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub horizontal_pod_autoscaler_downscale_stabilization: Duration,
+    /// By which fraction of the target usage may be off before anything changes.
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.1)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+    /// How long after a pod's start its CPU samples may be left out.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: Duration,
+    /// How long after a pod's start changes of its readiness count as its first ones.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
+    /// How many autoscalers are worked on at once.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub concurrent_horizontal_pod_autoscaler_syncs: usize,
 }
 
 impl Options {

@@ -4,10 +4,10 @@ use crate::frame::Context;
 use crate::options::Options;
 use crate::{
     bootstrap, certificates, cluster_role_aggregation, cronjob, daemonset, deployment, disruption, endpoints,
-    endpointslice, endpointslice_mirroring, ephemeral_volume, garbage_collector, identity, job, namespace,
-    node_ipam, node_lifecycle, persistent_volume, pod_gc, replicaset, resource_quota, root_ca,
-    service_account_tokens, serviceaccount, statefulset, taint_eviction, ttl, ttl_after_finished,
-    volume_protection,
+    endpointslice, endpointslice_mirroring, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler,
+    identity, job, namespace, node_ipam, node_lifecycle, persistent_volume, pod_gc, replicaset,
+    resource_quota, root_ca, service_account_tokens, serviceaccount, statefulset, taint_eviction, ttl,
+    ttl_after_finished, volume_protection,
 };
 use anyhow::Context as _;
 use futures::future::BoxFuture;
@@ -123,6 +123,12 @@ pub fn controllers() -> Vec<Registration> {
             "generic-garbage-collector",
             "garbage-collector-controller",
             garbage_collector::run
+        ),
+        controller!(
+            "horizontal-pod-autoscaler-controller",
+            "horizontal-pod-autoscaler",
+            "horizontal-pod-autoscaler",
+            horizontal_pod_autoscaler::run
         ),
         controller!("job-controller", "job-controller", "job-controller", job::run),
         controller!(
