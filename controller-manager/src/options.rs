@@ -165,6 +165,62 @@ pub struct CertificateOptions {
     /// The CA's key.
     #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
     pub cluster_signing_key_file: Option<PathBuf>,
+    /// The CA that signs kubelets' serving certificates, instead of one for all.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cluster_signing_kubelet_serving_key_file"
+    )]
+    pub cluster_signing_kubelet_serving_cert_file: Option<PathBuf>,
+    /// That CA's key.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cluster_signing_kubelet_serving_cert_file"
+    )]
+    pub cluster_signing_kubelet_serving_key_file: Option<PathBuf>,
+    /// The CA that signs kubelets' client certificates, instead of one for all.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cluster_signing_kubelet_client_key_file"
+    )]
+    pub cluster_signing_kubelet_client_cert_file: Option<PathBuf>,
+    /// That CA's key.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cluster_signing_kubelet_client_cert_file"
+    )]
+    pub cluster_signing_kubelet_client_key_file: Option<PathBuf>,
+    /// The CA that signs client certificates of the apiserver, instead of one for all.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cluster_signing_kube_apiserver_client_key_file"
+    )]
+    pub cluster_signing_kube_apiserver_client_cert_file: Option<PathBuf>,
+    /// That CA's key.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cluster_signing_kube_apiserver_client_cert_file"
+    )]
+    pub cluster_signing_kube_apiserver_client_key_file: Option<PathBuf>,
+    /// The CA that signs requests of `kubernetes.io/legacy-unknown`, instead of one for all.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cluster_signing_legacy_unknown_key_file"
+    )]
+    pub cluster_signing_legacy_unknown_cert_file: Option<PathBuf>,
+    /// That CA's key.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cluster_signing_legacy_unknown_cert_file"
+    )]
+    pub cluster_signing_legacy_unknown_key_file: Option<PathBuf>,
     /// How long signed certificates last unless the request asks for less.
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration)]
     pub cluster_signing_duration: Duration,

@@ -322,7 +322,7 @@ fn check(options: &Options) -> anyhow::Result<()> {
             "--controllers: {plain:?} is not a controller"
         );
     }
-    Ok(())
+    certificates::check_options(&options.certificates)
 }
 
 async fn start_all(

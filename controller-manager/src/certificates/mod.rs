@@ -18,6 +18,7 @@ use kube::api::{DeleteParams, PostParams};
 use rutter_client::informer::ObjectKey;
 use rutter_client::{Requeue, Store};
 use signing::Authority;
+use std::collections::HashMap;
 use std::time::Duration;
 
 type Requests = Store<CertificateSigningRequest>;
@@ -147,18 +148,23 @@ impl Approver {
 pub struct Signer {
     context: Context,
     requests: Requests,
-    authority: Authority,
+    authorities: HashMap<&'static str, Authority>,
+}
+
+/// Refuses flags that contradict each other.
+///
+/// # Errors
+/// When a CA is given for all signers and for some of them.
+pub fn check_options(options: &crate::options::CertificateOptions) -> anyhow::Result<()> {
+    signing::authorities(options).map(drop)
 }
 
 /// Runs the signing controller until stopped. Without a CA there is nothing to sign with.
 pub async fn run_signer(context: Context) {
-    let options = &context.options.certificates;
-    let (Some(cert), Some(key)) = (
-        options.cluster_signing_cert_file.clone(),
-        options.cluster_signing_key_file.clone(),
-    ) else {
+    let authorities = signing::authorities(&context.options.certificates).unwrap_or_default();
+    if authorities.is_empty() {
         return;
-    };
+    }
     let mut frame = Loop::<ObjectKey>::new(&context);
     let requests = frame.watch(own_key);
     frame
@@ -167,7 +173,7 @@ pub async fn run_signer(context: Context) {
             Signer {
                 context,
                 requests,
-                authority: Authority { cert, key },
+                authorities,
             },
         )
         .await;
@@ -182,14 +188,10 @@ impl Reconcile for Signer {
             return Ok(Requeue::Done);
         };
         let is = |kind| plan::condition(&csr, kind).is_some_and(|c| c.status == "True");
-        let ours = [
-            plan::KUBELET_CLIENT,
-            plan::KUBELET_SERVING,
-            plan::CLIENT,
-            plan::LEGACY_UNKNOWN,
-        ]
-        .contains(&csr.spec.signer_name.as_str());
-        if !ours || !is("Approved") || is("Denied") || is("Failed") || plan::is_issued(&csr) {
+        let Some(authority) = self.authorities.get(csr.spec.signer_name.as_str()) else {
+            return Ok(Requeue::Done);
+        };
+        if !is("Approved") || is("Denied") || is("Failed") || plan::is_issued(&csr) {
             return Ok(Requeue::Done);
         }
         let usages = csr.spec.usages.clone().unwrap_or_default();
@@ -208,9 +210,7 @@ impl Reconcile for Signer {
             Ok(()) => {
                 let longest = self.context.options.certificates.cluster_signing_duration;
                 let asked = csr.spec.expiration_seconds;
-                let pem =
-                    self.authority
-                        .sign(&csr.spec.request.0, &usages, asked, longest, Timestamp::now())?;
+                let pem = authority.sign(&csr.spec.request.0, &usages, asked, longest, Timestamp::now())?;
                 status.certificate = Some(ByteString(pem.into_bytes()));
             }
         }

@@ -176,11 +176,16 @@ fn client_usages(usages: &[String]) -> Result<(), String> {
     }
 }
 
+/// An address of a certificate; none when its length is wrong.
+pub(super) fn ip(bytes: &[u8]) -> Option<std::net::IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(std::net::IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(std::net::IpAddr::from))
+        .ok()
+}
+
 /// An address of a certificate as text; one of a wrong length fits no node's.
 fn address(bytes: &[u8]) -> String {
-    let v4 = <[u8; 4]>::try_from(bytes).map(|b| std::net::IpAddr::from(b).to_string());
-    let v6 = || <[u8; 16]>::try_from(bytes).map(|b| std::net::IpAddr::from(b).to_string());
-    v4.or_else(|_| v6()).unwrap_or_default()
+    ip(bytes).map(|ip| ip.to_string()).unwrap_or_default()
 }
 
 /// Whether a serving certificate names nothing but its node's own addresses, as the Node object has them.
