@@ -100,7 +100,12 @@ fn group_body(name: &str, versions: &[GroupVersion]) -> Map<String, Value> {
 
 /// `/apis`: `APIGroupList`.
 pub fn group_list(scheme: &Scheme) -> Value {
-    let groups: Vec<Value> = groups(scheme)
+    group_list_of(&groups(scheme))
+}
+
+/// `/apis` of groups that are given, in their order.
+pub fn group_list_of(groups: &[(String, Vec<GroupVersion>)]) -> Value {
+    let groups: Vec<Value> = groups
         .iter()
         .filter(|(name, _)| !name.is_empty())
         .map(|(name, versions)| Value::Object(group_body(name, versions)))
@@ -110,8 +115,13 @@ pub fn group_list(scheme: &Scheme) -> Value {
 
 /// `/apis/<group>`: `APIGroup`.
 pub fn group(scheme: &Scheme, group: &str) -> Option<Value> {
-    let (name, versions) = groups(scheme).into_iter().find(|(name, _)| name == group)?;
-    let mut body = group_body(&name, &versions);
+    group_of(&groups(scheme), group)
+}
+
+/// `/apis/<group>` of groups that are given.
+pub fn group_of(groups: &[(String, Vec<GroupVersion>)], group: &str) -> Option<Value> {
+    let (name, versions) = groups.iter().find(|(name, _)| name == group)?;
+    let mut body = group_body(name, versions);
     body.insert("kind".to_owned(), Value::from("APIGroup"));
     body.insert("apiVersion".to_owned(), Value::from("v1"));
     Some(Value::Object(body))
@@ -204,15 +214,18 @@ fn aggregated_group(scheme: &Scheme, name: &str, versions: &[GroupVersion]) -> V
     };
     let versions: Vec<Value> = versions
         .iter()
-        .map(|version| {
-            let resources: Vec<Value> = scheme
-                .resources(version)
-                .map(|r| aggregated_resource(r))
-                .collect();
-            json!({"version": version.version, "resources": resources, "freshness": "Current"})
-        })
+        .map(|version| aggregated_version(scheme, version))
         .collect();
     json!({"metadata": metadata, "versions": versions})
+}
+
+/// One version of an item of [`aggregated`].
+pub fn aggregated_version(scheme: &Scheme, version: &GroupVersion) -> Value {
+    let resources: Vec<Value> = scheme
+        .resources(version)
+        .map(|r| aggregated_resource(r))
+        .collect();
+    json!({"version": version.version, "resources": resources, "freshness": "Current"})
 }
 
 fn response_kind(kind: &GroupVersionKind) -> Value {

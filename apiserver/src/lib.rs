@@ -4,6 +4,8 @@
 //! (decode, mutate, validate, one transaction) → [`answer`] (encode). [`serve`] answers what is no resource, [`streaming`]
 //! what ends at a kubelet. [`run`] wires them.
 
+pub mod access;
+pub mod aggregate;
 pub mod answer;
 pub mod bootstrap;
 pub mod cache;
@@ -20,5 +22,7 @@ pub mod serve;
 pub mod server;
 pub mod streaming;
 
+#[cfg(test)]
+mod loopback;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,11 @@
 //! The flags: upstream's names and meanings where upstream has the flag.
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The Kubernetes API server.
 #[derive(Clone, Debug, Parser)]
@@ -52,15 +53,43 @@ pub struct Options {
     /// Certificates for some names: `certificate,key:name,name`.
     #[arg(long, value_name = "CERT,KEY:NAMES")]
     pub tls_sni_cert_key: Vec<String>,
+    /// The oldest version of TLS that is spoken: `VersionTLS12` or `VersionTLS13`.
+    #[arg(long, value_name = "VERSION", default_value = "VersionTLS12")]
+    pub tls_min_version: String,
+    /// The cipher suites of TLS 1.2 and 1.3 that are spoken, by Go's names; all safe ones when not given.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub tls_cipher_suites: Vec<String>,
+    /// The certificate to show aggregated servers, which they believe the names of users by.
+    #[arg(long, value_name = "FILE", requires = "proxy_client_key_file")]
+    pub proxy_client_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "proxy_client_cert_file")]
+    pub proxy_client_key_file: Option<PathBuf>,
+    /// Who calls.
+    #[command(flatten)]
+    pub oidc: OidcOptions,
+    /// A file of issuers of tokens and of who may come without credentials, instead of the `--oidc-*` flags and
+    /// `--anonymous-auth`. It is read again when it changes.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["oidc_issuer_url", "oidc_client_id", "oidc_ca_file"])]
+    pub authentication_config: Option<PathBuf>,
+    /// A kubeconfig file of the webhook that knows tokens.
+    #[arg(long, value_name = "FILE")]
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// The version of TokenReview that it is sent: `v1` or `v1beta1`.
+    #[arg(long, value_name = "VERSION", default_value = "v1beta1")]
+    pub authentication_token_webhook_version: String,
+    /// How long its answers are remembered.
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = go_duration)]
+    pub authentication_token_webhook_cache_ttl: Duration,
     /// The authorities of client certificates.
     #[arg(long, value_name = "FILE")]
     pub client_ca_file: Option<PathBuf>,
     /// A file of static tokens.
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
-    /// Whether callers without credentials are `system:anonymous`.
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    pub anonymous_auth: bool,
+    /// Whether callers without credentials are `system:anonymous`; they are when nothing is said, unless everything is allowed.
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub anonymous_auth: Option<bool>,
     /// Whether Secrets of type `bootstrap.kubernetes.io/token` authenticate.
     #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub enable_bootstrap_token_auth: bool,
@@ -106,12 +135,27 @@ pub struct Options {
     /// The prefix of headers with extra facts.
     #[arg(long, value_delimiter = ',', default_value = "X-Remote-Extra-")]
     pub requestheader_extra_headers_prefix: Vec<String>,
-    /// Who decides, in order: `Node`, `RBAC`, `ABAC`, `AlwaysAllow`, `AlwaysDeny`.
+    /// Who decides, in order: `Node`, `RBAC`, `ABAC`, `Webhook`, `AlwaysAllow`, `AlwaysDeny`.
     #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
     pub authorization_mode: Vec<String>,
     /// The policies of `ABAC`.
     #[arg(long, value_name = "FILE")]
     pub authorization_policy_file: Option<PathBuf>,
+    /// A file that says who decides, instead of the flags. It is read again when it changes.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["authorization_mode", "authorization_webhook_config_file"])]
+    pub authorization_config: Option<PathBuf>,
+    /// A kubeconfig file of the webhook that decides.
+    #[arg(long, value_name = "FILE")]
+    pub authorization_webhook_config_file: Option<PathBuf>,
+    /// The version of SubjectAccessReview that it is sent: `v1` or `v1beta1`.
+    #[arg(long, value_name = "VERSION", default_value = "v1beta1")]
+    pub authorization_webhook_version: String,
+    /// How long it is remembered that it allowed something.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = go_duration)]
+    pub authorization_webhook_cache_authorized_ttl: Duration,
+    /// How long it is remembered that it did not.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = go_duration)]
+    pub authorization_webhook_cache_unauthorized_ttl: Duration,
     /// Admission plugins to use besides the default ones.
     #[arg(long, value_delimiter = ',')]
     pub enable_admission_plugins: Vec<String>,
@@ -164,6 +208,46 @@ pub struct Options {
     /// How long the server goes on serving after it says it isn't ready any longer, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub shutdown_delay_duration: u64,
+}
+
+/// Flags of an OpenID Connect issuer.
+#[derive(Clone, Debug, Default, Args)]
+pub struct OidcOptions {
+    /// The issuer of tokens, an https URL.
+    #[arg(long, value_name = "URL", requires = "oidc_client_id")]
+    pub oidc_issuer_url: Option<String>,
+    /// The audience that its tokens must have.
+    #[arg(long, value_name = "ID", requires = "oidc_issuer_url")]
+    pub oidc_client_id: Option<String>,
+    /// The authorities of its server's certificate; the machine's when not given.
+    #[arg(long, value_name = "FILE", requires = "oidc_issuer_url")]
+    pub oidc_ca_file: Option<PathBuf>,
+    /// The claim that is the user's name.
+    #[arg(long, value_name = "CLAIM", default_value = "sub")]
+    pub oidc_username_claim: String,
+    /// What is put before names; `-` for nothing. When not given, the issuer's URL and `#` for all claims but `email`.
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    pub oidc_username_prefix: String,
+    /// The claim that lists the user's groups.
+    #[arg(long, value_name = "CLAIM", default_value = "")]
+    pub oidc_groups_claim: String,
+    /// What is put before groups.
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    pub oidc_groups_prefix: String,
+    /// How its tokens may be signed.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "RS256")]
+    pub oidc_signing_algs: Vec<String>,
+    /// Claims that its tokens must have, with their values.
+    #[arg(long, value_name = "CLAIM=VALUE", value_delimiter = ',')]
+    pub oidc_required_claim: Vec<String>,
+}
+
+/// A duration as Go writes it.
+fn go_duration(text: &str) -> Result<Duration, String> {
+    match rutter_api::duration::parse_go(text) {
+        Ok(nanos) if nanos >= 0 => Ok(Duration::from_nanos(nanos.unsigned_abs())),
+        _ => Err(format!("{text:?} is not a duration such as 2m or 30s")),
+    }
 }
 
 /// The store's engine.

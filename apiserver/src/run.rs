@@ -1,10 +1,12 @@
 //! Wiring: from flags to a serving server.
 
+use crate::access::{Background, authentication, authorization, reload};
+use crate::aggregate::Aggregate;
 use crate::bootstrap;
 use crate::cache::{CacheReader, Folders, ObjectDecoder};
 use crate::corridor::inflight::Limits;
 use crate::metrics::Metrics;
-use crate::net::{self, Certificates};
+use crate::net::{self, Certificates, Tls};
 use crate::options::{Options, Storage};
 use crate::quota::QuotaStatus;
 use crate::registry::hooks::Hooks;
@@ -15,23 +17,16 @@ use crate::server::{Served, Server, TokenKeys};
 use crate::streaming::{AddressType, KubeletConfig, Streaming};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
 use rutter_admission::metrics::WebhookMetrics;
 use rutter_admission::{Chain, Dependencies};
 use rutter_api::Scheme;
+use rutter_auth::authenticate::ClientCertificates;
+use rutter_auth::authenticate::service_account::discovery;
 use rutter_auth::authenticate::service_account::issue::{Issuer, TokenRequests};
 use rutter_auth::authenticate::service_account::keys::{SigningKey, VerifyingKey};
-use rutter_auth::authenticate::service_account::{Config, discovery};
-use rutter_auth::authenticate::x509::Possession;
-use rutter_auth::authenticate::{
-    Anonymous, BootstrapTokens, Cached, ClientCertificates, RequestHeader, ServiceAccountTokens, TokenFile,
-    Union, request_header,
-};
-use rutter_auth::authorize::abac::Abac;
-use rutter_auth::authorize::always::{AlwaysAllow, AlwaysDeny};
-use rutter_auth::authorize::node::NodeAuthorizer;
-use rutter_auth::authorize::rbac::Rbac;
-use rutter_auth::authorize::union::Union as Authorizers;
-use rutter_auth::{Authenticator, Authorizer, Clock, system_clock};
+use rutter_auth::system_clock;
+use rutter_outbound::tls::Identity;
 use rutter_outbound::{ClusterAddresses, EndpointAddresses, Outbound, ServiceResolver};
 use rutter_storage::Engine;
 use rutter_storage::cache::{CacheMetrics, Options as CacheOptions, WatchCache};
@@ -39,9 +34,10 @@ use rutter_storage::engine::{
     EmbeddedEngine, EmbeddedOptions, EtcdEngine, EtcdOptions, MemoryEngine, MeteredEngine,
 };
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Runs the server until a signal ends it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
@@ -56,7 +52,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         &special_certificates(&options)?,
     )?);
     tokio::spawn(certificates.clone().follow(stop.clone()));
-    let tls = net::tls_config(certificates, Possession::new(built.subjects))?;
+    let tls = Arc::new(Tls::new(
+        certificates,
+        &options.tls_min_version,
+        &options.tls_cipher_suites,
+        subjects(&built.authorities),
+    )?);
     let address = SocketAddr::new(options.bind_address, options.secure_port);
     let listener = tokio::net::TcpListener::bind(address)
         .await
@@ -69,7 +70,19 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         stop.clone(),
     ));
     tokio::spawn(crate::crd::follow(server.clone(), stop.clone()));
-    let serving = tokio_util::sync::CancellationToken::new();
+    tokio::spawn(crate::aggregate::follow::follow(server.clone(), stop.clone()));
+    for background in built.background {
+        tokio::spawn(background(server.clone(), stop.clone()));
+    }
+    tokio::spawn(follow_authorities(
+        server.clone(),
+        options.clone(),
+        built.authorities,
+        tls.clone(),
+        stop.clone(),
+    ));
+    tokio::spawn(follow_identity(server.clone(), options.clone(), stop.clone()));
+    let serving = CancellationToken::new();
     let served = tokio::spawn(net::serve(server.clone(), listener, tls, serving.clone()));
     stop.cancelled().await;
     tracing::info!("shutting down");
@@ -85,8 +98,67 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 pub struct Built {
     /// The server.
     pub server: Arc<Server>,
-    /// The authorities whose client certificates are welcome.
-    pub subjects: Vec<rustls::DistinguishedName>,
+    /// The authorities of client certificates, with their files.
+    pub authorities: Vec<(PathBuf, Arc<ClientCertificates>)>,
+    /// What must run beside it.
+    pub background: Vec<Background>,
+}
+
+fn subjects(authorities: &[(PathBuf, Arc<ClientCertificates>)]) -> Vec<rustls::DistinguishedName> {
+    authorities.iter().flat_map(|(_, of)| of.subjects()).collect()
+}
+
+/// Takes changed files of authorities over: who is believed, who is told to bring a certificate, and what extension servers
+/// are told to believe.
+async fn follow_authorities(
+    server: Arc<Server>,
+    options: Options,
+    authorities: Vec<(PathBuf, Arc<ClientCertificates>)>,
+    tls: Arc<Tls>,
+    stop: CancellationToken,
+) {
+    let files = authorities.iter().map(|(file, _)| file.clone()).collect();
+    let shared = Arc::new((server, options, authorities, tls));
+    let changed = move || -> BoxFuture<'static, anyhow::Result<()>> {
+        let shared = shared.clone();
+        Box::pin(async move {
+            let (server, options, authorities, tls) = &*shared;
+            for (file, of) in authorities {
+                of.reload(&read(file)?)
+                    .with_context(|| format!("cannot use {}", file.display()))?;
+            }
+            tls.welcome(subjects(authorities))?;
+            bootstrap::publish_authorities(server, &bootstrap_settings(options)).await?;
+            Ok(())
+        })
+    };
+    reload::follow("the authorities of client certificates", files, stop, changed).await;
+}
+
+/// The certificate that aggregated servers are shown.
+fn proxy_identity(options: &Options) -> anyhow::Result<Option<Identity>> {
+    let files = (&options.proxy_client_cert_file, &options.proxy_client_key_file);
+    let (Some(certificate), Some(key)) = files else {
+        return Ok(None);
+    };
+    Ok(Some(Identity {
+        certificate: read(certificate)?.into(),
+        key: read(key)?.into(),
+    }))
+}
+
+async fn follow_identity(server: Arc<Server>, options: Options, stop: CancellationToken) {
+    let files = [&options.proxy_client_cert_file, &options.proxy_client_key_file];
+    let files = files.into_iter().flatten().cloned().collect();
+    let changed = move || -> BoxFuture<'static, anyhow::Result<()>> {
+        let taken = proxy_identity(&options).map(|identity| {
+            if let Some(identity) = identity {
+                server.aggregate.set_identity(identity, &*server.reader);
+            }
+        });
+        Box::pin(std::future::ready(taken))
+    };
+    reload::follow("the proxy's client certificate", files, stop, changed).await;
 }
 
 async fn engine(options: &Options, metrics: &Metrics) -> anyhow::Result<Arc<dyn Engine>> {
@@ -143,9 +215,20 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
     } else {
         options.api_audiences.clone()
     };
-    let (authenticator, subjects) = authenticator(options, &reader, &clock, &keys, &audiences)?;
-    let (authorizer, rbac) = authorizer(options, &reader)?;
     let outbound = outbound(options, &reader);
+    let authentication = authentication::build(&authentication::Sources {
+        options,
+        reader: &reader,
+        clock: &clock,
+        keys: &keys,
+        audiences: &audiences,
+        outbound: &outbound,
+    })?;
+    let authorization = authorization::build(options, &reader, &clock, &outbound)?;
+    let mut background = authentication.background;
+    background.extend(authorization.background);
+    let aggregate = Aggregate::new(outbound.clone(), proxy_identity(options)?, &metrics.registry)?;
+    let authorizer = authorization.authorizer;
     let quota = Arc::new(QuotaStatus::default());
     let with = Dependencies {
         reader: reader.clone(),
@@ -191,10 +274,12 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         cache,
         streaming: Streaming::new(reader.clone(), &kubelet(options)?)?,
         outbound,
+        aggregate,
         reader,
-        authenticator,
+        authenticator: authentication.authenticator,
         authorizer,
-        rbac,
+        impersonation: Default::default(),
+        rbac: authorization.rbac,
         admission,
         hooks: Hooks::new(Services {
             ranges: options.service_cluster_ip_range.clone(),
@@ -218,7 +303,11 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         documents: Documents::default(),
     });
     quota.bind(&server);
-    Ok(Built { server, subjects })
+    Ok(Built {
+        server,
+        authorities: authentication.authorities,
+        background,
+    })
 }
 
 fn cache(
@@ -258,89 +347,14 @@ fn verifying_keys(options: &Options, signing: &[u8]) -> anyhow::Result<Vec<Verif
     Ok(keys)
 }
 
-type Authentication = (Arc<dyn Authenticator>, Vec<rustls::DistinguishedName>);
-
-fn authenticator(
-    options: &Options,
-    reader: &Arc<CacheReader>,
-    clock: &Clock,
-    keys: &[VerifyingKey],
-    audiences: &[String],
-) -> anyhow::Result<Authentication> {
-    let mut members: Vec<Arc<dyn Authenticator>> = Vec::new();
-    let mut subjects = Vec::new();
-    if let Some(file) = &options.requestheader_client_ca_file {
-        let proxies = Arc::new(ClientCertificates::new(&read(file)?, clock.clone())?);
-        subjects.extend(proxies.subjects());
-        let headers = request_header::Headers {
-            user: options.requestheader_username_headers.clone(),
-            uid: options.requestheader_uid_headers.clone(),
-            group: options.requestheader_group_headers.clone(),
-            extra_prefix: options.requestheader_extra_headers_prefix.clone(),
-        };
-        let allowed = options.requestheader_allowed_names.clone();
-        members.push(Arc::new(RequestHeader::new(proxies, allowed, headers)));
-    }
-    if let Some(file) = &options.client_ca_file {
-        let clients = ClientCertificates::new(&read(file)?, clock.clone())?;
-        subjects.extend(clients.subjects());
-        members.push(Arc::new(clients));
-    }
-    let mut tokens: Vec<Arc<dyn Authenticator>> = Vec::new();
-    if let Some(file) = &options.token_auth_file {
-        let text = String::from_utf8(read(file)?).context("the token file is not UTF-8")?;
-        tokens.push(Arc::new(TokenFile::parse(&text)?));
-    }
-    let config = Config {
-        issuers: options.service_account_issuer.clone(),
-        audiences: audiences.to_vec(),
-        keys: keys.to_vec(),
-        lookup: options.service_account_lookup,
+/// The way to Services: by their addresses, or by their endpoints where no proxy runs.
+fn outbound(options: &Options, reader: &Arc<CacheReader>) -> Outbound {
+    let resolver: Arc<dyn ServiceResolver> = if options.enable_aggregator_routing {
+        Arc::new(EndpointAddresses(reader.clone()))
+    } else {
+        Arc::new(ClusterAddresses(reader.clone()))
     };
-    tokens.push(Arc::new(ServiceAccountTokens::new(
-        config,
-        reader.clone(),
-        clock.clone(),
-    )));
-    if options.enable_bootstrap_token_auth {
-        tokens.push(Arc::new(BootstrapTokens::new(reader.clone(), clock.clone())));
-    }
-    members.push(Arc::new(Cached::new(
-        Arc::new(Union::new(tokens, None)),
-        clock.clone(),
-    )));
-    let anonymous: Option<Arc<dyn Authenticator>> = match options.anonymous_auth {
-        true => Some(Arc::new(Anonymous)),
-        false => None,
-    };
-    Ok((Arc::new(Union::new(members, anonymous)), subjects))
-}
-
-type Authorization = (Arc<dyn Authorizer>, Option<Arc<Rbac>>);
-
-fn authorizer(options: &Options, reader: &Arc<CacheReader>) -> anyhow::Result<Authorization> {
-    let mut authorizers: Vec<Arc<dyn Authorizer>> = Vec::new();
-    let mut rbac = None;
-    for mode in &options.authorization_mode {
-        match mode.as_str() {
-            "Node" => authorizers.push(Arc::new(NodeAuthorizer::new(reader.clone()))),
-            "RBAC" => {
-                let made = Arc::new(Rbac::new(reader.clone()));
-                rbac = Some(made.clone());
-                authorizers.push(made);
-            }
-            "ABAC" => {
-                let file = options.authorization_policy_file.as_ref();
-                let file = file.context("--authorization-mode=ABAC needs --authorization-policy-file")?;
-                let text = String::from_utf8(read(file)?).context("the policy file is not UTF-8")?;
-                authorizers.push(Arc::new(Abac::parse(&text)?));
-            }
-            "AlwaysAllow" => authorizers.push(Arc::new(AlwaysAllow)),
-            "AlwaysDeny" => authorizers.push(Arc::new(AlwaysDeny)),
-            other => anyhow::bail!("authorization mode {other:?} is unknown"),
-        }
-    }
-    Ok((Arc::new(Authorizers::new(authorizers)), rbac))
+    Outbound::new(resolver)
 }
 
 fn kubelet(options: &Options) -> anyhow::Result<KubeletConfig> {
@@ -363,16 +377,6 @@ fn kubelet(options: &Options) -> anyhow::Result<KubeletConfig> {
         client,
         authorities,
     })
-}
-
-/// The way to Services: by their addresses, or by their endpoints where no proxy runs.
-fn outbound(options: &Options, reader: &Arc<CacheReader>) -> Outbound {
-    let resolver: Arc<dyn ServiceResolver> = if options.enable_aggregator_routing {
-        Arc::new(EndpointAddresses(reader.clone()))
-    } else {
-        Arc::new(ClusterAddresses(reader.clone()))
-    };
-    Outbound::new(resolver)
 }
 
 type Special = (std::path::PathBuf, std::path::PathBuf, Vec<String>);

@@ -105,6 +105,8 @@ pub struct Server {
     pub authenticator: Arc<dyn Authenticator>,
     /// May they?
     pub authorizer: Arc<dyn Authorizer>,
+    /// Who may act as whom.
+    pub impersonation: rutter_auth::impersonate::Impersonation,
     /// RBAC by itself, for its check against escalation; none when the mode is off.
     pub rbac: Option<Arc<Rbac>>,
     /// What may change or refuse writes.
@@ -115,6 +117,8 @@ pub struct Server {
     pub streaming: Streaming,
     /// The way to webhooks and aggregated servers.
     pub outbound: Outbound,
+    /// The aggregated servers.
+    pub aggregate: crate::aggregate::Aggregate,
     /// Issues tokens.
     pub tokens: TokenRequests,
     /// Tells others how to verify them.

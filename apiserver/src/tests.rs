@@ -13,6 +13,7 @@ use clap::Parser as _;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
 use rutter_api::Value;
 use rutter_api::object::ObjectExt;
 use rutter_storage::engine::MemoryEngine;
@@ -20,15 +21,20 @@ use serde_json::json;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-struct World {
-    server: Arc<Server>,
+pub(crate) struct World {
+    pub(crate) server: Arc<Server>,
     admin: Arc<Connection>,
-    nobody: Arc<Connection>,
+    pub(crate) nobody: Arc<Connection>,
     _folder: tempfile::TempDir,
     _stop: tokio_util::sync::DropGuard,
 }
 
 async fn world() -> World {
+    world_with(&[]).await
+}
+
+/// A server with further flags.
+pub(crate) async fn world_with(more: &[String]) -> World {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let ca_key = KeyPair::generate().unwrap();
@@ -56,6 +62,7 @@ async fn world() -> World {
         "--advertise-address=192.0.2.1",
         "--disable-admission-plugins=ServiceAccount",
     ];
+    let flags = flags.into_iter().map(str::to_owned).chain(more.iter().cloned());
     let options = Options::parse_from(flags);
     let built = run::build(&options, Arc::new(MemoryEngine::new()), Metrics::new().unwrap()).unwrap();
     let server = built.server;
@@ -66,6 +73,10 @@ async fn world() -> World {
         stop.clone(),
     ));
     tokio::spawn(crate::crd::follow(server.clone(), stop.clone()));
+    tokio::spawn(crate::aggregate::follow::follow(server.clone(), stop.clone()));
+    for background in built.background {
+        tokio::spawn(background(server.clone(), stop.clone()));
+    }
     let peer = "192.0.2.9:1234".parse().unwrap();
     let connection = |certificates| Arc::new(Connection { certificates, peer });
     let world = World {
@@ -108,12 +119,40 @@ impl World {
         corridor::handle(self.server.clone(), connection.clone(), request).await
     }
 
-    async fn admin(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    /// A request with headers of its own, on a connection without a certificate.
+    pub(crate) async fn anybody(&self, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        self.get(&self.nobody, path, headers).await
+    }
+
+    /// A request on a connection with a certificate.
+    pub(crate) async fn bearer_of(&self, certificate: CertificateDer<'static>, path: &str) -> (u16, Value) {
+        let by = Connection {
+            certificates: vec![certificate],
+            ..(*self.nobody).clone()
+        };
+        self.get(&Arc::new(by), path, &[]).await
+    }
+
+    async fn get(&self, by: &Arc<Connection>, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        let mut request = Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        read(corridor::handle(self.server.clone(), by.clone(), request).await).await
+    }
+
+    /// The administrator's request with headers of its own.
+    pub(crate) async fn admin_with(&self, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        self.get(&self.admin, path, headers).await
+    }
+
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         read(self.send(&self.admin, method, path, body).await).await
     }
 }
 
-async fn read(response: Response<Body>) -> (u16, Value) {
+pub(crate) async fn read(response: Response<Body>) -> (u16, Value) {
     let status = response.status().as_u16();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     let value = serde_json::from_slice(&bytes)

@@ -6,7 +6,10 @@
 pub mod authenticate;
 pub mod authorize;
 pub mod bootstrap;
+pub mod cel;
+pub mod impersonate;
 pub mod names;
+pub mod remote;
 pub mod review;
 
 use async_trait::async_trait;
@@ -32,6 +35,8 @@ pub struct Credentials<'a> {
     pub bearer_token: Option<&'a str>,
     /// All headers, for authenticating proxies.
     pub headers: Option<&'a http::HeaderMap>,
+    /// The path that is asked for.
+    pub path: &'a str,
     /// The audiences a `TokenReview` asks for; empty for the server's own.
     pub audiences: &'a [String],
 }

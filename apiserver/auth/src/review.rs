@@ -2,7 +2,8 @@
 
 use crate::{Attributes, Authenticator, Authorizer, Credentials, Decision};
 use rutter_api::object::ObjectExt;
-use rutter_api::{FieldError, GroupKind, Path, StatusError, UserInfo, Value};
+use rutter_api::selector::{Operator, Requirement};
+use rutter_api::{FieldError, FieldSelector, GroupKind, LabelSelector, Path, StatusError, UserInfo, Value};
 use serde_json::{Map, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -97,30 +98,37 @@ pub async fn local_subject_access_review(
     namespace: &str,
     review: Value,
 ) -> Result<Value, StatusError> {
+    let own = review.namespace();
+    if !own.is_empty() && own != namespace {
+        return Err(StatusError::bad_request(format!(
+            "spec.resourceAttributes.namespace must match namespace: {namespace}"
+        )));
+    }
     let kind = "LocalSubjectAccessReview";
     check(&review, kind, true)?;
+    let path = Path::new("spec");
     let resource = review.at("spec.resourceAttributes");
-    let path = Path::new("spec").child("resourceAttributes");
-    let invalid = |error| {
-        Err(StatusError::invalid(
+    let asked = resource.str_at("namespace");
+    let error = if resource.is_null() {
+        let other = review.at("spec.nonResourceAttributes").clone();
+        let path = path.child("nonResourceAttributes");
+        Some(FieldError::invalid(
+            &path,
+            other,
+            "disallowed on this kind of request",
+        ))
+    } else if asked != namespace {
+        let path = path.child("resourceAttributes").child("namespace");
+        Some(FieldError::invalid(&path, asked, "must match metadata.namespace"))
+    } else {
+        None
+    };
+    if let Some(error) = error {
+        return Err(StatusError::invalid(
             &GroupKind::new(AUTHORIZATION, kind),
             "",
             &[error],
-        ))
-    };
-    if resource.is_null() {
-        return invalid(FieldError::invalid(
-            &Path::new("spec.nonResourceAttributes"),
-            Value::Null,
-            "disallowed on this kind of request",
         ));
-    }
-    let asked = resource.str_at("namespace");
-    if asked != namespace {
-        return Err(StatusError::bad_request(format!(
-            "{}: must match metadata.namespace: {asked} != {namespace}",
-            path.child("namespace")
-        )));
     }
     let user = subject(&review);
     Ok(answer(authorizer, &user, review).await)
@@ -194,6 +202,10 @@ fn check(review: &Value, kind: &str, of_somebody: bool) -> Result<(), StatusErro
         let why = "at least one of user or group must be specified";
         errors.push(FieldError::invalid(&spec.child("user"), "", why));
     }
+    for field in ["fieldSelector", "labelSelector"] {
+        let path = spec.child("resourceAttributes").child(field);
+        errors.extend(check_selector(resource.at(field), &path));
+    }
     if errors.is_empty() {
         Ok(())
     } else {
@@ -203,6 +215,51 @@ fn check(review: &Value, kind: &str, of_somebody: bool) -> Result<(), StatusErro
             &errors,
         ))
     }
+}
+
+/// A selector is a text or requirements. Operators that this server doesn't know are let through: a newer client may ask.
+fn check_selector(selector: &Value, path: &Path) -> Vec<FieldError> {
+    if selector.is_null() {
+        return Vec::new();
+    }
+    let mut errors = Vec::new();
+    let raw = selector.str_at("rawSelector");
+    let requirements = selector.list_at("requirements");
+    match (raw.is_empty(), requirements.is_empty()) {
+        (false, false) => {
+            let why = "may not specified at the same time as requirements";
+            errors.push(FieldError::invalid(&path.child("rawSelector"), raw, why));
+        }
+        (true, true) => {
+            let why = format!("when {path} is specified, requirements or rawSelector is required");
+            errors.push(FieldError::required(&path.child("requirements"), why));
+        }
+        _ => {}
+    }
+    for (index, requirement) in requirements.iter().enumerate() {
+        let path = path.child("requirements").index(index);
+        let values = requirement.list_at("values");
+        if requirement.str_at("key").is_empty() {
+            errors.push(FieldError::required(&path.child("key"), "must be specified"));
+        }
+        let at = path.child("values");
+        match requirement.str_at("operator") {
+            "In" | "NotIn" if values.is_empty() => {
+                errors.push(FieldError::required(
+                    &at,
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                ));
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                errors.push(FieldError::forbidden(
+                    &at,
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                ));
+            }
+            _ => {}
+        }
+    }
+    errors
 }
 
 fn subject(review: &Value) -> UserInfo {
@@ -229,60 +286,120 @@ fn subject(review: &Value) -> UserInfo {
     }
 }
 
-/// The attributes that a review asks about.
-fn attributes(review: &Value) -> Attributes<'_> {
+/// The attributes that a review asks about, and what of its selectors could not be used.
+fn attributes(review: &Value) -> (Attributes<'_>, Vec<String>) {
     let resource = review.at("spec.resourceAttributes");
     if resource.is_null() {
         let other = review.at("spec.nonResourceAttributes");
-        return Attributes {
+        let attributes = Attributes {
             verb: other.str_at("verb").into(),
             path: other.str_at("path").into(),
             ..Attributes::default()
         };
+        return (attributes, Vec::new());
     }
-    Attributes {
+    let mut ignored = Vec::new();
+    let mut selector = |name: &str, text: fn(&Value) -> Option<String>, parses: fn(&str) -> bool| {
+        let selector = resource.at(name);
+        let (text, whole) = selector_text(selector, text, parses);
+        if !whole {
+            let partially = if text.is_empty() { "" } else { "partially " };
+            ignored.push(format!(
+                "spec.resourceAttributes.{name} {partially}ignored due to parse error"
+            ));
+        }
+        text
+    };
+    let attributes = Attributes {
         verb: resource.str_at("verb").into(),
         namespace: resource.str_at("namespace").into(),
         group: resource.str_at("group").into(),
-        version: resource.str_at("version").into(),
+        version: match resource.str_at("version") {
+            "" => "*".into(),
+            given => given.into(),
+        },
         resource: resource.str_at("resource").into(),
         subresource: resource.str_at("subresource").into(),
         name: resource.str_at("name").into(),
         path: Cow::Borrowed(""),
-        field_selector: selector(resource.at("fieldSelector"), "key").into(),
-        label_selector: selector(resource.at("labelSelector"), "key").into(),
-    }
+        field_selector: selector("fieldSelector", field_requirement, |text| {
+            FieldSelector::parse(text).is_ok()
+        })
+        .into(),
+        label_selector: selector("labelSelector", label_requirement, |text| {
+            LabelSelector::parse(text).is_ok()
+        })
+        .into(),
+    };
+    (attributes, ignored)
 }
 
-/// A selector's text: as sent, or made from its requirements. Only requirements that a text can say exactly are put in;
-/// leaving one out only asks about more.
-fn selector(selector: &Value, key: &str) -> String {
+/// A selector's text, and whether it says all of it. A requirement that can't be said is left out: all must hold, so
+/// that only asks about more.
+fn selector_text(
+    selector: &Value,
+    text: fn(&Value) -> Option<String>,
+    parses: fn(&str) -> bool,
+) -> (String, bool) {
     let raw = selector.str_at("rawSelector");
     if !raw.is_empty() {
-        return raw.to_owned();
+        let good = parses(raw);
+        return (if good { raw.to_owned() } else { String::new() }, good);
     }
-    let terms: Vec<String> = selector
-        .list_at("requirements")
+    let requirements = selector.list_at("requirements");
+    let said: Vec<String> = requirements
         .iter()
-        .filter_map(|requirement| {
-            let name = requirement.str_at(key);
-            let values: Vec<&str> = requirement
-                .list_at("values")
-                .iter()
-                .filter_map(Value::as_str)
-                .collect();
-            match (requirement.str_at("operator"), values.as_slice()) {
-                ("In", [one]) => Some(format!("{name}={one}")),
-                ("NotIn", [one]) => Some(format!("{name}!={one}")),
-                _ => None,
-            }
-        })
+        .filter_map(text)
+        .filter(|text| parses(text))
         .collect();
-    terms.join(",")
+    (said.join(","), said.len() == requirements.len())
+}
+
+fn values(requirement: &Value) -> Vec<&str> {
+    requirement
+        .list_at("values")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect()
+}
+
+/// A `FieldSelectorRequirement` as text; field selectors know one value at a time.
+fn field_requirement(requirement: &Value) -> Option<String> {
+    let sign = match requirement.str_at("operator") {
+        "In" => "=",
+        "NotIn" => "!=",
+        _ => return None,
+    };
+    let [one] = values(requirement)[..] else {
+        return None;
+    };
+    let mut text = format!("{}{sign}", requirement.str_at("key"));
+    for character in one.chars() {
+        if matches!(character, '\\' | ',' | '=') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    Some(text)
+}
+
+/// A `LabelSelectorRequirement` as text.
+fn label_requirement(requirement: &Value) -> Option<String> {
+    let operator = match requirement.str_at("operator") {
+        "In" => Operator::In,
+        "NotIn" => Operator::NotIn,
+        "Exists" => Operator::Exists,
+        "DoesNotExist" => Operator::DoesNotExist,
+        _ => return None,
+    };
+    let values = values(requirement).into_iter().map(str::to_owned).collect();
+    let good = Requirement::new(requirement.str_at("key"), operator, values).ok()?;
+    Some(LabelSelector::from_requirements(vec![good]).to_string())
 }
 
 async fn answer(authorizer: &dyn Authorizer, user: &UserInfo, mut review: Value) -> Value {
-    let decision = authorizer.authorize(user, &attributes(&review)).await;
+    let (attributes, ignored) = attributes(&review);
+    let decision = authorizer.authorize(user, &attributes).await;
     let mut status = Map::new();
     let (allowed, denied, reason) = match decision {
         Decision::Allow(reason) => (true, false, reason),
@@ -295,6 +412,9 @@ async fn answer(authorizer: &dyn Authorizer, user: &UserInfo, mut review: Value)
     }
     if !reason.is_empty() {
         status.insert("reason".to_owned(), Value::from(reason));
+    }
+    if !ignored.is_empty() {
+        status.insert("evaluationError".to_owned(), Value::from(ignored.join("; ")));
     }
     review.set("status", status);
     review
@@ -330,6 +450,56 @@ mod tests {
             json!({"spec": {"namespace": "a"}}),
         );
         assert_eq!(rules.unwrap()["status"]["incomplete"], false);
+    }
+
+    #[test]
+    fn selectors_are_asked_about_as_far_as_they_can_be_said() {
+        let one = |operator: &str, values: Value| json!({"requirements": [{"key": "k", "operator": operator, "values": values}]});
+        for (selector, fields, labels, whole) in [
+            (json!({"rawSelector": "k=v"}), "k=v", "k=v", [true, true]),
+            (json!({"rawSelector": "k in ("}), "", "", [false, false]),
+            (one("In", json!(["v"])), "k=v", "k in (v)", [true, true]),
+            (one("In", json!(["a,b"])), "k=a\\,b", "", [true, false]),
+            (
+                one("NotIn", json!(["v", "w"])),
+                "",
+                "k notin (v,w)",
+                [false, true],
+            ),
+            (one("Exists", json!([])), "", "k", [false, true]),
+            (one("DoesNotExist", json!([])), "", "!k", [false, true]),
+            (one("Near", json!(["v"])), "", "", [false, false]),
+        ] {
+            let review = json!({"spec": {"resourceAttributes": {"fieldSelector": selector, "labelSelector": selector}}});
+            let (got, ignored) = attributes(&review);
+            assert_eq!(
+                (&*got.field_selector, &*got.label_selector),
+                (fields, labels),
+                "{selector}"
+            );
+            let told = ["fieldSelector", "labelSelector"]
+                .map(|name| !ignored.iter().any(|text| text.contains(name)));
+            assert_eq!(told, whole, "{selector}: {ignored:?}");
+        }
+        for (selector, part) in [
+            (json!({}), "requirements or rawSelector is required"),
+            (
+                json!({"rawSelector": "a", "requirements": [{"key": "k", "operator": "Exists"}]}),
+                "may not specified at the same time",
+            ),
+            (
+                one("In", json!([])),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            ),
+            (
+                one("Exists", json!(["v"])),
+                "may not be specified when `operator`",
+            ),
+        ] {
+            let review = json!({"spec": {"resourceAttributes": {"labelSelector": selector}}});
+            let error = check(&review, "SelfSubjectAccessReview", false).unwrap_err();
+            assert!(error.message.contains(part), "{}", error.message);
+        }
     }
 
     #[tokio::test]

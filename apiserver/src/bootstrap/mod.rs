@@ -7,6 +7,8 @@ mod endpoints;
 mod objects;
 mod repair;
 
+pub(crate) use objects::ensure;
+
 use crate::registry::Call;
 use crate::request::params::WriteOptions;
 use crate::request::{Accept, RequestInfo};
@@ -93,6 +95,11 @@ pub fn own() -> WriteOptions {
         manager: "rutter-apiserver".to_owned(),
         ..WriteOptions::default()
     }
+}
+
+/// Tells extension servers whom to believe.
+pub async fn publish_authorities(server: &Arc<Server>, settings: &Settings) -> Result<(), StatusError> {
+    objects::authentication(server, settings).await
 }
 
 /// Makes the objects, then keeps this server's endpoint until `stop`, and takes it out.

@@ -64,7 +64,7 @@ pub(super) async fn make(server: &Arc<Server>, settings: &Settings) -> Result<()
 }
 
 /// Creates an object unless it is there.
-async fn ensure(
+pub(crate) async fn ensure(
     server: &Arc<Server>,
     version: &GroupVersion,
     plural: &str,
@@ -80,7 +80,7 @@ async fn ensure(
     }
 }
 
-/// An APIService for every group version that this server answers itself.
+/// An APIService for every built-in group version. Those of custom resources come and go with them.
 async fn services_of_groups(server: &Arc<Server>) -> Result<(), StatusError> {
     let served = server.served.load_full();
     let version = GroupVersion::new("apiregistration.k8s.io", "v1");
@@ -89,11 +89,11 @@ async fn services_of_groups(server: &Arc<Server>) -> Result<(), StatusError> {
         .group_versions()
         .filter(|gv| gv.group != "apiregistration.k8s.io")
     {
-        let of_crd = served
-            .scheme
-            .resources(gv)
-            .all(|r| served.custom.contains_key(&*r.schema));
-        let (group, priority) = if of_crd { (1000, 100) } else { priority(gv) };
+        let mut resources = served.scheme.resources(gv);
+        if resources.all(|r| served.custom.contains_key(&*r.schema)) {
+            continue;
+        }
+        let (group, priority) = priority(gv);
         let service = json!({
             "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
             "metadata": {
@@ -221,7 +221,7 @@ async fn service(server: &Arc<Server>, settings: &Settings) -> Result<(), Status
 }
 
 /// The config map from which extension servers learn whom to believe.
-async fn authentication(server: &Arc<Server>, settings: &Settings) -> Result<(), StatusError> {
+pub(super) async fn authentication(server: &Arc<Server>, settings: &Settings) -> Result<(), StatusError> {
     let mut data = serde_json::Map::new();
     if let Some(pem) = &settings.client_ca {
         data.insert("client-ca-file".to_owned(), Value::from(pem.as_str()));

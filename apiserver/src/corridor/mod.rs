@@ -4,9 +4,9 @@
 //! own types and nothing of the others'; an error of any of them becomes a `Status` here and nowhere else.
 
 pub mod dispatch;
-pub mod impersonate;
 pub mod inflight;
 
+use crate::aggregate;
 use crate::answer::{self, Answer, Body};
 use crate::metrics::Labels;
 use crate::request::{Accept, RequestInfo};
@@ -18,7 +18,7 @@ use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use rustls::pki_types::CertificateDer;
 use rutter_api::{StatusError, UserInfo};
-use rutter_auth::{Attributes, Credentials, Decision};
+use rutter_auth::{Attributes, Credentials, Decision, impersonate};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -90,14 +90,18 @@ where
     B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
     B::Error: Into<BoxError>,
 {
-    let mut user = authenticate(&server, &connection, request.headers()).await?;
-    if let Some(other) = impersonate::read(request.headers())? {
-        user = impersonate::allow(&server, &user, other).await?;
+    let mut user = authenticate(&server, &connection, request.headers(), &info.path).await?;
+    let attributes = attributes(&info, &query);
+    if let Some(wanted) = impersonate::read(request.headers())? {
+        let way = &server.impersonation;
+        let became = way
+            .allow(&*server.authorizer, &user, &wanted, &attributes)
+            .await?;
+        user = became.user;
     }
     let _place = server
         .limits
         .enter(&server.metrics, &info, is_long_running(&info, &query), &user)?;
-    let attributes = attributes(&info, &query);
     match server.authorizer.authorize(&user, &attributes).await {
         Decision::Allow(_) => {}
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
@@ -105,6 +109,9 @@ where
         }
     }
     drop(attributes);
+    if let Some(route) = server.aggregate.routes().of_path(&info.path) {
+        return aggregate::proxy::pass(route, &user, request).await;
+    }
     if info.is_resource {
         dispatch::resource(server, user, info, query, request).await
     } else {
@@ -117,12 +124,14 @@ async fn authenticate(
     server: &Server,
     connection: &Connection,
     headers: &HeaderMap,
+    path: &str,
 ) -> Result<UserInfo, StatusError> {
     let token = bearer(headers);
     let credentials = Credentials {
         certificates: &connection.certificates,
         bearer_token: token.as_deref(),
         headers: Some(headers),
+        path,
         ..Credentials::default()
     };
     match server.authenticator.authenticate(&credentials).await {

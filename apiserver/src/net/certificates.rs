@@ -1,6 +1,8 @@
 //! The serving certificates, read again when their files change; some for names of their own (SNI).
 
+use crate::access::reload;
 use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -8,11 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// How often files are looked at.
-const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a certificate can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -84,32 +82,14 @@ impl Certificates {
 
     /// Reads the files again whenever they changed, until `stop`.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        let mut seen = self.contents();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(INTERVAL) => {}
-            }
-            let now = self.contents();
-            if now == seen {
-                continue;
-            }
-            match self.pairs.iter().map(Pair::load).collect::<Result<Vec<_>, _>>() {
-                Ok(loaded) => {
-                    self.loaded.store(Arc::new(loaded));
-                    tracing::info!("serving certificates reloaded");
-                    seen = now;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "changed serving certificates are not usable; the old ones stay")
-                }
-            }
-        }
-    }
-
-    fn contents(&self) -> Vec<Option<Vec<u8>>> {
         let files = self.pairs.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
-        files.map(|file| std::fs::read(file).ok()).collect()
+        let files = files.cloned().collect();
+        let changed = move || -> BoxFuture<'static, anyhow::Result<()>> {
+            let loaded = self.pairs.iter().map(Pair::load).collect::<Result<Vec<_>, _>>();
+            let taken = loaded.map(|loaded| self.loaded.store(Arc::new(loaded)));
+            Box::pin(std::future::ready(taken.map_err(Into::into)))
+        };
+        reload::follow("the serving certificates", files, stop, changed).await;
     }
 }
 

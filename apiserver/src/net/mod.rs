@@ -1,17 +1,16 @@
 //! The network edge: TLS with optional client certificates, HTTP/1.1 and HTTP/2 on one port, and a graceful end.
 
 mod certificates;
+mod settings;
 
 pub use certificates::{CertificateError, Certificates};
+pub use settings::{Tls, TlsError};
 
 use crate::corridor::{self, Connection};
 use crate::server::Server;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use rutter_auth::authenticate::x509::Possession;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,23 +33,8 @@ const STREAMS: u32 = 250;
 /// How long requests may take to end when the server stops.
 const DRAIN: Duration = Duration::from_secs(60);
 
-/// The TLS side of the listener. Any client certificate is taken when the client has its key; whose it is says the authenticator.
-pub fn tls_config(
-    certificates: Arc<Certificates>,
-    possession: Possession,
-) -> Result<ServerConfig, rustls::Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(Arc::new(possession))
-        .with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
 /// Serves until `stop`, then drains: no new connections, running requests end, watches are told to.
-pub async fn serve(server: Arc<Server>, listener: TcpListener, tls: ServerConfig, stop: CancellationToken) {
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+pub async fn serve(server: Arc<Server>, listener: TcpListener, tls: Arc<Tls>, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let tracker = TaskTracker::new();
     loop {
@@ -70,7 +54,7 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener, tls: ServerConfig
             tracing::warn!(%peer, "too many connections");
             continue;
         };
-        let (server, acceptor, stop) = (server.clone(), acceptor.clone(), stop.clone());
+        let (server, acceptor, stop) = (server.clone(), TlsAcceptor::from(tls.current()), stop.clone());
         tracker.spawn(async move {
             connection(server, acceptor, stream, stop).await;
             drop(place);

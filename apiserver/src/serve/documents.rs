@@ -1,15 +1,17 @@
 //! Discovery and OpenAPI documents, made once for each set of served resources.
 
-use crate::answer::{self, Answer};
+use crate::aggregate;
+use crate::answer::{self, Answer, Body};
 use crate::crd::Custom;
 use crate::server::{Served, Server};
 use crate::streaming::target::Query;
 use ahash::HashMap;
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG};
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use parking_lot::Mutex;
-use rutter_api::{GroupVersion, Resource, Scheme, StatusError, Value, discovery, openapi};
+use rutter_api::{GroupVersion, Resource, StatusError, Value, discovery, openapi};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// The documents made so far.
@@ -53,11 +55,27 @@ impl Documents {
     /// Aggregated discovery with its ETag.
     pub fn discovery(&self, server: &Server, core: bool) -> (Bytes, String) {
         let bytes = self.get(if core { "api" } else { "apis" }, || {
-            discovery::aggregated(&server.served.load().scheme, core)
+            let (served, routes) = (server.served.load(), server.aggregate.routes());
+            if core || routes.is_empty() {
+                return discovery::aggregated(&served.scheme, core);
+            }
+            let version = |version: &GroupVersion| {
+                aggregate::discovery::version(&routes, version)
+                    .unwrap_or_else(|| discovery::aggregated_version(&served.scheme, version))
+            };
+            let all = groups(server).into_iter().filter(|(group, _)| !group.is_empty());
+            let all = all.map(|(group, versions)| (group, versions.iter().map(&version).collect()));
+            aggregate::discovery::list(all.collect())
         });
         let etag = format!("\"{}\"", hash([&bytes[..]]));
         (bytes, etag)
     }
+}
+
+/// The groups that are served here or by aggregated servers, with their versions, in order of preference.
+pub fn groups(server: &Server) -> Vec<(String, Vec<GroupVersion>)> {
+    let own = discovery::groups(&server.served.load().scheme);
+    aggregate::discovery::groups(own, &server.aggregate.routes())
 }
 
 fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
@@ -74,7 +92,7 @@ fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 }
 
 /// The paths that `/` lists.
-pub fn paths(scheme: &Scheme) -> Vec<String> {
+pub fn paths(server: &Server) -> Vec<String> {
     let mut paths: Vec<String> = [
         "/api",
         "/apis",
@@ -88,7 +106,7 @@ pub fn paths(scheme: &Scheme) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
-    for version in scheme.group_versions() {
+    for version in groups(server).into_iter().flat_map(|(_, versions)| versions) {
         if version.group.is_empty() {
             paths.push(format!("/api/{}", version.version));
         } else {
@@ -121,7 +139,16 @@ fn version_hash(served: &Served, version: &GroupVersion) -> String {
 pub fn v3_index(server: &Server) -> Answer {
     let bytes = server.documents.get("v3", || {
         let served = server.served.load();
-        openapi::v3_index(&served.scheme, |version| version_hash(&served, version))
+        let mut index = openapi::v3_index(&served.scheme, |version| version_hash(&served, version));
+        for route in server.aggregate.routes().all() {
+            let discovered = route.discovered.load();
+            if let Some((hash, _)) = discovered.as_ref().and_then(|discovered| discovered.v3.as_ref()) {
+                let key = format!("apis/{}", route.group_version);
+                let url = format!("/openapi/v3/{key}?hash={hash}");
+                index["paths"][key] = json!({"serverRelativeURL": url});
+            }
+        }
+        index
     });
     Ok(answer::typed(StatusCode::OK, "application/json", bytes))
 }
@@ -134,6 +161,12 @@ pub fn v3(server: &Server, path: &str, query: &Query) -> Answer {
         ["apis", group, version] => GroupVersion::new(*group, *version),
         _ => return Err(StatusError::path_not_found()),
     };
+    if let Some(route) = server.aggregate.routes().get(&version) {
+        let discovered = route.discovered.load();
+        let document = discovered.as_ref().and_then(|discovered| discovered.v3.clone());
+        let (tag, bytes) = document.ok_or_else(StatusError::path_not_found)?;
+        return Ok(v3_answer(bytes, &tag, query));
+    }
     if !served.scheme.has(&version) {
         return Err(StatusError::path_not_found());
     }
@@ -148,16 +181,20 @@ pub fn v3(server: &Server, path: &str, query: &Query) -> Answer {
             &custom,
         )
     });
+    Ok(v3_answer(bytes, &version_hash(&served, &version), query))
+}
+
+/// A document under its hash: who asks for it by the hash may keep it.
+fn v3_answer(bytes: Bytes, tag: &str, query: &Query) -> Response<Body> {
     let mut response = answer::typed(StatusCode::OK, "application/json", bytes);
-    let tag = version_hash(&served, &version);
-    if query.first("hash") == Some(tag.as_str()) {
+    if query.first("hash") == Some(tag) {
         let forever = HeaderValue::from_static("public, immutable");
         response.headers_mut().insert(CACHE_CONTROL, forever);
     }
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{tag}\"")) {
         response.headers_mut().insert(ETAG, tag);
     }
-    Ok(response)
+    response
 }
 
 /// `/openapi/v2`, as JSON alone.
@@ -178,12 +215,20 @@ pub fn v2<B>(server: &Server, request: &Request<B>) -> Answer {
     let bytes = server.documents.get("v2", || {
         let served = server.served.load();
         let custom = custom(&served);
-        openapi::v2_with(
+        let mut document = openapi::v2_with(
             &served.scheme,
             rutter_api::schema::builtin(),
             rutter_api_docs::docs(),
             &custom,
-        )
+        );
+        for route in server.aggregate.routes().all() {
+            let discovered = route.discovered.load();
+            let part = discovered.as_ref().and_then(|discovered| discovered.v2.as_ref());
+            if let Some(part) = part.and_then(|part| serde_json::from_slice::<Value>(part).ok()) {
+                aggregate::openapi::add(&mut document, &part);
+            }
+        }
+        document
     });
     Ok(answer::typed(StatusCode::OK, "application/json", bytes))
 }

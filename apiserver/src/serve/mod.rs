@@ -47,7 +47,7 @@ pub fn other<B>(
     let served = server.served.load();
     let scheme = &served.scheme;
     match path {
-        "" => value(&json!({"paths": documents::paths(scheme)})),
+        "" => value(&json!({"paths": documents::paths(server)})),
         "/version" => value(&version()),
         "/metrics" => Ok(answer::typed(
             StatusCode::OK,
@@ -57,7 +57,7 @@ pub fn other<B>(
         "/api" if wants_aggregated(request) => aggregated(server, true, request),
         "/apis" if wants_aggregated(request) => aggregated(server, false, request),
         "/api" => value(&discovery::api_versions(&server.external_address)),
-        "/apis" => value(&discovery::group_list(scheme)),
+        "/apis" => value(&discovery::group_list_of(&documents::groups(server))),
         "/openapi/v2" => documents::v2(server, request),
         "/openapi/v3" => documents::v3_index(server),
         keys::CONFIGURATION_PATH => {
@@ -75,7 +75,7 @@ pub fn other<B>(
             let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
             let found = match parts.as_slice() {
                 ["api", version] => discovery::resource_list(scheme, &GroupVersion::new("", *version)),
-                ["apis", group] => discovery::group(scheme, group),
+                ["apis", group] => discovery::group_of(&documents::groups(server), group),
                 ["apis", group, version] => {
                     discovery::resource_list(scheme, &GroupVersion::new(*group, *version))
                 }

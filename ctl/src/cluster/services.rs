@@ -136,6 +136,9 @@ fn apiserver(cluster: &Cluster, node: &Node) -> Service {
         "--requestheader-username-headers=X-Remote-User".to_owned(),
         "--requestheader-group-headers=X-Remote-Group".to_owned(),
         "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
+        "--requestheader-uid-headers=X-Remote-Uid".to_owned(),
+        format!("--proxy-client-cert-file={ETC}/pki/front-proxy-client.crt"),
+        format!("--proxy-client-key-file={ETC}/pki/front-proxy-client.key"),
     ];
     match cluster.storage {
         Storage::Embedded => {

@@ -71,7 +71,7 @@ mod tests {
     #[tokio::test]
     async fn only_who_brings_nothing_is_anonymous() {
         let tokens = TokenFile::parse("sekret,jane,7,\"dev,ops\"\n").unwrap();
-        let chain = Union::new(vec![Arc::new(tokens)], Some(Arc::new(Anonymous)));
+        let chain = Union::new(vec![Arc::new(tokens)], Some(Arc::new(Anonymous::default())));
         let nothing = chain
             .authenticate(&Credentials::default())
             .await
@@ -85,6 +85,19 @@ mod tests {
         };
         let known = chain.authenticate(&good).await.unwrap().unwrap();
         assert_eq!(known.user.groups, ["dev", "ops", "system:authenticated"]);
+        let paths = vec!["/livez".to_owned()];
+        let some = Union::new(Vec::new(), Some(Arc::new(Anonymous { paths })));
+        for (path, want) in [("/livez", true), ("/livez/etcd", false), ("/api", false)] {
+            let credentials = Credentials {
+                path,
+                ..Credentials::default()
+            };
+            assert_eq!(
+                some.authenticate(&credentials).await.unwrap().is_some(),
+                want,
+                "{path}"
+            );
+        }
         let bad = Credentials {
             bearer_token: Some("wrong"),
             ..Credentials::default()

@@ -76,11 +76,21 @@ impl Abac {
     }
 }
 
+/// Whom a policy is for. `*` for the user or the group is everybody who is known, whatever the other says.
+fn subjects(user: &str, group: &str) -> (String, String) {
+    if user == "*" || group == "*" {
+        (String::new(), names::AUTHENTICATED.to_owned())
+    } else {
+        (user.to_owned(), group.to_owned())
+    }
+}
+
 fn versioned(spec: &Value) -> Policy {
     let text = |key: &str| spec.str_at(key).to_owned();
+    let (user, group) = subjects(spec.str_at("user"), spec.str_at("group"));
     Policy {
-        user: text("user"),
-        group: text("group"),
+        user,
+        group,
         readonly: spec.bool_at("readonly").unwrap_or_default(),
         api_group: text("apiGroup"),
         resource: text("resource"),
@@ -96,15 +106,15 @@ fn unversioned(value: &Value) -> Policy {
         given => given.to_owned(),
     };
     let (user, group) = (value.str_at("user"), value.str_at("group"));
-    let everybody = user.is_empty() && group.is_empty();
+    let (user, group) = if user.is_empty() && group.is_empty() {
+        subjects("*", "")
+    } else {
+        subjects(user, group)
+    };
     let plain = value.str_at("namespace").is_empty() && value.str_at("resource").is_empty();
     Policy {
-        user: user.to_owned(),
-        group: if everybody {
-            names::AUTHENTICATED.to_owned()
-        } else {
-            group.to_owned()
-        },
+        user,
+        group,
         readonly: value.bool_at("readonly").unwrap_or_default(),
         api_group: "*".to_owned(),
         resource: any("resource"),
@@ -118,17 +128,8 @@ impl Policy {
         if self.user.is_empty() && self.group.is_empty() {
             return false;
         }
-        let user_matches = match self.user.as_str() {
-            "" => true,
-            "*" => user.in_group(names::AUTHENTICATED),
-            name => name == user.name,
-        };
-        let group_matches = match self.group.as_str() {
-            "" => true,
-            "*" => user.in_group(names::AUTHENTICATED),
-            name => user.in_group(name),
-        };
-        user_matches && group_matches
+        (self.user.is_empty() || self.user == user.name)
+            && (self.group.is_empty() || user.in_group(&self.group))
     }
 
     fn allows(&self, attributes: &Attributes<'_>) -> bool {
@@ -168,8 +169,9 @@ impl Authorizer for Abac {
 
     fn rules(&self, user: &UserInfo, namespace: &str) -> Option<Rules> {
         let mut rules = Rules::default();
-        for policy in self.0.iter().filter(|policy| policy.is_for(user)) {
-            if !policy.resource.is_empty() && (policy.namespace == "*" || policy.namespace == namespace) {
+        let here = |policy: &&Policy| policy.namespace == "*" || policy.namespace == namespace;
+        for policy in self.0.iter().filter(|policy| policy.is_for(user)).filter(here) {
+            if !policy.resource.is_empty() {
                 rules.resource_rules.push(json!({
                     "verbs": policy.verbs(), "apiGroups": [policy.api_group], "resources": [policy.resource],
                 }));
@@ -196,6 +198,8 @@ mod tests {
 {"apiVersion":"abac.authorization.kubernetes.io/v1beta1","kind":"Policy","spec":{"user":"bob","namespace":"projectCaribou","resource":"pods","readonly":true}}
 {"apiVersion":"abac.authorization.kubernetes.io/v1beta1","kind":"Policy","spec":{"group":"*","readonly":true,"nonResourcePath":"/version*"}}
 {"user":"old","resource":"pods"}
+{"apiVersion":"abac.authorization.kubernetes.io/v1beta1","kind":"Policy","spec":{"user":"carol","group":"ops","resource":"nodes","apiGroup":""}}
+{"user":"dave","group":"*","resource":"leases"}
 "#;
         let abac = Abac::parse(text).unwrap();
         for (user, verb, namespace, resource, path, want) in [
@@ -207,6 +211,8 @@ mod tests {
             ("bob", "get", "", "", "/metrics", false),
             ("old", "delete", "x", "pods", "", true),
             ("old", "delete", "x", "secrets", "", false),
+            ("carol", "get", "", "nodes", "", false),
+            ("erin", "get", "x", "leases", "", true),
         ] {
             let who = UserInfo {
                 name: user.into(),

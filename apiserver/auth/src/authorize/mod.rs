@@ -2,10 +2,12 @@
 
 pub mod abac;
 pub mod always;
+pub mod config;
 pub mod node;
 pub mod rbac;
 pub mod rule;
 pub mod union;
+pub mod webhook;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -16,3 +18,4 @@ pub use node::NodeAuthorizer;
 pub use rbac::Rbac;
 pub use rule::Rule;
 pub use union::{PrivilegedGroups, Union};
+pub use webhook::Webhook;

@@ -80,16 +80,22 @@ impl Rule {
             && (self.names.is_empty() || has(&self.names, &attributes.name))
     }
 
+    /// Resources are compared as whole texts, `resource` or `resource/subresource`: the audience of a token is asked for as a
+    /// resource and has slashes of its own.
     fn has_resource(&self, resource: &str, subresource: &str) -> bool {
         self.resources.iter().any(|entry| {
             if entry == "*" {
                 return true;
             }
-            match entry.split_once('/') {
-                None => subresource.is_empty() && entry == resource,
-                Some((of, sub)) => {
-                    !subresource.is_empty() && sub == subresource && (of == "*" || of == resource)
-                }
+            if subresource.is_empty() {
+                return entry == resource;
+            }
+            match entry
+                .strip_suffix(subresource)
+                .and_then(|head| head.strip_suffix('/'))
+            {
+                Some(of) => of == "*" || of == resource,
+                None => false,
             }
         })
     }
@@ -305,6 +311,31 @@ mod tests {
             (
                 rule("", "pods", "x", "list"),
                 ask("list", "", "pods", "", ""),
+                false,
+            ),
+            (
+                rule("", "https://vault.example", "", "ask"),
+                ask("ask", "", "https://vault.example", "", "sa"),
+                true,
+            ),
+            (
+                rule("", "https://vault.example", "", "ask"),
+                ask("ask", "", "https://vault.example/x", "", "sa"),
+                false,
+            ),
+            (
+                rule("a", "userextras/acme.com/p", "", "impersonate"),
+                ask("impersonate", "a", "userextras", "acme.com/p", "x"),
+                true,
+            ),
+            (
+                rule("a", "*/acme.com/p", "", "impersonate"),
+                ask("impersonate", "a", "userextras", "acme.com/p", "x"),
+                true,
+            ),
+            (
+                rule("a", "userextras/p", "", "impersonate"),
+                ask("impersonate", "a", "userextras", "acme.com/p", "x"),
                 false,
             ),
         ] {

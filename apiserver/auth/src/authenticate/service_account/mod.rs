@@ -7,8 +7,8 @@
 mod claims;
 pub mod discovery;
 pub mod issue;
-pub mod keys;
 
+pub use super::jwt as keys;
 pub use claims::{BoundTo, Claims, Kubernetes, Reference};
 pub use issue::{Issuer, TokenRequests};
 pub use keys::{KeyError, SigningKey, VerifyingKey};
@@ -17,7 +17,7 @@ use crate::names;
 use crate::{Authenticated, AuthenticationError, Authenticator, Clock, Credentials};
 use async_trait::async_trait;
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use rutter_api::object::ObjectExt;
 use rutter_api::{GroupResource, ObjectReader, UserInfo, Value};
@@ -65,7 +65,7 @@ impl ServiceAccountTokens {
         token: &str,
         audiences: &[String],
     ) -> Result<Option<Authenticated>, AuthenticationError> {
-        let Some(payload) = payload(token) else {
+        let Some(payload) = keys::payload(token) else {
             return Ok(None);
         };
         let issuer = payload.str_at("iss");
@@ -276,18 +276,8 @@ fn user(namespace: &str, name: &str, uid: &str) -> UserInfo {
     }
 }
 
-/// The claims of a token in compact form, not verified.
-fn payload(token: &str) -> Option<Value> {
-    let mut parts = token.split('.');
-    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
-        return None;
-    }
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
-}
-
 /// A text or a list of texts.
-fn strings(value: &Value) -> Vec<String> {
+pub(crate) fn strings(value: &Value) -> Vec<String> {
     match value {
         Value::String(one) => vec![one.clone()],
         Value::Array(many) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::authorize::testing::Objects;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use issue::TokenSpec;
 use serde_json::json;
 
@@ -233,7 +234,7 @@ fn requests_are_bounded_and_kubelets_are_stretched() {
         issued.str_at("status.expirationTimestamp"),
         "2026-01-01T01:00:07Z"
     );
-    let claims = Claims::from_value(&payload(issued.str_at("status.token")).unwrap()).unwrap();
+    let claims = Claims::from_value(&keys::payload(issued.str_at("status.token")).unwrap()).unwrap();
     let now = at(T0).as_second();
     assert_eq!(claims.expires, Some(now + 365 * 24 * 3600));
     assert_eq!(claims.kubernetes.warn_after, Some(now + 3607));
