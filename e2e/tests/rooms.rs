@@ -13,10 +13,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rutter-api", &[]),
     ("rutter-api-docs", &["rutter-api"]),
     ("rutter-kinds", &["rutter-api"]),
+    ("rutter-cel", &["rutter-api"]),
     ("rutter-storage", &[]),
     ("rutter-client", &["rutter-api"]),
     ("rutter-outbound", &["rutter-api"]),
-    ("rutter-auth", &["rutter-api", "rutter-kinds", "rutter-outbound"]),
+    (
+        "rutter-auth",
+        &["rutter-api", "rutter-cel", "rutter-kinds", "rutter-outbound"],
+    ),
     (
         "rutter-admission",
         &["rutter-api", "rutter-kinds", "rutter-outbound", "rutter-auth"],

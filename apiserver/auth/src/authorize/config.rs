@@ -372,6 +372,9 @@ authorizers:
             ("/etc/opa.conf", "opa.conf", "must be an absolute path"),
             ("type: KubeConfigFile", "type: Elsewhere", "connectionInfo.type: Unsupported value"),
             ("    failurePolicy", "    matchConditions: [{expression: ''}]\n    failurePolicy", "matchConditions[0].expression: Required value"),
+            ("    failurePolicy", "    matchConditionSubjectAccessReviewVersion: v1\n    matchConditions: [{expression: request.user == 'a'}]\n    failurePolicy", ""),
+            ("    failurePolicy", "    matchConditions: [{expression: request.user == 'a'}]\n    failurePolicy", "required if match conditions are specified"),
+            ("    failurePolicy", "    matchConditionSubjectAccessReviewVersion: v1\n    matchConditions: [{expression: request.nobody}]\n    failurePolicy", "matchConditions[0].expression: Invalid value"),
             ("webhook:", "webhook: null\n  x:", "unknown field"),
             ("kind: Auth", "kind: Other", "no kind"),
         ];

@@ -260,6 +260,9 @@ mod tests {
             (json!({"username": by("email", "")}), json!([]), json!({"email_verified": false}), Err("email not verified")),
             (json!({"username": by("sub", "")}), json!([{"claim": "hd", "requiredValue": "example.com"}]), json!({}), Ok(("jane", vec![]))),
             (json!({"username": by("sub", "")}), json!([{"claim": "hd", "requiredValue": "other.com"}]), json!({}), Err("value does not match")),
+            (json!({"username": {"expression": "'x:' + claims.sub"}, "groups": {"expression": "claims.groups.filter(g, g != 'b')"}}), json!([]), json!({}), Ok(("x:jane", vec!["a"]))),
+            (json!({"username": {"expression": "claims.n"}}), json!([]), json!({}), Err("must return a string")),
+            (json!({"username": by("sub", "")}), json!([{"expression": "claims.hd == 'other.com'", "message": "only others"}]), json!({}), Err("failed: only others")),
             (json!({"username": by("sub", "")}), json!([{"claim": "no", "requiredValue": ""}]), json!({}), Err("required claim no not present")),
         ];
         for (mappings, rules, change, want) in table {

@@ -246,4 +246,36 @@ mod tests {
             assert_eq!(script.asked.lock().len(), asked, "{at} {verb}");
         }
     }
+
+    #[tokio::test]
+    async fn a_webhook_is_asked_only_what_its_conditions_are_true_of() {
+        use crate::cel::{Variable, Wanted};
+        let compile = |text: &str| Expression::compile(text, Variable::Request, Wanted::Bool).unwrap();
+        let here = "has(request.resourceAttributes) && request.resourceAttributes.namespace == 'kube-system'";
+        for (conditions, namespace, asked) in [
+            (vec![here], "kube-system", 1),
+            (vec![here], "default", 0),
+            (
+                vec![here, "!('system:masters' in request.groups)"],
+                "kube-system",
+                1,
+            ),
+            // A condition that fails is a failure of the webhook, unless another one is false.
+            (vec!["request.extra['x'][0] == ''"], "default", 0),
+        ] {
+            let script = Arc::new(Script::of([Ok(json!({"status": {"allowed": true}}))]));
+            let mut settings = settings(false);
+            settings.conditions = conditions.into_iter().map(compile).collect();
+            let webhook = Webhook::new(settings, script.clone(), crate::system_clock());
+            let attributes = Attributes {
+                verb: "get".into(),
+                namespace: namespace.into(),
+                resource: "pods".into(),
+                ..Attributes::default()
+            };
+            let decision = webhook.authorize(&user("jane"), &attributes).await;
+            assert_eq!(script.asked.lock().len(), asked, "{namespace}: {decision:?}");
+            assert_eq!(matches!(decision, Decision::Allow(_)), asked == 1);
+        }
+    }
 }
