@@ -7,10 +7,12 @@
 pub mod access;
 pub mod aggregate;
 pub mod answer;
+pub mod audit;
 pub mod bootstrap;
 pub mod cache;
 pub mod corridor;
 pub mod crd;
+pub mod fairness;
 pub mod metrics;
 pub mod net;
 pub mod options;

@@ -199,12 +199,27 @@ pub struct Options {
     /// cluster address, for servers on machines without a proxy.
     #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub enable_aggregator_routing: bool,
+    /// How long a request may take that is no watch or stream; 0 is not allowed.
+    #[arg(long, value_name = "DURATION", default_value = "1m0s", value_parser = positive_duration)]
+    pub request_timeout: Duration,
+    /// How long watches last at least that don't say it themselves, in seconds; each lasts up to twice as long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    pub min_request_timeout: u64,
+    /// How likely a request makes its HTTP/2 client connect anew, so that clients spread over servers: 0 (never) to 0.02.
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0, value_parser = goaway_chance)]
+    pub goaway_chance: f64,
+    /// Whether requests are queued fairly. The seats are those of both bounds below together; without it, each bound holds by itself.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_priority_and_fairness: bool,
     /// How many reading requests are served at once; 0 for no bound.
     #[arg(long, default_value_t = 400)]
     pub max_requests_inflight: usize,
     /// How many mutating requests are served at once; 0 for no bound.
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
+    /// The audit log.
+    #[command(flatten)]
+    pub audit: crate::audit::Flags,
     /// How long the server goes on serving after it says it isn't ready any longer, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub shutdown_delay_duration: u64,
@@ -281,6 +296,21 @@ fn port_range(text: &str) -> Result<PortRange, String> {
         return Err(bad());
     }
     Ok(PortRange(low..=high))
+}
+
+/// A duration as Go writes it, longer than none.
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match go_duration(text)? {
+        Duration::ZERO => Err(format!("{text:?} must be longer than 0")),
+        duration => Ok(duration),
+    }
+}
+
+fn goaway_chance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(chance) if (0.0..=0.02).contains(&chance) => Ok(chance),
+        _ => Err(format!("{text:?} must be between 0 and 0.02")),
+    }
 }
 
 #[cfg(test)]

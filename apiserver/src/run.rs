@@ -4,7 +4,9 @@ use crate::access::{Background, authentication, authorization, reload};
 use crate::aggregate::Aggregate;
 use crate::bootstrap;
 use crate::cache::{CacheReader, Folders, ObjectDecoder};
+use crate::corridor::Bounds;
 use crate::corridor::inflight::Limits;
+use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::net::{self, Certificates, Tls};
 use crate::options::{Options, Storage};
@@ -70,6 +72,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         stop.clone(),
     ));
     tokio::spawn(crate::crd::follow(server.clone(), stop.clone()));
+    if let Some(fairness) = server.fairness.clone() {
+        tokio::spawn(crate::fairness::run(fairness, server.clone(), stop.clone()));
+    }
     tokio::spawn(crate::aggregate::follow::follow(server.clone(), stop.clone()));
     for background in built.background {
         tokio::spawn(background(server.clone(), stop.clone()));
@@ -263,6 +268,15 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         options.service_account_extend_token_expiration,
         Some(options.service_account_max_token_expiration).filter(|seconds| *seconds > 0),
     );
+    let audit = crate::audit::build(&options.audit, &clock)?;
+    let seats = options.max_requests_inflight + options.max_mutating_requests_inflight;
+    let fairness = match options.enable_priority_and_fairness {
+        true if seats == 0 => anyhow::bail!(
+            "--enable-priority-and-fairness needs seats: --max-requests-inflight and --max-mutating-requests-inflight are both 0"
+        ),
+        true => Some(Fairness::new(u32::try_from(seats)?, metrics.clone())?),
+        false => None,
+    };
     let external = format!("{}:{}", advertised(options), options.secure_port);
     let jwks = options.service_account_jwks_uri.clone();
     let server = Arc::new(Server {
@@ -295,10 +309,17 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         clock,
         metrics,
         health: Health::default(),
+        audit,
+        bounds: Bounds {
+            request: options.request_timeout,
+            watch: Duration::from_secs(options.min_request_timeout),
+            goaway: options.goaway_chance,
+        },
         limits: Limits::new(
             options.max_requests_inflight,
             options.max_mutating_requests_inflight,
         ),
+        fairness,
         external_address: external,
         documents: Documents::default(),
     });

@@ -129,8 +129,14 @@ pub struct Server {
     pub metrics: Metrics,
     /// Health, readiness and what is in flight.
     pub health: crate::serve::health::Health,
-    /// Bounds on requests in flight.
+    /// The audit log; none without a policy.
+    pub audit: Option<Arc<crate::audit::Audit>>,
+    /// Bounds on requests in time.
+    pub bounds: crate::corridor::Bounds,
+    /// Bounds on requests in flight, where priority and fairness is off.
     pub limits: crate::corridor::inflight::Limits,
+    /// Who is served now, who waits, who is sent away; none when it is off.
+    pub fairness: Option<Arc<crate::fairness::Fairness>>,
     /// The address that clients are told.
     pub external_address: String,
     /// Whether aggregated documents must be made anew.

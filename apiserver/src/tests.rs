@@ -21,6 +21,8 @@ use serde_json::json;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+mod protection;
+
 pub(crate) struct World {
     pub(crate) server: Arc<Server>,
     admin: Arc<Connection>,
@@ -73,12 +75,22 @@ pub(crate) async fn world_with(more: &[String]) -> World {
         stop.clone(),
     ));
     tokio::spawn(crate::crd::follow(server.clone(), stop.clone()));
+    if let Some(fairness) = server.fairness.clone() {
+        tokio::spawn(crate::fairness::run(fairness, server.clone(), stop.clone()));
+    }
     tokio::spawn(crate::aggregate::follow::follow(server.clone(), stop.clone()));
     for background in built.background {
         tokio::spawn(background(server.clone(), stop.clone()));
     }
     let peer = "192.0.2.9:1234".parse().unwrap();
-    let connection = |certificates| Arc::new(Connection { certificates, peer });
+    let connection = |certificates| {
+        let leave = CancellationToken::new();
+        Arc::new(Connection {
+            certificates,
+            peer,
+            leave,
+        })
+    };
     let world = World {
         server,
         admin: connection(vec![admin.der().clone()]),

@@ -57,6 +57,7 @@ fn level(v: u8) -> &'static str {
 
 /// Starts logging to standard error. The first call counts.
 pub fn init_logging(args: &LogArgs) {
+    crate::panics::install();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         EnvFilter::new(format!(
             "{},h2=info,hyper=info,rustls=info,tower=info",

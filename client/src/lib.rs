@@ -8,6 +8,7 @@ pub mod connect;
 pub mod election;
 pub mod events;
 pub mod informer;
+pub mod panics;
 pub mod reconnect;
 pub mod workqueue;
 

@@ -25,6 +25,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         "rutter-admission",
         &["rutter-api", "rutter-kinds", "rutter-outbound", "rutter-auth"],
     ),
+    ("rutter-fairness", &["rutter-api"]),
+    ("rutter-audit", &["rutter-api"]),
     (
         "rutter-apiserver",
         &[
@@ -36,6 +38,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "rutter-outbound",
             "rutter-auth",
             "rutter-admission",
+            "rutter-fairness",
+            "rutter-audit",
         ],
     ),
     ("rutter-scheduler", &["rutter-api", "rutter-client"]),
@@ -53,6 +57,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("rutter-api", &["tokio", "kube", "reqwest", "hyper"]),
     ("rutter-kinds", &["tokio", "kube", "hyper"]),
     ("rutter-storage", &["k8s-openapi", "kube", "rutter-kinds"]),
+    ("rutter-fairness", &["tokio", "kube", "hyper", "rand"]),
 ];
 
 fn links() -> BTreeMap<String, Vec<String>> {

@@ -191,4 +191,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Forgets history before `at`: later reads and watches from before it fail with [`StoreError::Compacted`].
     async fn compact(&self, at: Revision) -> Result<(), StoreError>;
+
+    /// Whether a key's value should be written again though it stays the same: it isn't stored as it would be now.
+    async fn is_stale(&self, _key: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }

@@ -86,6 +86,8 @@ pub fn internal(
         accept: Accept::default(),
         warnings: Mutex::default(),
         annotations: Mutex::default(),
+        record: None,
+        passage: Mutex::default(),
     })
 }
 

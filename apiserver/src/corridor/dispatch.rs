@@ -1,6 +1,7 @@
 //! From an authorized request on a resource to the registry.
 
 use crate::answer::{self, Answer, Body};
+use crate::corridor::Passage;
 use crate::crd::Custom;
 use crate::registry::Call;
 use crate::request::{Accept, RequestInfo, body};
@@ -14,6 +15,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use rutter_admission::Operation;
 use rutter_api::{StatusError, UserInfo, Value};
+use rutter_audit::Level;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ pub async fn resource<B>(
     info: RequestInfo,
     query: Query,
     request: Request<B>,
+    passage: Passage,
 ) -> Answer
 where
     B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
@@ -70,6 +73,8 @@ where
         accept,
         warnings,
         annotations: Mutex::default(),
+        record: passage.record.clone(),
+        passage: Mutex::new(passage),
         server,
     });
     let answered = if STREAMS.contains(&call.info.subresource.as_str()) {
@@ -77,6 +82,14 @@ where
     } else {
         verb(&call, request).await
     };
+    if let Some(record) = &call.record {
+        for (key, value) in std::mem::take(&mut *call.annotations.lock()) {
+            record.annotate(key, value);
+        }
+        if let Err(error) = &answered {
+            record.failed(error);
+        }
+    }
     let warned = !call.warnings.lock().is_empty();
     // Who is refused is warned all the same.
     let mut response = match answered {
@@ -120,6 +133,14 @@ where
         _ => {}
     }
     let bytes = body::read(request.into_body()).await?;
+    if let Some(record) = call
+        .record
+        .as_ref()
+        .filter(|record| record.level() >= Level::Request)
+        && let Some(object) = crate::audit::request_object(call.types(), &media_type, &bytes)
+    {
+        record.request(object);
+    }
     match (verb, subresource) {
         ("create", "") if call.resource.storage_prefix.is_none() => call.ask(&media_type, bytes).await,
         ("create", "") if !call.info.name.is_empty() => Err(StatusError::method_not_allowed()),

@@ -8,6 +8,8 @@ pub mod inflight;
 
 use crate::aggregate;
 use crate::answer::{self, Answer, Body};
+use crate::audit::Record;
+use crate::fairness::{Class, Seat, Watching};
 use crate::metrics::Labels;
 use crate::request::{Accept, RequestInfo};
 use crate::server::Server;
@@ -18,13 +20,15 @@ use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use rustls::pki_types::CertificateDer;
 use rutter_api::{StatusError, UserInfo};
+use rutter_audit::{Level, Stage};
 use rutter_auth::{Attributes, Credentials, Decision, impersonate};
+use rutter_client::panics;
+use rutter_fairness::work::Stored;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long a request that isn't long-running may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
+use tokio_util::sync::CancellationToken;
 
 /// What is known of a request's connection.
 #[derive(Clone, Debug)]
@@ -33,6 +37,50 @@ pub struct Connection {
     pub certificates: Vec<CertificateDer<'static>>,
     /// The other end.
     pub peer: SocketAddr,
+    /// Cancelled to tell an HTTP/2 client that it should connect anew, perhaps to another server.
+    pub leave: CancellationToken,
+}
+
+/// How requests are bounded in time, and the like.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// `--request-timeout`: how long a request may take that isn't long-running.
+    pub request: Duration,
+    /// `--min-request-timeout`: watches without `timeoutSeconds` end after this, or up to twice this.
+    pub watch: Duration,
+    /// `--goaway-chance`: how likely a request on HTTP/2 makes its client connect anew.
+    pub goaway: f64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(60),
+            watch: Duration::from_secs(1800),
+            goaway: 0.0,
+        }
+    }
+}
+
+/// What a request holds while it is served; a watch until its first state is sent, the second part until its end.
+#[derive(Default)]
+pub struct Passage {
+    /// Its seats.
+    pub seat: Option<Seat>,
+    /// That it is counted among the watchers.
+    pub watching: Option<Watching>,
+    /// Its record in the audit log.
+    pub record: Option<Arc<Record>>,
+    _place: Option<inflight::Place>,
+}
+
+/// What becomes known of a request on its way, for its answer.
+#[derive(Default)]
+struct Trail {
+    class: Option<Class>,
+    /// The request's id, in the audit log and for its caller.
+    id: String,
+    record: Option<Arc<Record>>,
 }
 
 /// Answers a request. Never fails: failures are answers.
@@ -52,17 +100,42 @@ where
     let labels = labels(&info, request.method(), &query);
     let long = is_long_running(&info, &query);
     let _long = long.then(|| Held::new(server.metrics.long_running(&labels)));
-    let work = pass(server.clone(), connection, request, info, query);
-    let answer = if long {
-        work.await
-    } else {
-        tokio::time::timeout(TIMEOUT, work).await.unwrap_or_else(|_| {
-            Err(StatusError::timeout(
-                "request did not complete within the allotted timeout",
-                0,
-            ))
-        })
+    if request.version() == http::Version::HTTP_2 && rand::random::<f64>() < server.bounds.goaway {
+        connection.leave.cancel();
+    }
+    let mut trail = Trail {
+        id: crate::audit::id(request.headers()),
+        ..Trail::default()
     };
+    let answer = match patience(&query, &server.bounds, long) {
+        Err(error) => Err(error),
+        Ok(patience) => {
+            let asked = Asked {
+                info,
+                query,
+                patience,
+            };
+            let work = panics::contain(pass(server.clone(), connection, request, asked, &mut trail));
+            let done = bounded(work, patience).await;
+            match done {
+                Ok(answer) => answer,
+                Err(panicked) => {
+                    let error = StatusError::internal(
+                        "this request caused apiserver to panic. Look in the logs for details",
+                    );
+                    tracing::error!(%panicked, id = trail.id, "a request failed");
+                    if let Some(record) = trail.record.take() {
+                        record.failed(&error);
+                        record.at(Stage::Panic).await;
+                    }
+                    Err(error)
+                }
+            }
+        }
+    };
+    if let (Some(record), Err(error)) = (&trail.record, &answer) {
+        record.failed(error);
+    }
     let mut response = answer.unwrap_or_else(|error| {
         let accept = Accept {
             shape: crate::request::Shape::Object,
@@ -72,39 +145,113 @@ where
     });
     let took = (!long).then(|| started.elapsed());
     server.metrics.answered(&labels, response.status().as_u16(), took);
-    let id = uuid::Uuid::new_v4().to_string();
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    if let Some(class) = &trail.class {
+        let headers = response.headers_mut();
+        for (name, uid) in [
+            ("x-kubernetes-pf-flowschema-uid", class.schema_uid()),
+            ("x-kubernetes-pf-prioritylevel-uid", class.level_uid()),
+        ] {
+            if let Ok(uid) = HeaderValue::from_str(uid) {
+                headers.insert(name, uid);
+            }
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&trail.id) {
         response.headers_mut().insert("audit-id", value);
     }
-    response
+    match trail.record {
+        Some(record) => record.answered(response, long).await,
+        None => response,
+    }
+}
+
+/// What a request asks for, and how long it may take; none for one that is long-running.
+struct Asked {
+    info: RequestInfo,
+    query: Query,
+    patience: Option<Duration>,
+}
+
+/// How long a request may take: what it says itself, within what the server allows.
+fn patience(query: &Query, bounds: &Bounds, long: bool) -> Result<Option<Duration>, StatusError> {
+    if long {
+        return Ok(None);
+    }
+    let Some(text) = query.first("timeout").filter(|text| !text.is_empty()) else {
+        return Ok(Some(bounds.request));
+    };
+    let nanos = rutter_api::duration::parse_go(text).map_err(|error| {
+        StatusError::bad_request(format!("invalid timeout specified in the request URL - {error}"))
+    })?;
+    let asked = u64::try_from(nanos).map(Duration::from_nanos).unwrap_or_default();
+    Ok(Some(if asked.is_zero() {
+        bounds.request
+    } else {
+        asked.min(bounds.request)
+    }))
+}
+
+async fn bounded(
+    work: impl Future<Output = Result<Answer, panics::Panicked>>,
+    patience: Option<Duration>,
+) -> Result<Answer, panics::Panicked> {
+    let Some(patience) = patience else {
+        return work.await;
+    };
+    tokio::time::timeout(patience, work).await.unwrap_or_else(|_| {
+        Ok(Err(StatusError::timeout(
+            "request did not complete within the allotted timeout",
+            0,
+        )))
+    })
 }
 
 async fn pass<B>(
     server: Arc<Server>,
     connection: Arc<Connection>,
     request: Request<B>,
-    info: RequestInfo,
-    query: Query,
+    asked: Asked,
+    trail: &mut Trail,
 ) -> Answer
 where
     B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
     B::Error: Into<BoxError>,
 {
-    let mut user = authenticate(&server, &connection, request.headers(), &info.path).await?;
-    let attributes = attributes(&info, &query);
+    let known = authenticate(&server, &connection, request.headers(), &asked.info.path).await;
+    if let Some(audit) = &server.audit {
+        trail.record = audit.begin(&trail.id, known.as_ref().ok(), &asked.info, &connection, &request);
+    }
+    let mut user = known?;
+    if let Some(record) = &trail.record
+        && !record.at(Stage::RequestReceived).await
+    {
+        return Err(StatusError::internal("failed to process audit event"));
+    }
     if let Some(wanted) = impersonate::read(request.headers())? {
-        let way = &server.impersonation;
-        let became = way
+        let attributes = attributes(&asked.info, &asked.query);
+        let became = server
+            .impersonation
             .allow(&*server.authorizer, &user, &wanted, &attributes)
             .await?;
+        drop(attributes);
         user = became.user;
+        if let Some(record) = &trail.record {
+            record.impersonates(&user);
+        }
     }
-    let _place = server
-        .limits
-        .enter(&server.metrics, &info, is_long_running(&info, &query), &user)?;
+    let passage = enter(&server, &user, &asked, trail).await?;
+    let Asked { info, query, .. } = asked;
+    let attributes = attributes(&info, &query);
+    let note = |decision: &str, reason: &str| {
+        if let Some(record) = &trail.record {
+            record.annotate("authorization.k8s.io/decision", decision);
+            record.annotate("authorization.k8s.io/reason", reason);
+        }
+    };
     match server.authorizer.authorize(&user, &attributes).await {
-        Decision::Allow(_) => {}
+        Decision::Allow(reason) => note("allow", &reason),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            note("forbid", &reason);
             return Err(rutter_auth::forbidden(&user, &attributes, &reason));
         }
     }
@@ -113,10 +260,90 @@ where
         return aggregate::proxy::pass(route, &user, request).await;
     }
     if info.is_resource {
-        dispatch::resource(server, user, info, query, request).await
+        let mut request = request;
+        if trail
+            .record
+            .as_ref()
+            .is_some_and(|record| record.level() >= Level::RequestResponse)
+        {
+            // The record wants the answer as it is.
+            request.headers_mut().remove(http::header::ACCEPT_ENCODING);
+        }
+        let passage = Passage {
+            record: trail.record.clone(),
+            ..passage
+        };
+        dispatch::resource(server, user, info, query, request, passage).await
     } else {
         crate::serve::other(&server, &user, &info, &query, &request)
     }
+}
+
+/// Has the request wait for its turn, or be sent away.
+async fn enter(
+    server: &Arc<Server>,
+    user: &UserInfo,
+    asked: &Asked,
+    trail: &mut Trail,
+) -> Result<Passage, StatusError> {
+    let (info, query) = (&asked.info, &asked.query);
+    let long = asked.patience.is_none();
+    let watch = info.is_resource && info.verb == "watch";
+    let Some(fairness) = &server.fairness else {
+        let place = server.limits.enter(&server.metrics, info, long, user)?;
+        return Ok(Passage {
+            _place: Some(place),
+            ..Passage::default()
+        });
+    };
+    if long && !watch {
+        return Ok(Passage::default());
+    }
+    let whole = info.verb == "list"
+        || query.flag("sendInitialEvents")
+        || matches!(query.first("resourceVersion"), None | Some("" | "0"));
+    let selector = query
+        .first("fieldSelector")
+        .filter(|_| watch && info.resource == "pods");
+    let selector = selector.and_then(|text| rutter_api::FieldSelector::parse(text).ok());
+    let node = selector
+        .as_ref()
+        .and_then(|selector| selector.exact("spec.nodeName"));
+    let seat = fairness
+        .enter(
+            crate::fairness::Asked {
+                user,
+                info,
+                stored: if whole { stored(server, info) } else { None },
+                limit: query
+                    .first("limit")
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(0),
+                patience: asked.patience.unwrap_or(server.bounds.request) / 4,
+            },
+            &mut trail.class,
+        )
+        .await?;
+    Ok(Passage {
+        seat: Some(seat),
+        watching: watch.then(|| fairness.watching(info, node)),
+        ..Passage::default()
+    })
+}
+
+/// What is stored of the resource that a list or watch is of.
+fn stored(server: &Server, info: &RequestInfo) -> Option<Stored> {
+    if !info.is_resource || !matches!(info.verb.as_str(), "list" | "watch") {
+        return None;
+    }
+    let served = server.served.load();
+    let resource = served.scheme.get(&info.group_version(), &info.resource)?;
+    let folder = format!("{}/", resource.storage_prefix.as_ref()?);
+    let (objects, bytes) = server.cache.size(&folder)?;
+    Some(Stored {
+        objects: objects as u64,
+        bytes: bytes as u64,
+    })
 }
 
 /// Who calls. A caller that nobody knows gets a plain 401; why is in the log.

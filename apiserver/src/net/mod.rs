@@ -86,7 +86,9 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStrea
             .map(|certificate| certificate.clone().into_owned())
             .collect(),
         peer,
+        leave: CancellationToken::new(),
     });
+    let leave = about.leave.clone();
     let service = service_fn(move |request| {
         let (server, about) = (server.clone(), about.clone());
         async move { Ok::<_, Infallible>(corridor::handle(server, about, request).await) }
@@ -109,6 +111,11 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStrea
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
         () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+        // The client is told to send no more here; what it has sent is answered.
+        () = leave.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -70,6 +70,9 @@ impl Call {
                 "resourceVersion should not be set on objects to be created",
             ));
         }
+        if let Some(record) = &self.record {
+            record.about(&object);
+        }
         self.resource.strategy.default_object(&mut object);
         dedup_owners(&mut object);
         if managed {

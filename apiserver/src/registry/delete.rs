@@ -346,6 +346,7 @@ impl Call {
                 Err(error) => return Err(error),
             }
             self.warn(std::mem::take(&mut *scoped.warnings.lock()));
+            self.annotations.lock().append(&mut scoped.annotations.lock());
         }
         let metadata = json!({"resourceVersion": page.revision.to_string()});
         Ok(self.answer_list(&gone, &metadata))
@@ -366,7 +367,9 @@ impl Call {
             now: self.now,
             accept: self.accept,
             warnings: parking_lot::Mutex::default(),
-            annotations: parking_lot::Mutex::default(),
+            annotations: Default::default(),
+            record: self.record.clone(),
+            passage: Default::default(),
         }
     }
 }

@@ -63,6 +63,10 @@ pub struct Call {
     pub warnings: Mutex<Vec<String>>,
     /// What the audit log is told beside the request itself.
     pub annotations: Mutex<Vec<(String, String)>>,
+    /// Its record in the audit log.
+    pub record: Option<Arc<crate::audit::Record>>,
+    /// What it holds while it is served.
+    pub passage: Mutex<crate::corridor::Passage>,
 }
 
 /// An object as it is stored, in the served version.

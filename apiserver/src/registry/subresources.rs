@@ -463,7 +463,9 @@ impl Call {
             now: self.now,
             accept: self.accept,
             warnings: parking_lot::Mutex::default(),
-            annotations: parking_lot::Mutex::default(),
+            annotations: Default::default(),
+            record: self.record.clone(),
+            passage: Default::default(),
         }
     }
 }

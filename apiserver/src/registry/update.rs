@@ -165,7 +165,7 @@ impl Call {
         options: &WriteOptions,
     ) -> Result<Attempt, StatusError> {
         let name = self.info.name.as_str();
-        if without_times(&object) == without_times(old) {
+        if without_times(&object) == without_times(old) && !self.is_stale(name).await? {
             return Ok(Attempt::Done(old.clone()));
         }
         let gone = self.goes(&object, old);
@@ -192,6 +192,15 @@ impl Call {
             Written::Stale(None) => Ok(Attempt::Stale(None)),
             Written::Stale(Some(now)) => Ok(Attempt::Stale(Some(self.of_store(&now).await?))),
         }
+    }
+
+    /// Whether the object should be written again though nothing changed: another key encrypts it by now.
+    async fn is_stale(&self, name: &str) -> Result<bool, StatusError> {
+        let engine = &self.server.engine;
+        engine
+            .is_stale(&self.key(name)?)
+            .await
+            .map_err(|e| super::store_error(&e))
     }
 
     /// The optimistic lock: the object sent is the successor of the object as it is.

@@ -4,6 +4,7 @@ use super::list::Selection;
 use super::{Call, cache_error};
 use crate::answer::{self, Answer};
 use crate::cache::parse;
+use crate::corridor::Passage;
 use crate::request::params::ListOptions;
 use crate::request::{Format, Shape};
 use crate::streaming::BoxError;
@@ -24,8 +25,6 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// How often a watcher that wants bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
-/// Watches without `timeoutSeconds` end after this, or up to twice this.
-const LEAST: u64 = 1800;
 
 /// A watch in progress: a small state machine that gives one frame after the other.
 struct Watcher {
@@ -40,6 +39,8 @@ struct Watcher {
     deadline: Instant,
     /// What can be selected only after conversion.
     late: Option<Arc<Selection>>,
+    /// Its seats, until the initial state is sent, and its place among the watchers.
+    passage: Passage,
     /// Whether the columns of a table were sent.
     columns_sent: bool,
     over: bool,
@@ -86,7 +87,10 @@ impl Call {
         let seconds = options
             .timeout_seconds
             .filter(|seconds| *seconds > 0)
-            .unwrap_or_else(|| LEAST + rand::random_range(0..LEAST));
+            .unwrap_or_else(|| {
+                let least = self.server.bounds.watch.as_secs().max(1);
+                least + rand::random_range(0..least)
+            });
         let mut bookmarks = None;
         if options.bookmarks {
             let mut interval = tokio::time::interval_at(Instant::now() + BOOKMARKS, BOOKMARKS);
@@ -102,6 +106,7 @@ impl Call {
             bookmarks,
             deadline: Instant::now() + Duration::from_secs(seconds),
             late: self.selects_late(&selection).then(|| selection.clone()),
+            passage: std::mem::take(&mut *self.passage.lock()),
             columns_sent: false,
             over: false,
         };
@@ -198,6 +203,8 @@ impl Watcher {
         if let Some(revision) = self.initial_end.take() {
             return Some(self.bookmark(revision, true));
         }
+        // What others wait for is free from now on.
+        self.passage.seat = None;
         let Some(subscription) = &mut self.subscription else {
             self.over = true;
             return self.error.take().map(|error| self.failure(&error));

@@ -72,6 +72,9 @@ pub fn other<B>(
             if let Some(rest) = path.strip_prefix("/openapi/v3/") {
                 return documents::v3(server, rest, query);
             }
+            if let Some(page) = path.strip_prefix("/debug/api_priority_and_fairness/") {
+                return crate::fairness::debug(server.fairness.as_deref(), page, query, (server.clock)());
+            }
             let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
             let found = match parts.as_slice() {
                 ["api", version] => discovery::resource_list(scheme, &GroupVersion::new("", *version)),

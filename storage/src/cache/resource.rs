@@ -35,6 +35,8 @@ pub(crate) struct State {
     /// Whether it is registered now; a resource taken out keeps following, unseen.
     pub(crate) served: bool,
     objects: OrdSet<ByKey>,
+    /// The bytes of all objects together.
+    bytes: usize,
     by_field: HashMap<Atom, HashMap<Atom, OrdSet<ByKey>>>,
     /// The revision of the newest change.
     last: Revision,
@@ -114,6 +116,7 @@ impl Resource {
             indexed: indexed.into(),
             served: true,
             objects: OrdSet::new(),
+            bytes: 0,
             by_field: HashMap::new(),
             last: Revision(0),
             floor,
@@ -184,6 +187,11 @@ impl State {
         &self.objects
     }
 
+    /// The bytes of all objects together.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The newest revision this state is exact at, given the feed's clock.
     pub(crate) fn revision(&self, clock: Revision) -> Revision {
         self.last.max(clock)
@@ -215,6 +223,7 @@ impl State {
     /// Sets an object without an event: for loading.
     pub(crate) fn load(&mut self, entry: Arc<Entry>) {
         let previous = self.objects.insert(ByKey(entry.clone())).map(|old| old.0);
+        self.weigh(previous.as_deref(), Some(&entry));
         self.reindex(previous.as_deref(), Some(&entry));
     }
 
@@ -244,11 +253,17 @@ impl State {
         if current.is_none() && previous.is_none() {
             return None;
         }
+        self.weigh(previous.as_deref(), current.as_deref());
         self.reindex(previous.as_deref(), current.as_ref());
         self.last = self.last.max(revision);
         let event = Arc::new(Event::new(revision, current, previous));
         self.append(&event);
         Some(event)
+    }
+
+    fn weigh(&mut self, previous: Option<&Entry>, current: Option<&Entry>) {
+        let size = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.bytes.len());
+        self.bytes = (self.bytes + size(current)).saturating_sub(size(previous));
     }
 
     /// The wakers of the rings that got events since last asked.

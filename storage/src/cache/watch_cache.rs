@@ -253,6 +253,13 @@ impl WatchCache {
         Ok(Snapshot::new(undo(objects, &later), at))
     }
 
+    /// How many objects of a resource there are, and their bytes together. None while it isn't served. Costs no more than a lock.
+    pub fn size(&self, prefix: &str) -> Option<(usize, usize)> {
+        let resource = self.resource(prefix).ok()?;
+        let state = resource.state.read();
+        Some((state.objects().len(), state.bytes()))
+    }
+
     /// The revision of the last change of a resource's objects (or of their load): what an index over them is valid for. None while
     /// the resource isn't served.
     pub fn changed(&self, prefix: &str) -> Option<Revision> {

@@ -102,6 +102,10 @@ impl Engine for MeteredEngine {
         self.note("compact", "", since, &answer);
         answer
     }
+
+    async fn is_stale(&self, key: &str) -> Result<bool, StoreError> {
+        self.inner.is_stale(key).await
+    }
 }
 
 /// What a commit is called, and a key it is about.

@@ -4,11 +4,13 @@ mod embedded;
 mod etcd;
 mod memory;
 mod metered;
+mod transforming;
 
 pub use embedded::{EmbeddedEngine, EmbeddedOptions};
 pub use etcd::{EtcdEngine, EtcdOptions};
 pub use memory::MemoryEngine;
 pub use metered::MeteredEngine;
+pub use transforming::{Plain, Transform, TransformingEngine};
 
 use crate::{Commit, Effect, StoreError};
 use std::time::Duration;

@@ -153,6 +153,7 @@ impl Configuration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Policy {
     enforce: LevelVersion,
+    audit: LevelVersion,
     warn: LevelVersion,
 }
 
@@ -209,20 +210,27 @@ impl PodSecurity {
         };
         let enforce = read("enforce", self.configuration.enforce);
         let mut warn = read("warn", self.configuration.warn);
-        read("audit", self.configuration.audit);
+        let audit = read("audit", self.configuration.audit);
         // Who enforces more than the default warns about is warned about it too, for templates.
         if namespace.label("pod-security.kubernetes.io/warn").is_none() && enforce.level > warn.level {
             warn = enforce;
         }
-        (Policy { enforce, warn }, errors)
+        (Policy { enforce, audit, warn }, errors)
     }
 
-    fn is_exempt(&self, attributes: &Attributes<'_>, spec: &Value) -> bool {
+    /// What exempts a write, if anything.
+    fn exemption(&self, attributes: &Attributes<'_>, spec: &Value) -> Option<&'static str> {
         let has = |list: &[String], item: &str| list.iter().any(|entry| entry == item);
         let class = spec.str_at("runtimeClassName");
-        has(&self.configuration.exempt_namespaces, attributes.namespace)
-            || has(&self.configuration.exempt_users, &attributes.user.name)
-            || (!class.is_empty() && has(&self.configuration.exempt_runtime_classes, class))
+        if has(&self.configuration.exempt_namespaces, attributes.namespace) {
+            Some("namespace")
+        } else if has(&self.configuration.exempt_users, &attributes.user.name) {
+            Some("user")
+        } else if !class.is_empty() && has(&self.configuration.exempt_runtime_classes, class) {
+            Some("runtimeClass")
+        } else {
+            None
+        }
     }
 
     fn namespace_write(&self, attributes: &mut Attributes<'_>) -> Result<(), StatusError> {
@@ -371,7 +379,8 @@ impl Plugin for PodSecurity {
         }
         let path = template(attributes.resource);
         let of = path.map_or(&attributes.object, |path| attributes.object.at(path));
-        if self.is_exempt(attributes, of.at("spec")) {
+        if let Some(why) = self.exemption(attributes, of.at("spec")) {
+            attributes.annotate("pod-security.kubernetes.io/exempt", why);
             return Ok(());
         }
         if path.is_none()
@@ -383,7 +392,21 @@ impl Plugin for PodSecurity {
         let namespace = find(&*self.reader, &*self.live, attributes.namespace).await?;
         let (policy, _) = self.policy(&namespace);
         let (metadata, spec) = (of.at("metadata"), of.at("spec"));
+        let said = |level: LevelVersion, findings: &[Finding]| {
+            format!("would violate PodSecurity \"{level}\": {}", describe(findings))
+        };
+        let findings = evaluate(metadata, spec, policy.audit);
+        if !findings.is_empty() {
+            let text = said(policy.audit, &findings);
+            attributes
+                .annotations
+                .push(("pod-security.kubernetes.io/audit-violations".to_owned(), text));
+        }
         if path.is_none() {
+            let enforced = policy.enforce.to_string();
+            attributes
+                .annotations
+                .push(("pod-security.kubernetes.io/enforce-policy".to_owned(), enforced));
             let findings = evaluate(metadata, spec, policy.enforce);
             if !findings.is_empty() {
                 let why = format!(
@@ -396,12 +419,7 @@ impl Plugin for PodSecurity {
         }
         let findings = evaluate(metadata, spec, policy.warn);
         if !findings.is_empty() {
-            let text = format!(
-                "would violate PodSecurity \"{}\": {}",
-                policy.warn,
-                describe(&findings)
-            );
-            attributes.warnings.push(text);
+            attributes.warnings.push(said(policy.warn, &findings));
         }
         Ok(())
     }
