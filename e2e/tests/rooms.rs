@@ -12,8 +12,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rutter-proto", &[]),
     ("rutter-api", &[]),
     ("rutter-api-docs", &["rutter-api"]),
-    ("rutter-kinds", &["rutter-api"]),
     ("rutter-cel", &["rutter-api"]),
+    ("rutter-kinds", &["rutter-api", "rutter-cel"]),
     ("rutter-storage", &[]),
     ("rutter-client", &["rutter-api"]),
     ("rutter-outbound", &["rutter-api"]),
@@ -23,7 +23,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "rutter-admission",
-        &["rutter-api", "rutter-kinds", "rutter-outbound", "rutter-auth"],
+        &[
+            "rutter-api",
+            "rutter-cel",
+            "rutter-kinds",
+            "rutter-outbound",
+            "rutter-auth",
+        ],
     ),
     ("rutter-fairness", &["rutter-api"]),
     ("rutter-audit", &["rutter-api"]),
@@ -31,6 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "rutter-apiserver",
         &[
             "rutter-api",
+            "rutter-cel",
             "rutter-kinds",
             "rutter-api-docs",
             "rutter-storage",

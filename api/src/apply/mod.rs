@@ -296,6 +296,31 @@ pub fn apply(
     Ok(merged)
 }
 
+/// Merges `patch` into `live` by the schema, without owners: what the patch names is set, everything else stays.
+///
+/// # Errors
+/// When the patch doesn't fit the schema.
+pub fn merge(types: &Types, type_name: &str, live: &Value, patch: &Value) -> Result<Value, ApplyError> {
+    let id = types
+        .find(type_name)
+        .ok_or_else(|| ApplyError::Typed(format!("no type {type_name:?} in the schema")))?;
+    let walker = Walker { types };
+    let problems = walker.problems(id, patch);
+    if !problems.is_empty() {
+        return Err(ApplyError::Typed(typed_message(patch, &problems)));
+    }
+    Ok(walker.merge(id, live, patch))
+}
+
+/// Where an object says something in lists, maps and structs that are replaced as a whole: `.spec.containers[0].args`.
+pub fn atomics(types: &Types, type_name: &str, object: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(id) = types.find(type_name) {
+        Walker { types }.atomics(id, object, "", &mut found);
+    }
+    found
+}
+
 fn typed_message(patch: &Value, problems: &[String]) -> String {
     let what = format!(
         "{}/{}; {}, Kind={}",

@@ -324,6 +324,38 @@ impl<'a> Walker<'a> {
         found
     }
 
+    /// The paths at which a value lies in something that is replaced as a whole.
+    pub(super) fn atomics(self, id: TypeId, value: &Value, path: &str, found: &mut Vec<String>) {
+        let mut note = |atomic: bool| {
+            if atomic {
+                found.push(path.to_owned());
+            }
+        };
+        match (self.types.get(id), value) {
+            (Type::Struct(definition), Value::Object(map)) => {
+                note(definition.atomic);
+                for (name, child) in map {
+                    if let (Some(ty), _) = self.field(definition, name) {
+                        self.atomics(ty, child, &format!("{path}.{name}"), found);
+                    }
+                }
+            }
+            (Type::Map(definition), Value::Object(map)) => {
+                note(definition.atomic);
+                for (name, child) in map {
+                    self.atomics(definition.value, child, &format!("{path}.{name}"), found);
+                }
+            }
+            (Type::List(list), Value::Array(items)) => {
+                note(list.kind == ListKind::Atomic);
+                for (index, item) in items.iter().enumerate() {
+                    self.atomics(list.element, item, &format!("{path}[{index}]"), found);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Merges `patch` into `live`: what the patch says wins, lists keep the patch's order.
     pub(super) fn merge(self, id: TypeId, live: &Value, patch: &Value) -> Value {
         self.merge_values(Some(id), Some(live), Some(patch))

@@ -73,7 +73,7 @@ fn apply(document: &mut Value, operation: &Map<String, Value>, copied: &mut usiz
             let wanted = operation.get("value").unwrap_or(&Value::Null);
             match find(document, path).unwrap_or(&Value::Null) == wanted {
                 true => Ok(()),
-                false => Err(PatchError::Mismatch(format!(
+                false => Err(PatchError::Test(format!(
                     "testing value {path} failed: test failed"
                 ))),
             }

@@ -22,6 +22,9 @@ pub enum PatchError {
     /// The patch doesn't fit the object.
     #[error("{0}")]
     Mismatch(String),
+    /// What the patch tests for isn't so.
+    #[error("{0}")]
+    Test(String),
     /// The patch does more than is allowed in one request.
     #[error("{0}")]
     TooLarge(String),
@@ -35,7 +38,7 @@ impl PatchError {
     pub fn status(&self) -> StatusError {
         match self {
             Self::Malformed(text) => StatusError::bad_request(text.clone()),
-            Self::Mismatch(_) => StatusError::new(
+            Self::Mismatch(_) | Self::Test(_) => StatusError::new(
                 Reason::Invalid,
                 "the server rejected our request due to an error in our request",
             ),

@@ -10,6 +10,7 @@ use rutter_api::object::ObjectExt;
 use rutter_api::schema::Types;
 use rutter_api::strategy::Column;
 use rutter_api::{GroupVersion, Value, crd};
+use rutter_cel::rules::Rules;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -71,6 +72,14 @@ pub(super) struct Made {
     pub(super) cells: Vec<Option<JsonPath>>,
     pub(super) field_paths: Vec<Option<JsonPath>>,
     pub(super) scale: Option<ScalePaths>,
+    rules: OnceLock<Option<Rules>>,
+}
+
+impl Made {
+    /// The rules of the schema, compiled when they are first asked.
+    pub(super) fn rules(&self) -> Option<&Rules> {
+        self.rules.get_or_init(|| Rules::compile(&self.schema)).as_ref()
+    }
 }
 
 /// A definition.
@@ -179,6 +188,7 @@ impl Definition {
                 selector: Some(dotted("labelSelectorPath")).filter(|path| !path.is_empty()),
             }),
             schema,
+            rules: OnceLock::new(),
         }
     }
 

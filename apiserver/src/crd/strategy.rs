@@ -37,6 +37,12 @@ impl Strategy for Custom {
         self.validate(object, Some(old))
     }
 
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        // Only what was there before can be wrong and let pass.
+        let rules = old.and_then(|_| self.made()?.rules());
+        rules.map_or_else(Vec::new, |rules| rules.judge(object, old).warnings)
+    }
+
     fn field_values(&self, object: &Value) -> Vec<String> {
         if self.selectable_fields().is_empty() {
             return Vec::new();
@@ -118,6 +124,22 @@ impl Custom {
             return ErrorList::new();
         };
         let mut errors = crd::validate(&made.schema, object, old);
+        if let Some(rules) = made.rules() {
+            // Rules may rely on what the schema says.
+            let blocked = errors.iter().any(|error| {
+                use rutter_api::field::ErrorType::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+                matches!(
+                    error.kind,
+                    NotSupported | Required | TooLong | TooMany | TypeInvalid
+                )
+            });
+            if blocked {
+                let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+                errors.push(FieldError::invalid(&Path::new("<nil>"), Value::Null, detail));
+            } else {
+                errors.extend(rules.judge(object, old).errors);
+            }
+        }
         if let Some(scale) = &made.scale {
             for path in [&scale.spec, &scale.status] {
                 replicas(object, path, &mut errors);

@@ -122,7 +122,7 @@ impl Call {
         };
         let value = done.map_err(|error| {
             let mut status = error.status();
-            if let patch::PatchError::Mismatch(text) = &error {
+            if let patch::PatchError::Mismatch(text) | patch::PatchError::Test(text) = &error {
                 status.message =
                     format!("the server rejected our request due to an error in our request: {text}");
             }

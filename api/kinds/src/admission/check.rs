@@ -7,6 +7,9 @@ use rutter_api::validation::{
 };
 use rutter_api::validation::{port_number, qualified_name};
 use rutter_api::{ErrorList, FieldError, Value};
+use rutter_cel::conditions;
+use rutter_cel::policy::{Composer, types};
+use rutter_cel::{Env, Type};
 use std::collections::BTreeSet;
 
 /// A configuration of webhooks.
@@ -57,7 +60,7 @@ fn webhook(hook: &At<'_, '_>, errors: &mut ErrorList) {
     label_selector(&hook.child("namespaceSelector"), false, errors);
     label_selector(&hook.child("objectSelector"), false, errors);
     client_config(&hook.child("clientConfig"), errors);
-    match_conditions(&hook.child("matchConditions"), errors);
+    match_conditions(&hook.child("matchConditions"), false, errors);
 }
 
 /// Where a webhook is: a URL or a Service.
@@ -200,8 +203,8 @@ fn resources(at: &At<'_, '_>, subresources: bool, errors: &mut ErrorList) {
     }
 }
 
-/// Conditions by name; their expressions are compiled where they run.
-pub(super) fn match_conditions(at: &At<'_, '_>, errors: &mut ErrorList) {
+/// Conditions by name. `params` says whether their expressions may refer to parameters.
+pub(super) fn match_conditions(at: &At<'_, '_>, params: bool, errors: &mut ErrorList) {
     if at.len() > 64 {
         errors.push(FieldError::too_many(&at.path(), at.len(), 64));
     }
@@ -220,6 +223,8 @@ pub(super) fn match_conditions(at: &At<'_, '_>, errors: &mut ErrorList) {
             }
         }
     }
+    let list = at.value.as_array().map_or(&[][..], Vec::as_slice);
+    errors.extend(conditions::condition_errors(list, &at.path(), params, &[]));
 }
 
 /// The resources that a policy or a binding is for.
@@ -281,7 +286,7 @@ pub(super) fn policy(object: &Value, mutating: bool) -> ErrorList {
             errors.push(constraints.child("resourceRules").required(""));
         }
     }
-    match_conditions(&spec.child("matchConditions"), &mut errors);
+    match_conditions(&spec.child("matchConditions"), kind.is_set(), &mut errors);
     if mutating {
         mutations(&spec, &mut errors)
     } else {
@@ -302,7 +307,48 @@ pub(super) fn policy(object: &Value, mutating: bool) -> ErrorList {
             );
         }
     }
+    expressions(&spec, mutating, &mut errors);
     errors
+}
+
+/// What is wrong with a policy's expressions. Those that are empty are reported elsewhere.
+fn expressions(spec: &At<'_, '_>, mutating: bool, errors: &mut ErrorList) {
+    let mut composer = Composer::new(spec.child("paramKind").is_set(), mutating);
+    for variable in spec.child("variables").items() {
+        let (name, expression) = (variable.child("name"), variable.child("expression"));
+        if !expression.text().trim().is_empty()
+            && let Err(why) = composer.add(name.text(), expression.text())
+        {
+            errors.push(expression.invalid(why));
+        }
+    }
+    let (env, message_env) = (composer.env(), composer.message_env());
+    let mut check = |env: &Env, at: &At<'_, '_>, wanted: &[Type]| {
+        if !at.text().trim().is_empty() {
+            errors.extend(conditions::expression_error(env, &at.path(), at.text(), wanted));
+        }
+    };
+    for validation in spec.child("validations").items() {
+        check(&env, &validation.child("expression"), &types::validation());
+        check(
+            &message_env,
+            &validation.child("messageExpression"),
+            &types::message(),
+        );
+    }
+    for annotation in spec.child("auditAnnotations").items() {
+        check(
+            &env,
+            &annotation.child("valueExpression"),
+            &types::audit_annotation(),
+        );
+    }
+    for mutation in spec.child("mutations").items() {
+        let apply = mutation.child("applyConfiguration");
+        check(&env, &apply.child("expression"), &types::apply_configuration());
+        let patch = mutation.child("jsonPatch");
+        check(&env, &patch.child("expression"), &types::json_patch());
+    }
 }
 
 fn validations(spec: &At<'_, '_>, errors: &mut ErrorList) {

@@ -21,6 +21,17 @@ struct Rules<'o> {
     old: Option<&'o Value>,
 }
 
+impl Rules<'_> {
+    /// The schema that a version had before this change.
+    fn schema_before(&self, version: &str) -> Option<&Value> {
+        let versions = self.old?.list_at("spec.versions").iter();
+        let before = versions
+            .into_iter()
+            .find(|before| before.str_at("name") == version)?;
+        Some(before.at("schema.openAPIV3Schema"))
+    }
+}
+
 fn schemas(definition: &Value) -> impl Iterator<Item = &Value> + Clone {
     let versions = definition.list_at("spec.versions").iter();
     versions
@@ -171,7 +182,13 @@ fn version(version: &At<'_, '_>, rules: SchemaRules, all: &Rules<'_>, errors: &m
     let in_schema = version.child("schema");
     let schema = in_schema.field("openAPIV3Schema", in_schema.value.at("openAPIV3Schema"));
     if schema.is_set() {
-        errors.extend(check_schema(schema.value, has_status, rules, &schema.path()));
+        let wrong = check_schema(schema.value, has_status, rules, &schema.path());
+        // Rules are read through the schema, so it must be right.
+        if wrong.is_empty() {
+            let unchanged = all.schema_before(version.child("name").text()) == Some(schema.value);
+            errors.extend(rutter_cel::rules::check(schema.value, &schema.path(), unchanged));
+        }
+        errors.extend(wrong);
     }
     scale(&version.child("subresources"), errors);
     for column in version.child("additionalPrinterColumns").items() {

@@ -16,6 +16,7 @@ pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod owner_references;
 pub mod pod_security;
+pub mod policy;
 pub mod priority;
 pub mod quantity;
 pub mod resource_quota;

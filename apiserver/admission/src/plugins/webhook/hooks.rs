@@ -6,6 +6,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use rutter_api::object::ObjectExt;
 use rutter_api::{GroupResource, ObjectReader, Value};
+use rutter_cel::conditions::Conditions;
 use rutter_outbound::{Caller, Endpoint, Outbound};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(super) struct Hook {
     /// What tells it apart from others of its name.
     pub(super) uid: String,
     pub(super) matcher: Matcher,
+    /// `matchConditions`
+    pub(super) conditions: Conditions,
     pub(super) version: Option<Version>,
     /// Whether a write goes on when the webhook cannot be asked.
     pub(super) ignore: bool,
@@ -61,6 +64,7 @@ impl Hook {
                 name: name.to_owned(),
                 uid,
                 matcher: Matcher::of(webhook),
+                conditions: Conditions::admission(webhook.list_at("matchConditions"), false),
                 version: Version::first_of(webhook.list_at("admissionReviewVersions")),
                 ignore: webhook.str_at("failurePolicy") == "Ignore",
                 side_effects: match webhook.str_at("sideEffects") {

@@ -12,13 +12,18 @@ mod review;
 #[cfg(test)]
 mod tests;
 
+use super::policy::Rights;
 use crate::metrics::{Phase, WebhookMetrics};
 use crate::{Attributes, LiveReader, Operation, Plugin};
 use async_trait::async_trait;
 use call::Failure;
 use futures::future::join_all;
 use hooks::{Hook, Hooks};
+pub(super) use review::request;
 use rutter_api::{ObjectReader, Resource, StatusError, Value, codec, patch};
+use rutter_auth::Authorizer;
+use rutter_cel::admission::Input;
+use rutter_cel::conditions::Matched;
 use rutter_outbound::Outbound;
 use serde_json::json;
 use std::borrow::Cow;
@@ -30,6 +35,7 @@ struct Common {
     hooks: Hooks,
     reader: Arc<dyn ObjectReader>,
     live: Arc<dyn LiveReader>,
+    authorizer: Arc<dyn Authorizer>,
     metrics: WebhookMetrics,
 }
 
@@ -39,10 +45,10 @@ pub struct MutatingAdmissionWebhook(Common);
 /// `ValidatingAdmissionWebhook`
 pub struct ValidatingAdmissionWebhook(Common);
 
-/// A write as a webhook sees it: in the version that its rule names.
-struct View<'v> {
-    object: Cow<'v, Value>,
-    old: Cow<'v, Value>,
+/// A write as a webhook or a policy sees it: in the version that its rule names.
+pub(super) struct View<'v> {
+    pub(super) object: Cow<'v, Value>,
+    pub(super) old: Cow<'v, Value>,
 }
 
 impl MutatingAdmissionWebhook {
@@ -50,6 +56,7 @@ impl MutatingAdmissionWebhook {
     pub fn new(
         reader: Arc<dyn ObjectReader>,
         live: Arc<dyn LiveReader>,
+        authorizer: Arc<dyn Authorizer>,
         outbound: Outbound,
         metrics: WebhookMetrics,
     ) -> Self {
@@ -62,6 +69,7 @@ impl MutatingAdmissionWebhook {
             ),
             reader,
             live,
+            authorizer,
             metrics,
         })
     }
@@ -72,6 +80,7 @@ impl ValidatingAdmissionWebhook {
     pub fn new(
         reader: Arc<dyn ObjectReader>,
         live: Arc<dyn LiveReader>,
+        authorizer: Arc<dyn Authorizer>,
         outbound: Outbound,
         metrics: WebhookMetrics,
     ) -> Self {
@@ -84,6 +93,7 @@ impl ValidatingAdmissionWebhook {
             ),
             reader,
             live,
+            authorizer,
             metrics,
         })
     }
@@ -96,7 +106,38 @@ impl Common {
         hook: &Hook,
         write: &Attributes<'_>,
     ) -> Result<Option<Arc<Resource>>, StatusError> {
-        hook.matcher.matches(write, &*self.reader, &*self.live).await
+        let matched = hook.matcher.matches(write, &*self.reader, &*self.live).await?;
+        match matched {
+            Some(to) if !hook.conditions.is_empty() => {
+                let holds = self.holds(hook, write, &to).await?;
+                Ok(holds.then_some(to))
+            }
+            matched => Ok(matched),
+        }
+    }
+
+    /// Whether a webhook's conditions hold for a write that its rules match.
+    async fn holds(&self, hook: &Hook, write: &Attributes<'_>, to: &Resource) -> Result<bool, StatusError> {
+        let seen = view(write, to).await?;
+        let request = request(write, to);
+        let input = Input {
+            object: &seen.object,
+            old_object: &seen.old,
+            request: &request,
+            namespace: &Value::Null,
+            params: &Value::Null,
+        };
+        let values = input.values();
+        let evaluate = |known: &Rights| match hook.conditions.evaluate(&values, known) {
+            Matched::Undecided(check) => Err(check),
+            decided => Ok(decided),
+        };
+        let mut rights = Rights::default();
+        match rights.settle(&*self.authorizer, write.user, evaluate).await {
+            Matched::Yes => Ok(true),
+            Matched::Failed(why) if !hook.ignore => Err(write.forbidden(why)),
+            Matched::No(_) | Matched::Failed(_) | Matched::Undecided(_) => Ok(false),
+        }
     }
 
     /// What a failure makes of the write: nothing when the webhook's policy is to go on.
@@ -142,7 +183,7 @@ impl Common {
 }
 
 /// A write in the version of `to`.
-async fn view<'v>(write: &'v Attributes<'_>, to: &Resource) -> Result<View<'v>, StatusError> {
+pub(super) async fn view<'v>(write: &'v Attributes<'_>, to: &Resource) -> Result<View<'v>, StatusError> {
     let convert = async |object: &'v Value| -> Result<Cow<'v, Value>, StatusError> {
         if object.is_null() || !write.is_own_kind() || to.group_version == write.resource.group_version {
             return Ok(Cow::Borrowed(object));

@@ -162,6 +162,37 @@ pub(super) fn question(
     serde_json::to_vec(&review).unwrap_or_default().into()
 }
 
+/// What expressions know as `request`: the question without the objects.
+pub(in crate::plugins) fn request(write: &Attributes<'_>, as_resource: &Resource) -> Value {
+    let request_kind = write.kind_in(write.resource);
+    let as_kind = write.kind_in(as_resource);
+    let namespace = write.request_namespace();
+    let request = Request {
+        uid: "",
+        kind: kind(&as_kind),
+        resource: resource(as_resource),
+        sub_resource: write.subresource,
+        request_kind: kind(&request_kind),
+        request_resource: resource(write.resource),
+        request_sub_resource: write.subresource,
+        name: write.name,
+        namespace: &namespace,
+        operation: write.operation.as_str(),
+        user_info: user(write.user),
+        object: &Value::Null,
+        old_object: &Value::Null,
+        dry_run: write.dry_run,
+        options: &write.options,
+    };
+    let mut request = serde_json::to_value(&request).unwrap_or_default();
+    if let Some(fields) = request.as_object_mut() {
+        for field in ["uid", "object", "oldObject"] {
+            fields.remove(field);
+        }
+    }
+    request
+}
+
 /// What a webhook answered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Answer {

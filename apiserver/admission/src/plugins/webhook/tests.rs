@@ -94,11 +94,16 @@ async fn create(objects: &Objects, dry_run: bool) -> Outcome {
     chain.insert(Arc::new(MutatingAdmissionWebhook::new(
         reader.clone(),
         live.clone(),
+        with.authorizer.clone(),
         outbound.clone(),
         metrics.clone(),
     )));
     chain.insert(Arc::new(ValidatingAdmissionWebhook::new(
-        reader, live, outbound, metrics,
+        reader,
+        live,
+        with.authorizer,
+        outbound,
+        metrics,
     )));
     let resource = Resource {
         schema: "io.k8s.api.core.v1.Pod".into(),
