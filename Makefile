@@ -48,3 +48,16 @@ test:
 	cargo nextest run --workspace --no-fail-fast
 	$(MAKE) images
 	OUT=$(abspath $(OUT)) e2e/run
+
+# The API server measured: over the embedded store, over etcd, and beside any other one, such as
+#   make bench AGAINST='--target other:binary=/path/to/kube-apiserver,store=etcd,etcd=/path/to/etcd'
+#   make bench AGAINST='--target other:kubeconfig=/path/to/kubeconfig,pid=4711' ROUNDS=3
+AGAINST ?=
+ROUNDS ?= 1
+ETCD ?= etcd
+BENCH_DIR ?= $(TARGET)/bench
+bench:
+	cargo build --profile dist -p rutter-apiserver -p rutter-bench
+	$(TARGET)/dist/rutter-bench run --rounds $(ROUNDS) --dir $(BENCH_DIR) --json $(BENCH_DIR).json $(BENCHFLAGS) \
+	  --target embedded:binary=$(TARGET)/dist/rutter-apiserver,store=embedded \
+	  --target etcd:binary=$(TARGET)/dist/rutter-apiserver,store=etcd,etcd=$(ETCD) $(AGAINST)

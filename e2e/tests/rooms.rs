@@ -57,6 +57,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rutter-ctl", &["rutter-api", "rutter-kinds", "rutter-client"]),
     ("rutter-e2e", &["rutter-api", "rutter-client"]),
     ("rutter-e2e-images", &[]),
+    ("rutter-bench", &["rutter-api"]),
 ];
 
 /// What lower rooms must never link: I/O in the object model, kinds in the store.

@@ -1,0 +1,217 @@
+//! HTTP/2 over TLS with as little as possible between a workload and the socket.
+
+use crate::access::Access;
+use anyhow::Context as _;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderValue, Method, Request, header};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// What a stream may send before it is read; as in Go's client.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// What a connection may.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+/// How long an answer may take to begin.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A request, encoded.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) path: String,
+    /// The media type of the body.
+    pub(crate) content: &'static str,
+    /// The media type that is wanted.
+    pub(crate) accept: &'static str,
+    pub(crate) body: Bytes,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) bytes: u64,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Broken(pub(crate) String);
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl From<h2::Error> for Broken {
+    fn from(error: h2::Error) -> Self {
+        Self(format!("connection: {error}"))
+    }
+}
+
+/// An open connection; clones share it.
+#[derive(Clone)]
+pub(crate) struct Wire {
+    requests: SendRequest<Bytes>,
+    authority: Arc<str>,
+    token: Option<HeaderValue>,
+}
+
+/// How connections are made.
+pub(crate) struct Dialer {
+    tls: TlsConnector,
+    host: ServerName<'static>,
+    address: (String, u16),
+    authority: Arc<str>,
+    token: Option<HeaderValue>,
+}
+
+impl Dialer {
+    pub(crate) fn new(access: &Access) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for authority in &access.authorities {
+            roots.add(authority.clone())?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let mut config = match &access.identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let token = access.token.as_ref();
+        Ok(Self {
+            tls: TlsConnector::from(Arc::new(config)),
+            host: ServerName::try_from(access.host.clone())?,
+            address: (access.host.clone(), access.port),
+            authority: format!("{}:{}", access.host, access.port).into(),
+            token: token
+                .map(|token| HeaderValue::from_str(&format!("Bearer {token}")))
+                .transpose()?,
+        })
+    }
+
+    pub(crate) async fn dial(&self) -> anyhow::Result<Wire> {
+        let (host, port) = &self.address;
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.set_nodelay(true)?;
+        let stream = self.tls.connect(self.host.clone(), stream).await?;
+        anyhow::ensure!(
+            stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            "the server does not speak HTTP/2"
+        );
+        Wire::over(stream, self.authority.clone(), self.token.clone()).await
+    }
+
+    /// Several connections.
+    pub(crate) async fn dial_many(&self, count: usize) -> anyhow::Result<Vec<Wire>> {
+        let mut all = Vec::with_capacity(count);
+        for _ in 0..count.max(1) {
+            all.push(
+                self.dial()
+                    .await
+                    .with_context(|| format!("connecting to {}", self.authority))?,
+            );
+        }
+        Ok(all)
+    }
+}
+
+impl Wire {
+    /// Speaks over a stream that is already connected.
+    pub(crate) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        authority: Arc<str>,
+        token: Option<HeaderValue>,
+    ) -> anyhow::Result<Self> {
+        let (requests, connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .enable_push(false)
+            .handshake(stream)
+            .await?;
+        // Its end shows up as the failure of what was asked over it.
+        tokio::spawn(async { drop(connection.await) });
+        Ok(Self {
+            requests,
+            authority,
+            token,
+        })
+    }
+
+    /// Sends a request; the status and the body to come.
+    pub(crate) async fn open(&self, call: &Call) -> Result<(u16, h2::RecvStream), Broken> {
+        let bad = |error: http::Error| Broken(format!("request: {error}"));
+        let uri = http::Uri::builder()
+            .scheme("https")
+            .authority(&*self.authority)
+            .path_and_query(call.path.as_str())
+            .build()
+            .map_err(bad)?;
+        let mut builder = Request::builder()
+            .method(call.method.clone())
+            .uri(uri)
+            .header(header::ACCEPT, HeaderValue::from_static(call.accept))
+            .header(header::USER_AGENT, HeaderValue::from_static("rutter-bench"));
+        if !call.body.is_empty() {
+            builder = builder
+                .header(header::CONTENT_TYPE, HeaderValue::from_static(call.content))
+                .header(header::CONTENT_LENGTH, call.body.len());
+        }
+        if let Some(token) = &self.token {
+            builder = builder.header(header::AUTHORIZATION, token.clone());
+        }
+        let request = builder.body(()).map_err(bad)?;
+        let late = |_| Broken("no answer in time".to_owned());
+        let answer = async {
+            let mut requests = self.requests.clone().ready().await?;
+            let (answer, mut body) = requests.send_request(request, call.body.is_empty())?;
+            if !call.body.is_empty() {
+                body.send_data(call.body.clone(), true)?;
+            }
+            answer.await
+        };
+        let answer = tokio::time::timeout(PATIENCE, answer).await.map_err(late)??;
+        let status = answer.status().as_u16();
+        Ok((status, answer.into_body()))
+    }
+
+    /// Sends a request and shows each piece of the answer's body.
+    pub(crate) async fn call(&self, call: &Call, mut see: impl FnMut(&[u8])) -> Result<Answer, Broken> {
+        let (status, mut body) = self.open(call).await?;
+        let mut bytes = 0;
+        while let Some(piece) = read(&mut body).await? {
+            bytes += piece.len() as u64;
+            see(&piece);
+        }
+        Ok(Answer { status, bytes })
+    }
+
+    /// Sends a request and keeps the answer's body: for small ones.
+    pub(crate) async fn fetch(&self, call: &Call) -> Result<(u16, Vec<u8>), Broken> {
+        let mut body = Vec::new();
+        let answer = self.call(call, |piece| body.extend_from_slice(piece)).await?;
+        Ok((answer.status, body))
+    }
+}
+
+/// The next piece of a body; none at its end.
+pub(crate) async fn read(body: &mut h2::RecvStream) -> Result<Option<Bytes>, Broken> {
+    let Some(piece) = body.data().await else {
+        return Ok(None);
+    };
+    let piece = piece?;
+    body.flow_control().release_capacity(piece.len())?;
+    Ok(Some(piece))
+}
