@@ -49,6 +49,8 @@ pub struct RangeRequest {
     pub limit: usize,
     /// Only the count.
     pub count_only: bool,
+    /// The count is of no interest, and may be that of the items alone: an engine needn't look beyond the page.
+    pub uncounted: bool,
 }
 
 /// A page of keys.
@@ -188,6 +190,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The clock, linearizable: every commit acknowledged before the call is at or before it.
     async fn revision(&self) -> Result<Revision, StoreError>;
+
+    /// The clock as [`Engine::revision`] gives it, where the engine knows it without asking anybody.
+    fn known_revision(&self) -> Option<Revision> {
+        None
+    }
 
     /// Forgets history before `at`: later reads and watches from before it fail with [`StoreError::Compacted`].
     async fn compact(&self, at: Revision) -> Result<(), StoreError>;

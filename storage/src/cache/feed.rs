@@ -87,6 +87,10 @@ impl Feed {
         Clock(self.clock.subscribe())
     }
 
+    pub(crate) fn now(&self) -> Revision {
+        *self.clock.borrow()
+    }
+
     pub(crate) fn quarantined(&self) -> Vec<Quarantined> {
         let state = self.state.lock();
         let all = state.quarantined.iter();
@@ -145,6 +149,7 @@ async fn load(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let mut request = RangeRequest {
         prefix: shared.root.clone(),
         limit: shared.options.page,
+        uncounted: true,
         ..Default::default()
     };
     let mut decoding = FuturesOrdered::new();

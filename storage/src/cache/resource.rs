@@ -2,12 +2,14 @@
 //!
 //! **Rings.** The main ring holds every recent event. A narrower ring (one key, one namespace, one value of an indexed field)
 //! exists while someone watches just that, and holds the events that touch it; so the cost of a narrow watch follows its own events.
+//! It is filled only as far back as its watchers asked, and further when one asks for more.
 //! The front of the main ring is evicted by the feed; narrower rings lose the same event at the same time.
 //!
 //! **Floor.** Every event after `floor` is in the main ring. Nothing can be asked from before it.
 
 use super::entry::{Atom, Entry};
 use super::event::Event;
+use super::signature::Signature;
 use crate::Revision;
 use ahash::{HashMap, HashMapExt};
 use imbl::OrdSet;
@@ -51,13 +53,22 @@ pub(crate) struct State {
     dirty: Vec<watch::Sender<()>>,
 }
 
-/// An entry ordered by its key.
+/// An entry ordered by its key, with the signature of its labels.
 #[derive(Clone, Debug)]
-pub(crate) struct ByKey(pub(crate) Arc<Entry>);
+pub(crate) struct ByKey(pub(crate) Arc<Entry>, pub(crate) Signature);
+
+impl ByKey {
+    pub(crate) fn new(entry: Arc<Entry>) -> Self {
+        let signature = Signature::of(&entry.index);
+        Self(entry, signature)
+    }
+}
 
 /// Events in order, with the position of the first.
 pub(crate) struct Ring {
     base: u64,
+    /// Every event after this that belongs here is here, or was.
+    since: Revision,
     events: VecDeque<Arc<Event>>,
     wake: watch::Sender<()>,
     watchers: usize,
@@ -121,7 +132,7 @@ impl Resource {
             last: Revision(0),
             floor,
             gaps: Vec::new(),
-            main: Ring::new(VecDeque::new()),
+            main: Ring::new(0, floor),
             keys: HashMap::new(),
             folders: HashMap::new(),
             values: HashMap::new(),
@@ -137,11 +148,15 @@ impl Resource {
     }
 }
 
+/// The position of a narrow ring's first event: there is room before it, for when somebody asks for older ones.
+const MIDDLE: u64 = 1 << 40;
+
 impl Ring {
-    fn new(events: VecDeque<Arc<Event>>) -> Self {
+    fn new(base: u64, since: Revision) -> Self {
         Self {
-            base: 0,
-            events,
+            base,
+            since,
+            events: VecDeque::new(),
             wake: watch::Sender::new(()),
             watchers: 0,
         }
@@ -157,6 +172,30 @@ impl Ring {
         if self.events.front().is_some_and(|front| Arc::ptr_eq(front, event)) {
             self.pop();
         }
+    }
+
+    /// Takes in the events after `since` that belong here and that nobody needed so far.
+    fn reach_back(&mut self, since: Revision, all: &VecDeque<Arc<Event>>, belongs: impl Fn(&Event) -> bool) {
+        if since >= self.since {
+            return;
+        }
+        let from = all.partition_point(|event| event.revision <= since);
+        let to = all.partition_point(|event| event.revision <= self.since);
+        for event in all.range(from..to.max(from)).rev().filter(|event| belongs(event)) {
+            self.events.push_front(event.clone());
+            self.base -= 1;
+        }
+        self.since = since;
+    }
+
+    /// A reader's position after a revision, or at the end.
+    fn enter(&mut self, after: Option<Revision>) -> (u64, watch::Receiver<()>) {
+        self.watchers += 1;
+        let position = match after {
+            Some(after) => self.position_after(after),
+            None => self.base + self.events.len() as u64,
+        };
+        (position, self.wake.subscribe())
     }
 
     fn position_after(&self, revision: Revision) -> u64 {
@@ -222,7 +261,7 @@ impl State {
 
     /// Sets an object without an event: for loading.
     pub(crate) fn load(&mut self, entry: Arc<Entry>) {
-        let previous = self.objects.insert(ByKey(entry.clone())).map(|old| old.0);
+        let previous = self.objects.insert(ByKey::new(entry.clone())).map(|old| old.0);
         self.weigh(previous.as_deref(), Some(&entry));
         self.reindex(previous.as_deref(), Some(&entry));
     }
@@ -246,7 +285,7 @@ impl State {
         current: Option<Arc<Entry>>,
     ) -> Option<Arc<Event>> {
         let previous = match &current {
-            Some(entry) => self.objects.insert(ByKey(entry.clone())),
+            Some(entry) => self.objects.insert(ByKey::new(entry.clone())),
             None => self.objects.remove(key),
         }
         .map(|old| old.0);
@@ -332,29 +371,30 @@ impl State {
         {
             return Err(self.floor);
         }
-        let events = &self.main.events;
-        let prefix = &self.prefix;
-        let seed = || {
-            let touching = events.iter().filter(|event| touches(prefix, topic, event));
-            Ring::new(touching.cloned().collect())
-        };
+        let Self {
+            prefix,
+            main,
+            keys,
+            folders,
+            values,
+            ..
+        } = self;
+        let newest = self.last.max(self.floor);
+        let fresh = || Ring::new(MIDDLE, newest);
         let ring = match topic {
-            Topic::All => &mut self.main,
-            Topic::Key(key) => self.keys.entry(key.clone()).or_insert_with(seed),
-            Topic::Folder(folder) => self.folders.entry(folder.clone()).or_insert_with(seed),
-            Topic::Field(field, value) => self
-                .values
-                .entry(field.clone())
-                .or_default()
-                .entry(value.clone())
-                .or_insert_with(seed),
+            Topic::All => return Ok(main.enter(after)),
+            Topic::Key(key) => keys.entry(key.clone()).or_insert_with(fresh),
+            Topic::Folder(folder) => folders.entry(folder.clone()).or_insert_with(fresh),
+            Topic::Field(field, value) => {
+                let of_field = values.entry(field.clone()).or_default();
+                of_field.entry(value.clone()).or_insert_with(fresh)
+            }
         };
-        ring.watchers += 1;
-        let position = match after {
-            Some(after) => ring.position_after(after),
-            None => ring.base + ring.events.len() as u64,
-        };
-        Ok((position, ring.wake.subscribe()))
+        // Who begins now needs nothing that was.
+        if let Some(after) = after {
+            ring.reach_back(after, &main.events, |event| touches(prefix, topic, event));
+        }
+        Ok(ring.enter(after))
     }
 
     /// Leaves a ring; the last to leave a narrow one ends it.
@@ -396,7 +436,7 @@ impl State {
         if served && *self.indexed != *indexed {
             self.indexed = indexed.into();
             self.by_field.clear();
-            for ByKey(entry) in self.objects.clone() {
+            for ByKey(entry, _) in self.objects.clone() {
                 self.reindex(None, Some(&entry));
             }
         }
@@ -462,8 +502,8 @@ impl State {
             }
             if let Some((entry, value)) = new {
                 match values.get_mut(value) {
-                    Some(set) => drop(set.insert(ByKey(entry.clone()))),
-                    None => drop(values.insert(Atom::from(value), OrdSet::unit(ByKey(entry.clone())))),
+                    Some(set) => drop(set.insert(ByKey::new(entry.clone()))),
+                    None => drop(values.insert(Atom::from(value), OrdSet::unit(ByKey::new(entry.clone())))),
                 }
             }
         }
@@ -474,7 +514,7 @@ impl State {
 pub(crate) fn undo(mut objects: OrdSet<ByKey>, events: &[Arc<Event>]) -> OrdSet<ByKey> {
     for event in events.iter().rev() {
         match &event.previous {
-            Some(entry) => drop(objects.insert(ByKey(entry.clone()))),
+            Some(entry) => drop(objects.insert(ByKey::new(entry.clone()))),
             None => drop(objects.remove(event.key())),
         }
     }

@@ -309,6 +309,48 @@ async fn narrow_watches_get_their_own_events_and_the_past_too() {
 }
 
 #[tokio::test]
+async fn a_narrow_watch_that_begins_further_back_has_what_an_earlier_one_did_not_need() {
+    let bench = Bench::start(Options::default()).await;
+    let mut at = vec![bench.cache.revision()];
+    let key = |n: usize| format!("/registry/pods/ns{}/p", n % 2);
+    for n in 0..6 {
+        at.push(bench.put(&key(n), &pod("p", "u", &n.to_string(), "")).await);
+    }
+    bench.cache.consistent().await.unwrap();
+    let open = |from| {
+        bench
+            .cache
+            .subscribe(Subscribe {
+                scope: Scope::Prefix("/registry/pods/ns0/".into()),
+                from,
+                interest: Interest::Any,
+                filter: None,
+            })
+            .unwrap()
+    };
+    let revisions = |watch: &mut Subscription| -> Vec<Revision> {
+        let mut seen = Vec::new();
+        while let Some(delivery) = watch.try_next().unwrap() {
+            seen.push(delivery.revision());
+        }
+        seen
+    };
+    let mut now = open(From::Now);
+    let mut late = open(From::After(at[4]));
+    let mut early = open(From::After(at[0]));
+    let mut middle = open(From::After(at[2]));
+    assert_eq!(revisions(&mut now), []);
+    assert_eq!(revisions(&mut late), [at[5]]);
+    assert_eq!(revisions(&mut early), [at[1], at[3], at[5]]);
+    assert_eq!(revisions(&mut middle), [at[3], at[5]]);
+    let last = bench.put(&key(0), &pod("p", "u", "last", "")).await;
+    bench.cache.wait_for(last).await.unwrap();
+    for watch in [&mut now, &mut late, &mut early, &mut middle] {
+        assert_eq!(revisions(watch), [last]);
+    }
+}
+
+#[tokio::test]
 async fn a_watcher_behind_the_history_is_cut_off_and_others_are_not() {
     let bench = Bench::start(Options {
         history_events: 4,

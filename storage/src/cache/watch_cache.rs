@@ -172,7 +172,7 @@ impl WatchCache {
 
     /// Whether it has loaded.
     pub fn is_ready(&self) -> bool {
-        self.shared.feed.clock().now() > Revision(0)
+        self.revision() > Revision(0)
     }
 
     /// Waits until it has loaded.
@@ -182,12 +182,20 @@ impl WatchCache {
 
     /// How far it has come.
     pub fn revision(&self) -> Revision {
-        self.shared.feed.clock().now()
+        self.shared.feed.now()
     }
 
     /// Waits until the cache has everything that was committed before the call. Concurrent callers share questions to the store.
     pub async fn consistent(&self) -> Result<Revision, CacheError> {
         let timer = std::time::Instant::now();
+        if let Some(wanted) = self.shared.engine.known_revision() {
+            let reached = self.wait_for(wanted).await;
+            self.shared
+                .options
+                .metrics
+                .consistent_read(reached.is_ok(), timer.elapsed());
+            return reached;
+        }
         let asked = tokio::time::timeout(self.shared.options.wait, self.question.ask()).await;
         let wanted = match asked {
             Ok(answer) => answer?,
@@ -209,6 +217,10 @@ impl WatchCache {
 
     /// Waits until the cache has reached a revision.
     pub async fn wait_for(&self, wanted: Revision) -> Result<Revision, CacheError> {
+        let now = self.revision();
+        if now >= wanted.max(Revision(1)) {
+            return Ok(now);
+        }
         let mut clock = self.shared.feed.clock();
         match tokio::time::timeout(self.shared.options.wait, clock.reach(wanted.max(Revision(1)))).await {
             Ok(reached) => Ok(reached),
@@ -233,7 +245,7 @@ impl WatchCache {
     pub fn snapshot(&self, prefix: &str) -> Result<Snapshot, CacheError> {
         let resource = self.resource(prefix)?;
         let state = resource.state.read();
-        let revision = state.revision(self.shared.feed.clock().now());
+        let revision = state.revision(self.revision());
         Ok(Snapshot::new(state.objects().clone(), revision))
     }
 
@@ -242,7 +254,7 @@ impl WatchCache {
         let resource = self.resource(prefix)?;
         let (objects, later) = {
             let state = resource.state.read();
-            let current = state.revision(self.shared.feed.clock().now());
+            let current = state.revision(self.revision());
             if at > current {
                 return Err(CacheError::Future { asked: at, current });
             }
@@ -271,17 +283,29 @@ impl WatchCache {
     /// The objects of a resource whose indexed field has this value, as of now. The cost follows the matches; for a field that isn't
     /// indexed, the resource's size.
     pub fn lookup(&self, prefix: &str, field: &str, value: &str) -> Result<Snapshot, CacheError> {
+        if let Some(found) = self.lookup_indexed(prefix, field, value)? {
+            return Ok(found);
+        }
+        let all = self.snapshot(prefix)?;
+        let matching = all
+            .entries()
+            .filter(|found| found.0.index.field(field) == Some(value));
+        Ok(Snapshot::new(matching.cloned().collect(), all.revision()))
+    }
+
+    /// As [`WatchCache::lookup`], or none when the field isn't indexed.
+    pub fn lookup_indexed(
+        &self,
+        prefix: &str,
+        field: &str,
+        value: &str,
+    ) -> Result<Option<Snapshot>, CacheError> {
         let resource = self.resource(prefix)?;
         let state = resource.state.read();
-        let revision = state.revision(self.shared.feed.clock().now());
-        let objects = state.lookup(field, value).unwrap_or_else(|| {
-            let matching = state
-                .objects()
-                .iter()
-                .filter(|found| found.0.index.field(field) == Some(value));
-            matching.cloned().collect()
-        });
-        Ok(Snapshot::new(objects, revision))
+        let revision = state.revision(self.revision());
+        Ok(state
+            .lookup(field, value)
+            .map(|objects| Snapshot::new(objects, revision)))
     }
 
     /// Watches.

@@ -330,6 +330,10 @@ impl Engine for EmbeddedEngine {
         Ok(*self.core.clock.borrow())
     }
 
+    fn known_revision(&self) -> Option<Revision> {
+        Some(*self.core.clock.borrow())
+    }
+
     async fn compact(&self, at: Revision) -> Result<(), StoreError> {
         self.order(|asker| Order::Compact(at, asker)).await
     }

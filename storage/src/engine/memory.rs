@@ -271,6 +271,10 @@ impl Engine for MemoryEngine {
         Ok(self.store.state.read().revision)
     }
 
+    fn known_revision(&self) -> Option<Revision> {
+        Some(self.store.state.read().revision)
+    }
+
     async fn compact(&self, at: Revision) -> Result<(), StoreError> {
         let mut state = self.store.state.write();
         if at > state.revision {

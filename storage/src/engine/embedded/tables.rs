@@ -165,7 +165,7 @@ impl View {
         for row in keys.range::<&str>((low, Bound::Unbounded)).map_err(failed)? {
             let (key, place) = row.map_err(failed)?;
             let key = key.value();
-            if !key.starts_with(prefix) {
+            if !key.starts_with(prefix) || page.is_done() {
                 break;
             }
             while let Some((_, place)) = then.next_if(|(old, _)| old.as_str() < key) {
@@ -220,6 +220,11 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
+    /// Nothing that follows would change the answer.
+    fn is_done(&self) -> bool {
+        self.request.uncounted && self.response.more
+    }
+
     fn add(
         &mut self,
         log: &impl ReadableTable<Place, &'static [u8]>,
