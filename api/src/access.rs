@@ -1,6 +1,7 @@
 //! Who calls, and read access to objects for those who decide about calls.
 
 use crate::meta::GroupResource;
+use crate::object::ObjectExt;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,19 @@ pub trait ObjectReader: Send + Sync {
 
     /// All objects of a resource, of one namespace when given.
     fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Value>>;
+
+    /// The objects among them whose selectable field, a text, has this value. Cheap where that field is indexed: a pod's node.
+    fn select(
+        &self,
+        resource: &GroupResource,
+        namespace: Option<&str>,
+        field: &str,
+        value: &str,
+    ) -> Vec<Arc<Value>> {
+        let mut all = self.list(resource, namespace);
+        all.retain(|object| object.str_at(field) == value);
+        all
+    }
 
     /// A number that changes whenever any object of the resource changes: what an index over them is valid for.
     fn generation(&self, resource: &GroupResource) -> u64;

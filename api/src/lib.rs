@@ -14,6 +14,7 @@ pub mod field;
 pub mod meta;
 pub mod object;
 pub mod openapi;
+pub mod outline;
 pub mod patch;
 pub mod quantity;
 pub mod resource;

@@ -96,7 +96,8 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// Fields for field selectors beyond `metadata.name` and `metadata.namespace`, always all of the names that
-    /// [`Strategy::selectable_fields`] lists and in its order.
+    /// [`Strategy::selectable_fields`] lists and in its order. Unless the kind is one that [`Strategy::repairs`], they are read from
+    /// the object's outline ([`crate::outline`]).
     fn field_values(&self, _object: &Value) -> Vec<String> {
         Vec::new()
     }

@@ -14,6 +14,8 @@ use rutter_api::codec;
 use rutter_api::schema::Types;
 use rutter_api::{GroupVersionKind, StatusError, Value};
 use std::io::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -50,36 +52,111 @@ pub fn typed(status: StatusCode, media_type: &'static str, bytes: impl Into<Byte
     response
 }
 
-/// JSON bytes as they are, compressed where that is wanted and worth it.
-pub fn json_bytes(status: StatusCode, parts: Vec<Bytes>, accept: &Accept) -> Response<Body> {
-    parts_of(status, Format::Json.media_type(), parts, accept.gzip)
+/// Bytes of a format as they are, compressed where that is wanted and worth it.
+pub fn bytes(status: StatusCode, bytes: Bytes, accept: &Accept) -> Response<Body> {
+    let size = bytes.len();
+    if accept.gzip && size > COMPRESS_FROM {
+        return pieces(status, std::iter::once(bytes), size, accept);
+    }
+    finish(status, full(bytes), accept.format)
 }
 
-fn parts_of(status: StatusCode, media_type: &'static str, parts: Vec<Bytes>, gzip: bool) -> Response<Body> {
-    let size: usize = parts.iter().map(Bytes::len).sum();
-    let mut response = if gzip && size > COMPRESS_FROM {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(size / 4), Compression::fast());
-        // Writing to memory doesn't fail.
-        let _ = parts.iter().try_for_each(|part| encoder.write_all(part));
-        let mut response = Response::new(full(encoder.finish().unwrap_or_default()));
+/// Pieces of `size` bytes in all, made only as fast as the client takes them; compressed where that is wanted and worth it.
+pub fn pieces(
+    status: StatusCode,
+    pieces: impl Iterator<Item = Bytes> + Send + Unpin + 'static,
+    size: usize,
+    accept: &Accept,
+) -> Response<Body> {
+    if accept.gzip && size > COMPRESS_FROM {
+        let body = Pieces {
+            left: None,
+            pieces: Compressed::new(pieces),
+        };
+        let mut response = finish(status, body.boxed_unsync(), accept.format);
         let headers = response.headers_mut();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-        response
-    } else if parts.len() == 1 {
-        Response::new(full(parts.into_iter().next().unwrap_or_default()))
-    } else {
-        let mut response = Response::new(stream(futures::stream::iter(parts.into_iter().map(Ok))));
-        response
-            .headers_mut()
-            .insert(http::header::CONTENT_LENGTH, HeaderValue::from(size));
-        response
+        return response;
+    }
+    let body = Pieces {
+        left: Some(size as u64),
+        pieces,
     };
+    finish(status, body.boxed_unsync(), accept.format)
+}
+
+fn finish(status: StatusCode, body: Body, format: Format) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
+}
+
+/// A body of an iterator's pieces, with its length where that is known.
+struct Pieces<I> {
+    left: Option<u64>,
+    pieces: I,
+}
+
+impl<I: Iterator<Item = Bytes> + Unpin> http_body::Body for Pieces<I> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        let piece = self.pieces.next();
+        if let (Some(left), Some(piece)) = (&mut self.left, &piece) {
+            *left = left.saturating_sub(piece.len() as u64);
+        }
+        Poll::Ready(piece.map(|piece| Ok(http_body::Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.left.map(http_body::SizeHint::with_exact).unwrap_or_default()
+    }
+}
+
+/// Pieces as gzip, a piece of the result at a time.
+struct Compressed<I> {
+    encoder: Option<GzEncoder<Vec<u8>>>,
+    pieces: I,
+}
+
+/// How large a piece of compressed bytes is at least, but for the last.
+const COMPRESSED_PIECE: usize = 16 * 1024;
+
+impl<I> Compressed<I> {
+    fn new(pieces: I) -> Self {
+        Self {
+            encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())),
+            pieces,
+        }
+    }
+}
+
+impl<I: Iterator<Item = Bytes>> Iterator for Compressed<I> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let encoder = self.encoder.as_mut()?;
+        for piece in self.pieces.by_ref() {
+            // Writing to memory doesn't fail.
+            let _ = encoder.write_all(&piece);
+            if encoder.get_ref().len() >= COMPRESSED_PIECE {
+                return Some(std::mem::take(encoder.get_mut()).into());
+            }
+        }
+        Some(self.encoder.take()?.finish().unwrap_or_default().into())
+    }
 }
 
 /// An object in the format that was negotiated. `type_name` names its type for protobuf.
@@ -90,12 +167,7 @@ pub fn object(
     types: &Types,
     type_name: &str,
 ) -> Response<Body> {
-    parts_of(
-        status,
-        accept.format.media_type(),
-        vec![encode(value, accept, types, type_name)],
-        accept.gzip,
-    )
+    bytes(status, encode(value, accept, types, type_name), accept)
 }
 
 /// An object's bytes in a format.
@@ -167,6 +239,43 @@ pub fn warn(headers: &mut HeaderMap, warnings: &[String]) {
         }
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             headers.append(WARNING, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    async fn read(response: Response<Body>) -> Vec<u8> {
+        response.into_body().collect().await.unwrap().to_bytes().to_vec()
+    }
+
+    #[tokio::test]
+    async fn pieces_arrive_whole_compressed_or_not() {
+        let text = "pods and more pods. ".repeat(20_000);
+        for (gzip, size) in [(false, text.len()), (true, text.len()), (true, 100)] {
+            let text = text.get(..size).unwrap_or_default();
+            let all: Vec<Bytes> = text.as_bytes().chunks(1000).map(Bytes::copy_from_slice).collect();
+            let accept = Accept {
+                gzip,
+                ..Accept::default()
+            };
+            let response = pieces(StatusCode::OK, all.into_iter(), size, &accept);
+            let compressed = response.headers().contains_key(CONTENT_ENCODING);
+            assert_eq!(compressed, gzip && size > COMPRESS_FROM);
+            let exact = http_body::Body::size_hint(response.body()).exact();
+            assert_eq!(exact, (!compressed).then_some(size as u64));
+            let mut got = read(response).await;
+            if compressed {
+                let mut plain = Vec::new();
+                flate2::read::GzDecoder::new(&got[..])
+                    .read_to_end(&mut plain)
+                    .unwrap();
+                got = plain;
+            }
+            assert!(got == text.as_bytes(), "{size} bytes, gzip {gzip}");
         }
     }
 }

@@ -5,6 +5,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use rutter_api::object::ObjectExt;
+use rutter_api::outline::outline;
 use rutter_api::{GroupResource, ObjectReader, Resource, Scheme, StatusError, Value};
 use rutter_storage::cache::{
     DecodeError, Decoder, Entry, Index, Interner, WatchCache, splice_resource_version,
@@ -68,10 +69,23 @@ impl ObjectDecoder {
 
 impl Decoder for ObjectDecoder {
     fn decode(&self, key: &str, value: &Bytes, revision: Revision) -> Result<Entry, DecodeError> {
-        let mut object: Value = serde_json::from_slice(value).map_err(|e| DecodeError(e.to_string()))?;
         let folders = self.folders.load();
         let resource = folders.find(key);
-        let repaired = resource.and_then(|resource| repair(resource, &mut object));
+        let (object, repaired) = match resource {
+            // The whole object is needed to see whether it is in the form that reads go by.
+            Some(resource) if resource.strategy.repairs() => {
+                let mut object = serde_json::from_slice(value).map_err(|e| DecodeError(e.to_string()))?;
+                let repaired = repair(resource, &mut object);
+                (object, repaired)
+            }
+            _ => {
+                let plain = resource.is_none_or(|r| r.strategy.selectable_fields().is_empty());
+                (
+                    outline(value, plain).map_err(|e| DecodeError(e.to_string()))?,
+                    None,
+                )
+            }
+        };
         let value = repaired.as_ref().unwrap_or(value);
         let bytes = splice_resource_version(value, revision).map_err(|e| DecodeError(e.to_string()))?;
         let atom = |text: &str| self.interner.atom(text);
@@ -129,8 +143,51 @@ pub fn parse(bytes: &[u8]) -> Result<Value, StatusError> {
     serde_json::from_slice(bytes).map_err(StatusError::internal)
 }
 
+/// Trees of objects that are read again and again: namespaces, service accounts, priority classes.
+#[derive(Default)]
+struct Trees(RwLock<TreesState>);
+
+#[derive(Default)]
+struct TreesState {
+    trees: HashMap<Box<str>, (Revision, Arc<Value>)>,
+    /// Of the objects as bytes; their trees take several times as much.
+    bytes: usize,
+}
+
+/// Objects larger than this are parsed each time.
+const TREE_BYTES: usize = 8 * 1024;
+/// So many bytes of objects are kept as trees.
+const TREES_BYTES: usize = 512 * 1024;
+/// Lists longer than this are parsed each time.
+const TREES_LIST: usize = 64;
+
+impl Trees {
+    /// The tree of an object, kept for the next who asks.
+    fn of(&self, entry: &Entry) -> Option<Arc<Value>> {
+        if entry.bytes.len() > TREE_BYTES {
+            return parse(&entry.bytes).ok().map(Arc::new);
+        }
+        if let Some((revision, tree)) = self.0.read().trees.get(&entry.key)
+            && *revision == entry.revision
+        {
+            return Some(tree.clone());
+        }
+        let tree = Arc::new(parse(&entry.bytes).ok()?);
+        let mut state = self.0.write();
+        if state.bytes + entry.bytes.len() > TREES_BYTES {
+            *state = TreesState::default();
+        }
+        state.bytes += entry.bytes.len();
+        state
+            .trees
+            .insert(entry.key.clone(), (entry.revision, tree.clone()));
+        Some(tree)
+    }
+}
+
 /// Objects from the cache as trees, for authorizers, admission and hooks.
 pub struct CacheReader {
+    trees: Trees,
     cache: Arc<WatchCache>,
     engine: Arc<dyn Engine>,
     folders: Arc<ArcSwap<Folders>>,
@@ -141,6 +198,7 @@ impl CacheReader {
     /// Reads from `cache`; `engine` answers what may not be stale.
     pub fn new(cache: Arc<WatchCache>, engine: Arc<dyn Engine>, folders: Arc<ArcSwap<Folders>>) -> Self {
         let reader = Self {
+            trees: Trees::default(),
             cache,
             engine,
             folders,
@@ -187,7 +245,7 @@ impl ObjectReader for CacheReader {
     fn get(&self, resource: &GroupResource, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let key = self.resource(resource)?.key(namespace, name)?;
         let entry = self.cache.get(&key)?;
-        parse(&entry.bytes).ok().map(Arc::new)
+        self.trees.of(&entry)
     }
 
     fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Value>> {
@@ -208,7 +266,35 @@ impl ObjectReader for CacheReader {
             Some(namespace) => format!("{prefix}{namespace}/"),
             None => prefix,
         };
-        snapshot
+        let tree = |entry: &Arc<Entry>| match snapshot.len() {
+            0..=TREES_LIST => self.trees.of(entry),
+            _ => parse(&entry.bytes).ok().map(Arc::new),
+        };
+        snapshot.range(&range, None).filter_map(tree).collect()
+    }
+
+    fn select(
+        &self,
+        resource: &GroupResource,
+        namespace: Option<&str>,
+        field: &str,
+        value: &str,
+    ) -> Vec<Arc<Value>> {
+        let Some(resource) = self.resource(resource) else {
+            return Vec::new();
+        };
+        let Some(folder) = &resource.storage_prefix else {
+            return Vec::new();
+        };
+        let prefix = format!("{folder}/");
+        let Ok(found) = self.cache.lookup(&prefix, field, value) else {
+            return Vec::new();
+        };
+        let range = match namespace.filter(|_| resource.namespaced) {
+            Some(namespace) => format!("{prefix}{namespace}/"),
+            None => prefix,
+        };
+        found
             .range(&range, None)
             .filter_map(|entry| parse(&entry.bytes).ok().map(Arc::new))
             .collect()

@@ -15,12 +15,34 @@ const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-nod
 
 /// Makes what is missing.
 pub(super) async fn make(server: &Arc<Server>, settings: &Settings) -> Result<(), StatusError> {
-    for name in NAMESPACES {
+    let core = GroupVersion::new("", "v1");
+    // What doesn't depend on each other is made side by side, so that it shares the store's transactions.
+    together(NAMESPACES.iter().map(|name| {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        ensure(server, &GroupVersion::new("", "v1"), "namespaces", namespace).await?;
-    }
+        ensure(server, &core, "namespaces", namespace)
+    }))
+    .await?;
+    futures::try_join!(
+        priority_classes(server),
+        roles(server, settings),
+        service_cidr(server, settings),
+        services_of_groups(server),
+    )?;
+    service(server, settings).await?;
+    super::repair::run(server).await?;
+    authentication(server, settings).await
+}
+
+/// All of them, whatever becomes of the others; the first failure.
+async fn together(
+    work: impl Iterator<Item = impl Future<Output = Result<(), StatusError>>>,
+) -> Result<(), StatusError> {
+    futures::future::join_all(work).await.into_iter().collect()
+}
+
+async fn priority_classes(server: &Arc<Server>) -> Result<(), StatusError> {
     let scheduling = GroupVersion::new("scheduling.k8s.io", "v1");
-    for (name, value, what) in [
+    let classes = [
         (
             "system-node-critical",
             2_000_001_000,
@@ -31,16 +53,18 @@ pub(super) async fn make(server: &Arc<Server>, settings: &Settings) -> Result<()
             2_000_000_000,
             "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
         ),
-    ] {
+    ];
+    together(classes.into_iter().map(|(name, value, what)| {
         let class = json!({
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
             "value": value, "description": what,
         });
-        ensure(server, &scheduling, "priorityclasses", class).await?;
-    }
-    if settings.rbac {
-        roles(server).await?;
-    }
+        ensure(server, &scheduling, "priorityclasses", class)
+    }))
+    .await
+}
+
+async fn service_cidr(server: &Arc<Server>, settings: &Settings) -> Result<(), StatusError> {
     let ranges: Vec<String> = settings
         .ranges
         .iter()
@@ -56,11 +80,7 @@ pub(super) async fn make(server: &Arc<Server>, settings: &Settings) -> Result<()
         "servicecidrs",
         cidr,
     )
-    .await?;
-    service(server, settings).await?;
-    services_of_groups(server).await?;
-    super::repair::run(server).await?;
-    authentication(server, settings).await
+    .await
 }
 
 /// Creates an object unless it is there.
@@ -84,15 +104,14 @@ pub(crate) async fn ensure(
 async fn services_of_groups(server: &Arc<Server>) -> Result<(), StatusError> {
     let served = server.served.load_full();
     let version = GroupVersion::new("apiregistration.k8s.io", "v1");
-    for gv in served
-        .scheme
-        .group_versions()
+    let local = served.scheme.group_versions();
+    let local = local
         .filter(|gv| gv.group != "apiregistration.k8s.io")
-    {
-        let mut resources = served.scheme.resources(gv);
-        if resources.all(|r| served.custom.contains_key(&*r.schema)) {
-            continue;
-        }
+        .filter(|gv| {
+            let mut resources = served.scheme.resources(gv);
+            !resources.all(|r| served.custom.contains_key(&*r.schema))
+        });
+    together(local.map(|gv| {
         let (group, priority) = priority(gv);
         let service = json!({
             "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
@@ -105,9 +124,9 @@ async fn services_of_groups(server: &Arc<Server>) -> Result<(), StatusError> {
                 "groupPriorityMinimum": group, "versionPriority": priority,
             },
         });
-        ensure(server, &version, "apiservices", service).await?;
-    }
-    Ok(())
+        ensure(server, &version, "apiservices", service)
+    }))
+    .await
 }
 
 /// How clients should rank a group and its version.
@@ -136,19 +155,21 @@ fn priority(version: &GroupVersion) -> (i32, i32) {
     (group, if version.version == "v2" { 30 } else { 15 })
 }
 
-async fn roles(server: &Arc<Server>) -> Result<(), StatusError> {
+async fn roles(server: &Arc<Server>, settings: &Settings) -> Result<(), StatusError> {
+    if !settings.rbac {
+        return Ok(());
+    }
     let reconciled: [(&str, Vec<Value>, bool); 4] = [
         ("clusterroles", rbac::cluster_roles(), true),
         ("clusterrolebindings", rbac::cluster_role_bindings(), false),
         ("roles", rbac::roles(), true),
         ("rolebindings", rbac::role_bindings(), false),
     ];
-    for (plural, objects, is_role) in reconciled {
-        for object in objects {
-            reconcile(server, plural, &object, is_role).await?;
-        }
-    }
-    Ok(())
+    let all = reconciled.into_iter().flat_map(|(plural, objects, is_role)| {
+        let objects = objects.into_iter();
+        objects.map(move |object| async move { reconcile(server, plural, &object, is_role).await })
+    });
+    together(all).await
 }
 
 async fn reconcile(

@@ -1,22 +1,30 @@
 //! The network edge: TLS with optional client certificates, HTTP/1.1 and HTTP/2 on one port, and a graceful end.
 
+mod batched;
 mod certificates;
 mod settings;
 
 pub use certificates::{CertificateError, Certificates};
 pub use settings::{Tls, TlsError};
 
+use crate::answer::Body;
 use crate::corridor::{self, Connection};
 use crate::server::Server;
-use hyper::service::service_fn;
+use batched::Batched;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +38,8 @@ const HEADERS: Duration = Duration::from_secs(30);
 const HEADER_BYTES: u32 = 256 * 1024;
 /// How many requests one HTTP/2 connection carries at once.
 const STREAMS: u32 = 250;
+/// How much of an answer waits in memory for a client to take it.
+const SEND_BUFFER: usize = 128 * 1024;
 /// How long requests may take to end when the server stops.
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -93,12 +103,16 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStrea
         let (server, about) = (server.clone(), about.clone());
         async move { Ok::<_, Infallible>(corridor::handle(server, about, request).await) }
     });
+    if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return http2(peer, tls, service, stop).await;
+    }
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
         .max_buf_size(HEADER_BYTES as usize);
+    // A client that did not negotiate may speak HTTP/2 all the same.
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -116,6 +130,33 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStrea
         }
         // The client is told to send no more here; what it has sent is answered.
         () = leave.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Serves a connection that negotiated HTTP/2.
+async fn http2<S>(peer: SocketAddr, tls: TlsStream<TcpStream>, service: S, stop: CancellationToken)
+where
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible> + Unpin,
+    S::Future: Send + 'static,
+{
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(Batched::new(tls)), service));
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -7,6 +7,14 @@ use bytes::Bytes;
 use http::StatusCode;
 use rutter_storage::Revision;
 
+/// An object's bytes as an answer ends them.
+pub fn line(object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + 1);
+    line.extend_from_slice(object);
+    line.push(b'\n');
+    line.into()
+}
+
 impl Call {
     /// Waits until the cache is as new as the request's resourceVersion demands.
     pub async fn settle(&self, version: &str) -> Result<(), rutter_api::StatusError> {
@@ -28,8 +36,7 @@ impl Call {
             .get(&self.key(&self.info.name)?)
             .ok_or_else(|| self.not_found(&self.info.name))?;
         if self.is_verbatim() {
-            let parts = vec![entry.bytes.clone(), Bytes::from_static(b"\n")];
-            return Ok(answer::json_bytes(StatusCode::OK, parts, &self.accept));
+            return Ok(answer::bytes(StatusCode::OK, line(&entry.bytes), &self.accept));
         }
         Ok(self.answer(StatusCode::OK, &self.to_served(&entry.bytes).await?))
     }

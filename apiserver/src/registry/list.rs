@@ -10,9 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Response, StatusCode};
 use rutter_api::object::ObjectExt;
-use rutter_api::{FieldSelector, LabelSelector, StatusError, Value, table};
+use rutter_api::selector::Operator;
+use rutter_api::{FieldSelector, GroupVersionKind, LabelSelector, StatusError, Value, codec, table};
 use rutter_storage::Revision;
-use rutter_storage::cache::{CacheError, Entry, Snapshot};
+use rutter_storage::cache::{CacheError, Entry, Signature, Snapshot};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -76,6 +77,26 @@ impl Selection {
     /// Whether everything is wanted.
     pub fn is_everything(&self) -> bool {
         self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// The labels that an object must have to be wanted.
+    pub fn signature(&self) -> Signature {
+        let requirements = self.labels.requirements().iter();
+        requirements.fold(Signature::default(), |all, wanted| {
+            match (wanted.operator, wanted.values.as_slice()) {
+                (Operator::Equals | Operator::DoubleEquals | Operator::In, [value]) => {
+                    all.and(&wanted.key, value)
+                }
+                _ => all,
+            }
+        })
+    }
+
+    /// A field that an index may know, and the value that is wanted of it.
+    pub fn indexed(&self) -> Option<(&str, &str)> {
+        let requirements = self.fields.requirements().iter();
+        let mut indexed = requirements.filter(|wanted| !wanted.negated && wanted.field == NODE_NAME);
+        indexed.next().map(|wanted| (NODE_NAME, wanted.value.as_str()))
     }
 }
 
@@ -192,8 +213,8 @@ impl Call {
                 Err(CacheError::Expired { .. }) => return Err(expired(after)),
                 other => other.map_err(|e| cache_error(&e))?,
             },
-            Some(Token { revision: None, .. }) => self.newest(&folder).await?,
-            None => self.snapshot(&folder, options).await?,
+            Some(Token { revision: None, .. }) => self.newest(&folder, &selection).await?,
+            None => self.snapshot(&folder, options, &selection).await?,
         };
         let after = token.map(|token| format!("{range}{}", token.after));
         let exact = selection
@@ -212,7 +233,7 @@ impl Call {
                     .cloned(),
             );
         } else {
-            for entry in snapshot.range(&range, after.as_deref()) {
+            for entry in snapshot.range_with(&range, after.as_deref(), selection.signature()) {
                 if !self.wants(&selection, entry) {
                     continue;
                 }
@@ -253,26 +274,43 @@ impl Call {
         })
     }
 
-    async fn newest(&self, folder: &str) -> Result<Snapshot, StatusError> {
+    async fn newest(&self, folder: &str, selection: &Selection) -> Result<Snapshot, StatusError> {
         let cache = &self.server.cache;
         cache.consistent().await.map_err(|e| cache_error(&e))?;
-        cache.snapshot(folder).map_err(|e| cache_error(&e))
+        self.current(folder, selection).map_err(|e| cache_error(&e))
+    }
+
+    /// The state as the cache has it: all of it, or what an index knows the selection to lie in.
+    pub fn current(&self, folder: &str, selection: &Selection) -> Result<Snapshot, CacheError> {
+        let cache = &self.server.cache;
+        if self.resource.strategy.served_is_stored()
+            && let Some((field, value)) = selection.indexed()
+            && let Some(found) = cache.lookup_indexed(folder, field, value)?
+        {
+            return Ok(found);
+        }
+        cache.snapshot(folder)
     }
 
     /// The snapshot that `resourceVersion` and `resourceVersionMatch` ask for.
-    async fn snapshot(&self, folder: &str, options: &ListOptions) -> Result<Snapshot, StatusError> {
+    async fn snapshot(
+        &self,
+        folder: &str,
+        options: &ListOptions,
+        selection: &Selection,
+    ) -> Result<Snapshot, StatusError> {
         let cache = &self.server.cache;
         let exact = options.matching == Match::Exact
             || (options.matching == Match::Unset
                 && options.limit > 0
                 && !matches!(options.version.as_str(), "" | "0"));
         match options.revision()? {
-            None => self.newest(folder).await,
-            Some(0) => cache.snapshot(folder).map_err(|e| cache_error(&e)),
+            None => self.newest(folder, selection).await,
+            Some(0) => self.current(folder, selection).map_err(|e| cache_error(&e)),
             Some(at) => {
                 cache.wait_for(Revision(at)).await.map_err(|e| cache_error(&e))?;
                 if !exact {
-                    return cache.snapshot(folder).map_err(|e| cache_error(&e));
+                    return self.current(folder, selection).map_err(|e| cache_error(&e));
                 }
                 cache.snapshot_at(folder, Revision(at)).map_err(|e| match e {
                     CacheError::Expired { .. } => {
@@ -302,35 +340,52 @@ impl Call {
             metadata.set("remainingItemCount", remaining);
         }
         if self.is_verbatim() {
-            return Ok(self.verbatim(&page.entries, &metadata));
+            return Ok(self.verbatim(page.entries, &metadata));
+        }
+        if self.accept.format == Format::Protobuf && self.accept.shape == Shape::Object {
+            return Ok(self.protobuf_list(&page.entries, &metadata));
         }
         let bytes = page.entries.iter().map(|entry| &entry.bytes);
         let objects = self.all_to_served(bytes).await?;
         Ok(self.answer_list(&objects, &metadata))
     }
 
-    /// A header and the cache's bytes.
-    fn verbatim(&self, entries: &[Arc<Entry>], metadata: &Value) -> Response<Body> {
+    /// A header and the cache's bytes, written as the client takes them.
+    fn verbatim(&self, entries: Vec<Arc<Entry>>, metadata: &Value) -> Response<Body> {
         let head = format!(
             "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
             self.resource.list_kind, self.resource.group_version
         );
-        let mut parts: Vec<Bytes> = Vec::new();
-        // Small objects are gathered so that a frame isn't smaller than what it costs to send.
-        let mut gathered = BytesMut::with_capacity(GATHER * 2);
-        gathered.put_slice(head.as_bytes());
-        for (index, entry) in entries.iter().enumerate() {
-            if index > 0 {
-                gathered.put_u8(b',');
-            }
-            gathered.put_slice(&entry.bytes);
-            if gathered.len() > GATHER {
-                parts.push(gathered.split().freeze());
-            }
-        }
-        gathered.put_slice(b"]}\n");
-        parts.push(gathered.freeze());
-        answer::json_bytes(StatusCode::OK, parts, &self.accept)
+        let objects: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
+        let size = head.len() + objects + entries.len().saturating_sub(1) + TAIL.len();
+        let pieces = ListPieces {
+            gathered: Some(BytesMut::from(head.as_bytes())),
+            entries: entries.into_iter(),
+            first: true,
+            whole: None,
+        };
+        answer::pieces(StatusCode::OK, pieces, size, &self.accept)
+    }
+
+    /// A list as protobuf, of which only one object is a tree at a time.
+    fn protobuf_list(&self, entries: &[Arc<Entry>], metadata: &Value) -> Response<Body> {
+        let (types, schema) = (self.types(), &*self.resource.schema);
+        let trees = entries.iter().filter_map(|entry| parse(&entry.bytes).ok());
+        let items: Vec<Bytes> = trees
+            .map(|object| codec::protobuf::encode_item(types, schema, &self.served_form(object)).into())
+            .collect();
+        let kind = GroupVersionKind::new(
+            self.resource.group_version.group.clone(),
+            self.resource.group_version.version.clone(),
+            self.resource.list_kind.clone(),
+        );
+        let objects: usize = items.iter().map(Bytes::len).sum();
+        let (head, tail) = codec::protobuf::list_envelope(types, &kind, metadata, objects);
+        let size = head.len() + objects + tail.len();
+        let pieces = std::iter::once(Bytes::from(head))
+            .chain(items)
+            .chain(std::iter::once(Bytes::from(tail)));
+        answer::pieces(StatusCode::OK, gather(pieces), size, &self.accept)
     }
 
     /// Objects as a list in the format and shape that was negotiated.
@@ -371,7 +426,69 @@ impl Call {
     }
 }
 
+/// Small objects are gathered so that a frame isn't smaller than what it costs to send.
 const GATHER: usize = 32 * 1024;
+/// Objects at least so large are sent as they lie in the cache.
+const WHOLE: usize = 16 * 1024;
+const TAIL: &[u8] = b"]}\n";
+/// The field that the cache indexes.
+const NODE_NAME: &str = "spec.nodeName";
+
+/// The pieces of a list as JSON.
+struct ListPieces {
+    /// What is to be sent first; none at the end.
+    gathered: Option<BytesMut>,
+    entries: std::vec::IntoIter<Arc<Entry>>,
+    first: bool,
+    /// A large object that comes after what was gathered.
+    whole: Option<Bytes>,
+}
+
+impl Iterator for ListPieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if let Some(whole) = self.whole.take() {
+            return Some(whole);
+        }
+        let mut gathered = self.gathered.take()?;
+        gathered.reserve(GATHER);
+        for entry in self.entries.by_ref() {
+            if !std::mem::replace(&mut self.first, false) {
+                gathered.put_u8(b',');
+            }
+            if entry.bytes.len() >= WHOLE {
+                self.whole = Some(entry.bytes.clone());
+                self.gathered = Some(BytesMut::new());
+                return Some(gathered.freeze())
+                    .filter(|gathered| !gathered.is_empty())
+                    .or_else(|| self.whole.take());
+            }
+            gathered.put_slice(&entry.bytes);
+            if gathered.len() >= GATHER {
+                self.gathered = Some(BytesMut::new());
+                return Some(gathered.freeze());
+            }
+        }
+        gathered.put_slice(TAIL);
+        Some(gathered.freeze())
+    }
+}
+
+/// Puts small pieces together.
+fn gather(mut pieces: impl Iterator<Item = Bytes>) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let mut gathered = BytesMut::from(&*pieces.next()?);
+        while gathered.len() < GATHER {
+            match pieces.next() {
+                Some(piece) => gathered.put_slice(&piece),
+                None => break,
+            }
+        }
+        Some(gathered.freeze())
+    })
+}
+
 /// Marks the failure that [`Call::expired_answer`] renders; clients never see it.
 const EXPIRED_MARK: &str = "\u{1}";
 

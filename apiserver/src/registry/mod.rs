@@ -13,6 +13,7 @@ pub mod patch;
 pub mod rbac;
 pub mod requester;
 pub mod services;
+mod stored;
 pub mod subresources;
 pub mod update;
 pub mod virtuals;
@@ -213,21 +214,24 @@ impl Call {
 
     /// The bytes to store: in the stored version and without a resourceVersion.
     pub async fn to_stored(&self, object: &Value) -> Result<Bytes, StatusError> {
-        let mut object = object.clone();
-        if let Some(custom) = self.served.converted(&self.resource) {
-            let converted = custom
-                .conversion()
-                .convert(vec![object], &custom.storage())
-                .await?;
-            object = custom.prune_for_store(converted.into_iter().next().unwrap_or_default());
-        } else if !self.resource.strategy.served_is_stored() {
-            object = self.resource.strategy.to_stored(object);
-        }
-        object.set("apiVersion", self.resource.storage_version.to_string());
-        object.set("kind", &*self.resource.kind);
-        object.take_at("metadata.resourceVersion");
-        object.take_at("metadata.selfLink");
-        Ok(rutter_api::codec::json::to_vec(&object).into())
+        let converted;
+        let object = if let Some(custom) = self.served.converted(&self.resource) {
+            let all = vec![object.clone()];
+            let all = custom.conversion().convert(all, &custom.storage()).await?;
+            converted = custom.prune_for_store(all.into_iter().next().unwrap_or_default());
+            &converted
+        } else if self.resource.strategy.served_is_stored() {
+            object
+        } else {
+            converted = self.resource.strategy.to_stored(object.clone());
+            &converted
+        };
+        let stored = stored::Stored {
+            object,
+            api_version: &self.resource.storage_version.to_string(),
+            kind: &self.resource.kind,
+        };
+        Ok(stored.to_bytes())
     }
 
     /// The object as the cache has it, or the store where the cache hasn't.

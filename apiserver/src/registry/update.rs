@@ -165,7 +165,7 @@ impl Call {
         options: &WriteOptions,
     ) -> Result<Attempt, StatusError> {
         let name = self.info.name.as_str();
-        if without_times(&object) == without_times(old) && !self.is_stale(name).await? {
+        if same_but_times(&object, old) && !self.is_stale(name).await? {
             return Ok(Attempt::Done(old.clone()));
         }
         let gone = self.goes(&object, old);
@@ -282,7 +282,7 @@ impl Call {
         );
         self.admit(&mut attributes).await?;
         let mut object = attributes.object;
-        if without_times(&object) != without_times(old) {
+        if !same_but_times(&object, old) {
             return Ok((object, extra));
         }
         object.set("metadata.managedFields", old.at("metadata.managedFields").clone());
@@ -339,16 +339,88 @@ fn spec_changed(object: &Value, old: &Value, status: bool) -> bool {
     part(new) != part(old)
 }
 
-/// The object without the times of its managed fields: a write that changes nothing else isn't one.
-fn without_times(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(entries) = object.list_at_mut("metadata.managedFields") {
-        for entry in entries {
-            entry.take_at("time");
+/// Whether two objects are the same but for the times of their managed fields: a write that changes nothing else isn't one.
+fn same_but_times(object: &Value, old: &Value) -> bool {
+    let no_fields = |key: &str, value: &Value| key == "managedFields" && value.is_null();
+    same_members(
+        object,
+        old,
+        |_, _| false,
+        |key, new, old| {
+            if key != "metadata" {
+                return new == old;
+            }
+            same_members(new, old, no_fields, |key, new, old| match (key, new, old) {
+                ("managedFields", Value::Array(new), Value::Array(old)) => {
+                    new.len() == old.len() && new.iter().zip(old).all(|(new, old)| same_entry(new, old))
+                }
+                _ => new == old,
+            })
+        },
+    )
+}
+
+/// Whether two entries of managed fields are the same but for their times.
+fn same_entry(new: &Value, old: &Value) -> bool {
+    let is_time = |key: &str| key == "time";
+    same_members(
+        new,
+        old,
+        |key, _| is_time(key),
+        |key, new, old| is_time(key) || new == old,
+    )
+}
+
+/// Whether two objects have the same members, as `same` has it, but for absent ones that `may_miss` lets pass.
+fn same_members(
+    new: &Value,
+    old: &Value,
+    may_miss: impl Fn(&str, &Value) -> bool,
+    same: impl Fn(&str, &Value, &Value) -> bool,
+) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+        return new == old;
+    };
+    new.iter().all(|(key, value)| match old.get(key) {
+        Some(before) => same(key, value, before),
+        None => may_miss(key, value),
+    }) && old
+        .iter()
+        .all(|(key, value)| new.contains_key(key) || may_miss(key, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_times_of_managed_fields_make_no_difference() {
+        let object = |time: &str, fields: i64| {
+            json!({"metadata": {"name": "a", "managedFields": [{"manager": "m", "time": time, "fieldsV1": {"f:x": fields}}]},
+                "time": "top", "spec": {"time": 1}})
+        };
+        let base = object("2026-01-01T00:00:00Z", 1);
+        assert!(same_but_times(&object("2027-01-01T00:00:00Z", 1), &base));
+        assert!(!same_but_times(&object("2026-01-01T00:00:00Z", 2), &base));
+        for (path, value) in [
+            ("time", json!("other")),
+            ("spec.time", json!(2)),
+            ("metadata.name", json!("b")),
+            ("metadata.labels", json!({})),
+        ] {
+            let mut other = base.clone();
+            other.set(path, value);
+            assert!(!same_but_times(&other, &base), "{path}");
+            assert!(!same_but_times(&base, &other), "{path}");
         }
+        let mut gone = base.clone();
+        gone.take_at("time");
+        assert!(!same_but_times(&gone, &base) && !same_but_times(&base, &gone));
+        let (without, null) = (
+            json!({"metadata": {}}),
+            json!({"metadata": {"managedFields": null}}),
+        );
+        assert!(same_but_times(&without, &null) && same_but_times(&null, &without));
     }
-    if object.at("metadata.managedFields").is_null() {
-        object.take_at("metadata.managedFields");
-    }
-    object
 }

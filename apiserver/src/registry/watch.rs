@@ -19,9 +19,12 @@ use rutter_storage::cache::{
     CacheError, Delivery, Entry, EventType, Filter, From, Interest, Scope, Snapshot, Subscribe, Subscription,
 };
 use serde_json::json;
+use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// How often a watcher that wants bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
@@ -36,15 +39,23 @@ struct Watcher {
     subscription: Option<Subscription>,
     error: Option<StatusError>,
     bookmarks: Option<Interval>,
-    deadline: Instant,
     /// What can be selected only after conversion.
     late: Option<Arc<Selection>>,
     /// Its seats, until the initial state is sent, and its place among the watchers.
     passage: Passage,
+    /// The end that was asked for. Like the next one it is registered once, not for each event.
+    deadline: Pin<Box<Sleep>>,
+    /// The server's end.
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Whether the columns of a table were sent.
     columns_sent: bool,
     over: bool,
+    /// What is left of a large frame that goes out in pieces.
+    rest: VecDeque<Bytes>,
 }
+
+/// An object at least so large is sent as it lies in the cache, and not copied into a frame.
+const WHOLE: usize = 16 * 1024;
 
 impl Call {
     /// WATCH
@@ -104,11 +115,13 @@ impl Call {
             subscription: None,
             error: None,
             bookmarks,
-            deadline: Instant::now() + Duration::from_secs(seconds),
             late: self.selects_late(&selection).then(|| selection.clone()),
             passage: std::mem::take(&mut *self.passage.lock()),
+            deadline: Box::pin(tokio::time::sleep(Duration::from_secs(seconds))),
+            stopping: Box::pin(self.server.health.stopping().cancelled_owned()),
             columns_sent: false,
             over: false,
+            rest: VecDeque::new(),
         };
         let started = self
             .start(&folder, &range, version, initial_events, &selection)
@@ -117,7 +130,7 @@ impl Call {
             Ok((snapshot, subscription)) => {
                 if let Some(snapshot) = snapshot {
                     let wanted = snapshot
-                        .range(&range, None)
+                        .range_with(&range, None, selection.signature())
                         .filter(|entry| self.wants(&selection, entry));
                     watcher.initial = wanted.cloned().collect::<Vec<_>>().into_iter();
                     let ends = options.initial_events == Some(true) && options.bookmarks;
@@ -149,7 +162,7 @@ impl Call {
             Some(at) => drop(cache.wait_for(Revision(at)).await?),
         }
         let snapshot = if initial_events {
-            Some(cache.snapshot(folder)?)
+            Some(self.current(folder, selection)?)
         } else {
             None
         };
@@ -172,15 +185,13 @@ impl Call {
             Some(name) => Scope::Key(format!("{range}{name}")),
             None => Scope::Prefix(range.to_owned()),
         };
-        let interest = selection
-            .fields
-            .requirements()
-            .iter()
-            .find(|r| !r.negated && r.field == "spec.nodeName" && self.resource.strategy.served_is_stored())
-            .map_or(Interest::Any, |r| Interest::Field {
-                name: r.field.clone(),
-                value: r.value.clone(),
-            });
+        let indexed = selection
+            .indexed()
+            .filter(|_| self.resource.strategy.served_is_stored());
+        let interest = indexed.map_or(Interest::Any, |(name, value)| Interest::Field {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
         let subscription = cache.subscribe(Subscribe {
             scope,
             from,
@@ -192,8 +203,11 @@ impl Call {
 }
 
 impl Watcher {
-    /// The next frame; none at the end.
+    /// The next frame, or piece of one; none at the end.
     async fn next(&mut self) -> Option<Bytes> {
+        if let Some(piece) = self.rest.pop_front() {
+            return Some(piece);
+        }
         if self.over {
             return None;
         }
@@ -209,11 +223,10 @@ impl Watcher {
             self.over = true;
             return self.error.take().map(|error| self.failure(&error));
         };
-        let stopping = self.call.server.health.stopping();
         let woken = tokio::select! {
             biased;
-            () = tokio::time::sleep_until(self.deadline) => Woken::End,
-            () = stopping.cancelled() => Woken::End,
+            () = &mut self.deadline => Woken::End,
+            () = &mut self.stopping => Woken::End,
             event = subscription.next() => Woken::Event(event),
             () = tick(&mut self.bookmarks) => Woken::Bookmark(subscription.progress()),
         };
@@ -244,7 +257,7 @@ impl Watcher {
             };
         }
         let slot = match (self.call.accept.shape, self.call.accept.format) {
-            (Shape::Object, Format::Json) if self.call.is_verbatim() => 0,
+            (Shape::Object, Format::Json) if self.call.is_verbatim() && entry.bytes.len() < WHOLE => 0,
             (Shape::Object, Format::Protobuf) if self.call.resource.strategy.served_is_stored() => 3,
             _ => return self.encode(delivery.kind, &entry),
         };
@@ -315,7 +328,12 @@ impl Watcher {
     fn encode(&mut self, kind: EventType, entry: &Entry) -> Bytes {
         let name = kind_name(kind);
         if self.call.is_verbatim() {
-            return json_frame(name, &entry.bytes);
+            if entry.bytes.len() < WHOLE {
+                return json_frame(name, &entry.bytes);
+            }
+            self.rest
+                .extend([entry.bytes.clone(), Bytes::from_static(JSON_END)]);
+            return format!("{{\"type\":\"{name}\",\"object\":").into();
         }
         match parse(&entry.bytes) {
             Ok(object) => {
@@ -394,6 +412,8 @@ async fn tick(interval: &mut Option<Interval>) {
     }
 }
 
+const JSON_END: &[u8] = b"}\n";
+
 fn json_frame(name: &str, object: &[u8]) -> Bytes {
     let mut frame = Vec::with_capacity(object.len() + name.len() + 24);
     for part in [
@@ -401,7 +421,7 @@ fn json_frame(name: &str, object: &[u8]) -> Bytes {
         name.as_bytes(),
         b"\",\"object\":",
         object,
-        b"}\n",
+        JSON_END,
     ] {
         frame.extend_from_slice(part);
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 /// The media type.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const MAGIC: &[u8] = b"k8s\0";
 
 /// Whether the bytes begin as an envelope does.
@@ -32,6 +33,38 @@ pub fn encode(types: &Types, gvk: &GroupVersionKind, type_name: &str, object: &V
     write::text(&mut out, 3, "");
     write::text(&mut out, 4, "");
     out
+}
+
+/// One object of a list; [`list_envelope`] makes what surrounds all of them.
+pub fn encode_item(types: &Types, type_name: &str, object: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    write::delimited(&mut out, 2, |out| write::message(types, type_name, object, out));
+    out
+}
+
+/// What comes before the items of a list ([`encode_item`]) that have so many bytes in all, and what comes after them: together
+/// they are what [`encode`] makes of the list.
+pub fn list_envelope(
+    types: &Types,
+    gvk: &GroupVersionKind,
+    metadata: &Value,
+    items: usize,
+) -> (Vec<u8>, Vec<u8>) {
+    let mut meta = Vec::new();
+    write::delimited(&mut meta, 1, |out| {
+        write::message(types, LIST_META, metadata, out)
+    });
+    let mut head = MAGIC.to_vec();
+    write::delimited(&mut head, 1, |out| {
+        write::text(out, 1, &gvk.api_version());
+        write::text(out, 2, &gvk.kind);
+    });
+    write::begin(&mut head, 2, meta.len() + items);
+    head.extend_from_slice(&meta);
+    let mut tail = Vec::new();
+    write::text(&mut tail, 3, "");
+    write::text(&mut tail, 4, "");
+    (head, tail)
 }
 
 /// Decodes an envelope and the object in it. `resolve` names the type of a kind ([`Types::name_of_kind`] knows the

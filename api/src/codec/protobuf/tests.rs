@@ -116,3 +116,21 @@ proptest! {
         let _ = decode(builtin(), &bytes, |_| Some(name.clone()));
     }
 }
+
+#[test]
+fn a_list_in_parts_is_the_list_as_a_whole() {
+    let types = builtin();
+    let items: Vec<Value> = (0..3)
+        .map(|n| json!({"metadata": {"name": format!("p{n}"), "uid": "u".repeat(n * 100)}, "spec": {"nodeName": "n"}}))
+        .collect();
+    let metadata = json!({"resourceVersion": "7", "continue": "x"});
+    let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items});
+    let gvk = GroupVersionKind::new("", "v1", "PodList");
+    let encoded: Vec<u8> = items
+        .iter()
+        .flat_map(|item| encode_item(types, "io.k8s.api.core.v1.Pod", item))
+        .collect();
+    let (head, tail) = list_envelope(types, &gvk, &metadata, encoded.len());
+    let whole = encode(types, &gvk, "io.k8s.api.core.v1.PodList", &list);
+    assert_eq!([head, encoded, tail].concat(), whole);
+}

@@ -29,6 +29,12 @@ pub(super) fn bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// The tag and the length of a nested message that follows.
+pub(super) fn begin(out: &mut Vec<u8>, number: u32, length: usize) {
+    tag(out, number, DELIMITED);
+    varint(out, length as u64);
+}
+
 pub(super) fn text(out: &mut Vec<u8>, number: u32, value: &str) {
     bytes(out, number, value.as_bytes());
 }

@@ -7,6 +7,7 @@
 use crate::{Authenticated, AuthenticationError, Authenticator, Clock, Credentials};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use parking_lot::RwLock;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -16,6 +17,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rutter_api::UserInfo;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
@@ -42,9 +45,22 @@ pub enum X509Error {
     Verifier(#[source] rustls::server::VerifierBuilderError),
 }
 
+/// How many verified chains are remembered.
+const MOST_KNOWN: usize = 16_384;
+
 struct Authorities {
     certificates: Vec<CertificateDer<'static>>,
     verifier: Arc<dyn ClientCertVerifier>,
+    /// Chains that these authorities vouched for, by their end entity: a client shows the same one with each request.
+    known: RwLock<HashMap<CertificateDer<'static>, Known>>,
+}
+
+/// A chain that was verified, and what came of it.
+struct Known {
+    intermediates: Vec<CertificateDer<'static>>,
+    /// In seconds since 1970: while every certificate of the chain is valid.
+    valid: RangeInclusive<i64>,
+    user: UserInfo,
 }
 
 /// Verifies client certificates against `--client-ca-file`.
@@ -79,9 +95,12 @@ impl ClientCertificates {
         let Some((leaf, intermediates)) = chain.split_first() else {
             return Err(refuse("no certificate".to_owned()));
         };
-        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| refuse(e.to_string()))?;
         let seconds = (self.clock)().as_second();
         let authorities = self.authorities.load();
+        if let Some(user) = authorities.remembered(leaf, intermediates, seconds) {
+            return Ok(user);
+        }
+        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| refuse(e.to_string()))?;
         if parsed.version() == X509Version::V3 {
             let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(0).unsigned_abs()));
             authorities
@@ -91,11 +110,51 @@ impl ClientCertificates {
         } else {
             verify_v1(&parsed, seconds, &authorities.certificates).map_err(refuse)?;
         }
-        user(leaf, &parsed).map_err(refuse)
+        let user = user(leaf, &parsed).map_err(refuse)?;
+        authorities.remember(leaf, intermediates, &user);
+        Ok(user)
     }
 }
 
 impl Authorities {
+    fn remembered(
+        &self,
+        leaf: &CertificateDer<'static>,
+        intermediates: &[CertificateDer<'static>],
+        now: i64,
+    ) -> Option<UserInfo> {
+        let known = self.known.read();
+        let found = known.get(leaf)?;
+        (found.intermediates == intermediates && found.valid.contains(&now)).then(|| found.user.clone())
+    }
+
+    fn remember(
+        &self,
+        leaf: &CertificateDer<'static>,
+        intermediates: &[CertificateDer<'static>],
+        user: &UserInfo,
+    ) {
+        let (mut from, mut until) = (i64::MIN, i64::MAX);
+        for certificate in std::iter::once(leaf).chain(intermediates) {
+            // What can't be read isn't remembered; it is verified each time.
+            let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+                return;
+            };
+            from = from.max(parsed.validity().not_before.timestamp());
+            until = until.min(parsed.validity().not_after.timestamp());
+        }
+        let known = Known {
+            intermediates: intermediates.to_vec(),
+            valid: from..=until,
+            user: user.clone(),
+        };
+        let mut all = self.known.write();
+        if all.len() >= MOST_KNOWN {
+            all.clear();
+        }
+        all.insert(leaf.clone(), known);
+    }
+
     fn parse(pem: &[u8]) -> Result<Self, X509Error> {
         let certificates = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<Vec<_>, _>>()
@@ -114,6 +173,7 @@ impl Authorities {
         Ok(Self {
             certificates,
             verifier,
+            known: RwLock::default(),
         })
     }
 }

@@ -105,9 +105,9 @@ impl NodeAuthorizer {
 
     /// Whether a pod on the node refers to an object of its namespace.
     fn pods_refer(&self, node: &str, kind: Kind, namespace: &str, name: &str) -> bool {
-        let pods = self.reader.list(&GroupResource::new("", "pods"), Some(namespace));
-        pods.iter()
-            .any(|pod| pod.str_at("spec.nodeName") == node && refers(pod, kind, name))
+        let pods = GroupResource::new("", "pods");
+        let on_node = self.reader.select(&pods, Some(namespace), "spec.nodeName", node);
+        on_node.iter().any(|pod| refers(pod, kind, name))
     }
 
     /// Whether a volume that a pod on the node claims needs a Secret.

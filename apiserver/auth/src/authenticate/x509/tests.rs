@@ -86,3 +86,28 @@ fn authorities_can_be_replaced() {
     assert!(verifier.reload(b"nothing").is_err());
     assert!(verifier.verify(&chain).is_ok());
 }
+
+#[test]
+fn a_chain_that_was_believed_is_believed_no_longer_than_it_is_valid() {
+    let ours = authority("ours");
+    let seconds = Arc::new(std::sync::atomic::AtomicI64::new(0));
+    let told = seconds.clone();
+    let clock: Clock = Arc::new(move || {
+        jiff::Timestamp::from_second(told.load(std::sync::atomic::Ordering::Relaxed)).unwrap_or_default()
+    });
+    let verifier = ClientCertificates::new(ours.pem.as_bytes(), clock).unwrap();
+    let chain = [client(&ours, ExtendedKeyUsagePurpose::ClientAuth, None)];
+    for (date, want) in [
+        ("2026-06-01T00:00:00Z", true),
+        ("2026-06-02T00:00:00Z", true),
+        ("2027-06-01T00:00:00Z", false),
+        ("2024-06-01T00:00:00Z", false),
+        ("2026-06-03T00:00:00Z", true),
+    ] {
+        let now: jiff::Timestamp = date.parse().unwrap();
+        seconds.store(now.as_second(), std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(verifier.verify(&chain).is_ok(), want, "{date}");
+    }
+    verifier.reload(authority("theirs").pem.as_bytes()).unwrap();
+    assert!(verifier.verify(&chain).is_err(), "other authorities know nobody");
+}
