@@ -526,7 +526,10 @@ async fn stream(request: Request<Incoming>, url: &str, wanted: Wanted) -> Answer
         return answer.ok_or_else(|| {
             no(
                 StatusCode::FORBIDDEN,
-                format!("none of the offered protocols [{offers}] is known: v5.channel.k8s.io and v4.channel.k8s.io are"),
+                format!(
+                    "none of the offered protocols [{offers}] is known; these are: {}",
+                    remote::protocols()
+                ),
             )
         });
     }

@@ -6,11 +6,14 @@
 use super::api::{Body, empty};
 use super::spdy;
 use super::upgrade::{UpgradeError, connect, offered};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::io::AsyncWrite;
@@ -23,7 +26,88 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 const STDIN: u8 = 0;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
-const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+/// How streams are put into messages. All begin with the channel; the older ones have no way to end standard input alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Protocol {
+    name: &'static str,
+    /// The channel is a digit and the rest is base64, in text messages.
+    base64: bool,
+    /// The end is told as a text when it is a failure, and not at all otherwise.
+    plain_status: bool,
+}
+
+/// In order of preference. A caller who names none gets the oldest.
+const PROTOCOLS: [Protocol; 6] = [
+    protocol("v5.channel.k8s.io", false, false),
+    protocol("v4.channel.k8s.io", false, false),
+    protocol("v4.base64.channel.k8s.io", true, false),
+    protocol("channel.k8s.io", false, true),
+    protocol("base64.channel.k8s.io", true, true),
+    protocol("", false, true),
+];
+
+const fn protocol(name: &'static str, base64: bool, plain_status: bool) -> Protocol {
+    Protocol {
+        name,
+        base64,
+        plain_status,
+    }
+}
+
+/// The names of all protocols, for those who offer none of them.
+pub(crate) fn protocols() -> String {
+    let names = PROTOCOLS.iter().map(|p| p.name).filter(|name| !name.is_empty());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+impl Protocol {
+    /// The one that is spoken with a caller who offers these.
+    fn choose(offers: &[String]) -> Option<Self> {
+        let offered = |p: &Self| match p.name {
+            "" => offers.is_empty(),
+            name => offers.iter().any(|offer| offer == name),
+        };
+        PROTOCOLS.into_iter().find(|p| offered(p))
+    }
+
+    fn message(self, channel: u8, bytes: &[u8]) -> Message {
+        if self.base64 {
+            return Message::Text(format!("{channel}{}", STANDARD.encode(bytes)).into());
+        }
+        let mut message = Vec::with_capacity(bytes.len() + 1);
+        message.push(channel);
+        message.extend_from_slice(bytes);
+        Message::Binary(message.into())
+    }
+
+    /// The channel and the bytes of a message; none when it has none.
+    fn read(self, message: &[u8]) -> Option<(u8, Cow<'_, [u8]>)> {
+        let (channel, rest) = message.split_first()?;
+        if !self.base64 {
+            return Some((*channel, Cow::Borrowed(rest)));
+        }
+        let bytes = STANDARD.decode(rest).ok()?;
+        Some((channel.checked_sub(b'0')?, Cow::Owned(bytes)))
+    }
+
+    /// What is told at the end, given the runtime's status: empty for success.
+    fn status(self, status: Vec<u8>) -> Option<Vec<u8>> {
+        match (self.plain_status, status.is_empty()) {
+            (true, true) => None,
+            (true, false) => {
+                let parsed: Option<serde_json::Value> = serde_json::from_slice(&status).ok();
+                match parsed {
+                    Some(status) if status["status"] == "Success" => None,
+                    Some(status) => Some(status["message"].as_str().unwrap_or_default().into()),
+                    None => Some(status),
+                }
+            }
+            (false, true) => Some(br#"{"metadata":{},"status":"Success"}"#.to_vec()),
+            (false, false) => Some(status),
+        }
+    }
+}
 
 /// Which streams a command has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +130,9 @@ pub(crate) fn accept(headers: &HeaderMap, protocol: &str) -> Option<Response<Bod
         "sec-websocket-accept",
         derive_accept_key(key.as_bytes()).parse().ok()?,
     );
-    out.insert("sec-websocket-protocol", protocol.parse().ok()?);
+    if !protocol.is_empty() {
+        out.insert("sec-websocket-protocol", protocol.parse().ok()?);
+    }
     Some(response)
 }
 
@@ -57,10 +143,10 @@ pub(crate) async fn serve(
     wanted: Wanted,
 ) -> Result<Option<Response<Body>>, UpgradeError> {
     let offers = offered(request.headers());
-    let Some(protocol) = PROTOCOLS.into_iter().find(|p| offers.iter().any(|o| o == p)) else {
+    let Some(protocol) = Protocol::choose(&offers) else {
         return Ok(None);
     };
-    let Some(response) = accept(request.headers(), protocol) else {
+    let Some(response) = accept(request.headers(), protocol.name) else {
         return Ok(None);
     };
     let mut headers = HeaderMap::new();
@@ -80,7 +166,7 @@ pub(crate) async fn serve(
             }
         };
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(caller), Role::Server, None).await;
-        if let Err(error) = carry(socket, runtime.io, wanted).await {
+        if let Err(error) = carry(socket, runtime.io, wanted, protocol).await {
             tracing::debug!(%error, "carrying a command's streams ended");
         }
     });
@@ -89,7 +175,12 @@ pub(crate) async fn serve(
 
 type Runtime = TokioIo<hyper::upgrade::Upgraded>;
 
-async fn carry<S>(socket: WebSocketStream<S>, runtime: Runtime, wanted: Wanted) -> std::io::Result<()>
+async fn carry<S>(
+    socket: WebSocketStream<S>,
+    runtime: Runtime,
+    wanted: Wanted,
+    protocol: Protocol,
+) -> std::io::Result<()>
 where
     S: tokio::io::AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -155,16 +246,16 @@ where
                     Message::Text(text) => Bytes::from(text.to_string()),
                     _ => continue,
                 };
-                let Some((channel, rest)) = bytes.split_first() else {
+                let Some((channel, rest)) = protocol.read(&bytes) else {
                     continue;
                 };
                 let mut sender = sender.lock().await;
-                let done = match (*channel, inputs.get(channel)) {
+                let done = match (channel, inputs.get(&channel)) {
                     (CLOSE, _) => match rest.first().and_then(|c| inputs.get(c)) {
                         Some(stream) => sender.end(*stream).await,
                         None => Ok(()),
                     },
-                    (_, Some(stream)) if !rest.is_empty() => sender.send(*stream, rest).await,
+                    (_, Some(stream)) if !rest.is_empty() => sender.send(*stream, &rest).await,
                     _ => Ok(()),
                 };
                 deaf = done.is_err();
@@ -177,10 +268,7 @@ where
         tokio::select! {
             item = from_runtime.recv() => match item {
                 Some((channel, bytes)) => {
-                    let mut message = Vec::with_capacity(bytes.len() + 1);
-                    message.push(channel);
-                    message.extend_from_slice(&bytes);
-                    if to_socket.send(Message::Binary(message.into())).await.is_err() {
+                    if to_socket.send(protocol.message(channel, &bytes)).await.is_err() {
                         gone = true;
                         break;
                     }
@@ -194,14 +282,9 @@ where
     if !gone {
         for forward in forwards {
             if let Ok(Some(status)) = forward.await {
-                let status = if status.is_empty() {
-                    br#"{"metadata":{},"status":"Success"}"#.to_vec()
-                } else {
-                    status
-                };
-                let mut message = vec![3];
-                message.extend_from_slice(&status);
-                let _ = to_socket.send(Message::Binary(message.into())).await;
+                if let Some(status) = protocol.status(status) {
+                    let _ = to_socket.send(protocol.message(3, &status)).await;
+                }
             }
         }
         let normal = CloseFrame {
@@ -272,4 +355,58 @@ pub(crate) async fn tunnel(
         tokio::select! { () = out => {}, () = inward => {} }
     });
     Ok(Some(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_protocol_offered_is_spoken_and_the_oldest_where_none_is_named() {
+        for (offers, want) in [
+            (
+                vec!["v4.channel.k8s.io", "v5.channel.k8s.io"],
+                Some("v5.channel.k8s.io"),
+            ),
+            (vec!["channel.k8s.io"], Some("channel.k8s.io")),
+            (vec!["base64.channel.k8s.io", "x"], Some("base64.channel.k8s.io")),
+            (vec![], Some("")),
+            (vec!["x"], None),
+        ] {
+            let offers: Vec<String> = offers.into_iter().map(str::to_owned).collect();
+            assert_eq!(Protocol::choose(&offers).map(|p| p.name), want, "{offers:?}");
+        }
+    }
+
+    #[test]
+    fn messages_carry_channel_and_bytes_in_both_encodings() {
+        for (name, message) in [
+            ("v4.channel.k8s.io", Message::Binary(b"\x01hi".to_vec().into())),
+            ("base64.channel.k8s.io", Message::Text("1aGk=".into())),
+        ] {
+            let protocol = Protocol::choose(&[name.to_owned()]).unwrap();
+            let made = protocol.message(1, b"hi");
+            assert_eq!(made, message);
+            let bytes = made.into_data();
+            assert_eq!(protocol.read(&bytes), Some((1, Cow::Borrowed(&b"hi"[..]))));
+        }
+    }
+
+    #[test]
+    fn old_protocols_tell_failures_alone_and_as_text() {
+        let failure = br#"{"status":"Failure","message":"exit code 1"}"#.to_vec();
+        for (name, status, want) in [
+            ("channel.k8s.io", vec![], None),
+            ("channel.k8s.io", failure.clone(), Some(&b"exit code 1"[..])),
+            (
+                "v4.channel.k8s.io",
+                vec![],
+                Some(&br#"{"metadata":{},"status":"Success"}"#[..]),
+            ),
+            ("v4.channel.k8s.io", failure.clone(), Some(&failure[..])),
+        ] {
+            let protocol = Protocol::choose(&[name.to_owned()]).unwrap();
+            assert_eq!(protocol.status(status).as_deref(), want, "{name}");
+        }
+    }
 }
