@@ -281,10 +281,10 @@ where
     }
     if !gone {
         for forward in forwards {
-            if let Ok(Some(status)) = forward.await {
-                if let Some(status) = protocol.status(status) {
-                    let _ = to_socket.send(protocol.message(3, &status)).await;
-                }
+            if let Ok(Some(status)) = forward.await
+                && let Some(status) = protocol.status(status)
+            {
+                let _ = to_socket.send(protocol.message(3, &status)).await;
             }
         }
         let normal = CloseFrame {

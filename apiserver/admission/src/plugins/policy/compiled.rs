@@ -92,27 +92,20 @@ impl<P> Policies<P> {
     pub(super) fn current(&self, reader: &dyn ObjectReader) -> Arc<(u64, u64, Vec<Policy<P>>)> {
         let of_policies = reader.generation(&self.policies);
         let of_bindings = reader.generation(&self.bindings);
-        if let Some(known) = self.current.load_full()
+        let known = self.current.load_full();
+        if let Some(known) = &known
             && (known.0, known.1) == (of_policies, of_bindings)
         {
-            return known;
+            return known.clone();
         }
-        let compiled = Arc::new((
-            of_policies,
-            of_bindings,
-            self.all(reader, self.current.load_full()),
-        ));
+        let before = known.as_ref().map_or(&[][..], |known| &known.2);
+        let compiled = Arc::new((of_policies, of_bindings, self.all(reader, before)));
         self.current.store(Some(compiled.clone()));
         compiled
     }
 
     /// What `before` has compiled from the same specs is taken over.
-    fn all(
-        &self,
-        reader: &dyn ObjectReader,
-        before: Option<Arc<(u64, u64, Vec<Policy<P>>)>>,
-    ) -> Vec<Policy<P>> {
-        let before = before.as_ref().map_or(&[][..], |before| &before.2);
+    fn all(&self, reader: &dyn ObjectReader, before: &[Policy<P>]) -> Vec<Policy<P>> {
         let mut objects = reader.list(&self.policies, None);
         objects.sort_by(|a, b| a.name().cmp(b.name()));
         let mut bindings = reader.list(&self.bindings, None);
