@@ -219,6 +219,8 @@ async fn requests_are_answered_as_kubernetes_answers_them() {
         ("GET", "/api/v1/nonsense".into(), Value::Null, 404, "message", "could not find the requested resource"),
         ("GET", "/apis/apps".into(), Value::Null, 200, "preferredVersion.groupVersion", "apps/v1"),
         ("GET", "/version".into(), Value::Null, 200, "gitVersion", "v1.36."),
+        ("GET", "/version".into(), Value::Null, 200, "buildDate", "Z"),
+        ("GET", "/version".into(), Value::Null, 200, "goVersion", "none"),
     ];
     for (method, path, body, status, field, part) in table {
         let (got, value) = world.admin(method, &path, body).await;

@@ -344,14 +344,19 @@ pub fn metrics_text() -> String {
         .unwrap_or_default()
 }
 
-/// The document of `/version`.
+/// The document of `/version` (`version.Info` of Kubernetes' apimachinery, whose nine first fields clients require). What a build isn't told
+/// by the environment variables `RUTTER_GIT_COMMIT` and `RUTTER_BUILD_DATE` (RFC 3339) has the values of Kubernetes' own unstamped builds.
 pub fn version() -> serde_json::Value {
     serde_json::json!({
         "major": "1",
         "minor": "36",
-        "gitVersion": format!("{KUBERNETES_VERSION}+rutter-{}", env!("CARGO_PKG_VERSION")),
-        "platform": format!("linux/{}", go_arch()),
+        "gitVersion": format!("{KUBERNETES_VERSION}+rutter.{}", env!("CARGO_PKG_VERSION")),
+        "gitCommit": option_env!("RUTTER_GIT_COMMIT").unwrap_or_default(),
+        "gitTreeState": "clean",
+        "buildDate": option_env!("RUTTER_BUILD_DATE").unwrap_or("1970-01-01T00:00:00Z"),
+        "goVersion": "none",
         "compiler": "rustc",
+        "platform": format!("linux/{}", go_arch()),
     })
 }
 

@@ -15,9 +15,6 @@ use serde_json::json;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// The version of Kubernetes whose API this is, with our own behind the plus.
-pub const GIT_VERSION: &str = concat!("v1.36.0+rutter.", env!("CARGO_PKG_VERSION"));
-
 /// Answers a request that is about no resource.
 pub fn other<B>(
     server: &Server,
@@ -96,24 +93,18 @@ fn token_keys(media_type: &'static str, value: &Value) -> Answer {
     Ok(response)
 }
 
-/// `/version`
+/// `/version`: every component's, and which versions this server emulates (KEP-4330).
 pub fn version() -> Value {
-    let own = rutter_client::component::version();
-    json!({
-        "major": "1",
-        "minor": "36",
-        "gitVersion": GIT_VERSION,
-        "gitCommit": own.get("gitCommit").cloned().unwrap_or_default(),
-        "gitTreeState": "clean",
-        "buildDate": own.get("buildDate").cloned().unwrap_or_default(),
-        "goVersion": own.get("goVersion").cloned().unwrap_or_default(),
-        "compiler": own.get("compiler").cloned().unwrap_or_default(),
-        "platform": own.get("platform").cloned().unwrap_or_default(),
-        "emulationMajor": "1",
-        "emulationMinor": "36",
-        "minCompatibilityMajor": "1",
-        "minCompatibilityMinor": "35",
-    })
+    let mut version = rutter_client::component::version();
+    for (field, value) in [
+        ("emulationMajor", "1"),
+        ("emulationMinor", "36"),
+        ("minCompatibilityMajor", "1"),
+        ("minCompatibilityMinor", "35"),
+    ] {
+        version[field] = value.into();
+    }
+    version
 }
 
 fn wants_aggregated<B>(request: &Request<B>) -> bool {
