@@ -17,6 +17,7 @@ pub mod openapi;
 pub mod outline;
 pub mod patch;
 pub mod quantity;
+pub mod removed;
 pub mod resource;
 pub mod schema;
 pub mod selector;

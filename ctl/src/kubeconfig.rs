@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::print::yaml;
+use rutter_api::codec::yaml::parse_text;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -81,7 +82,7 @@ pub fn read(path: &Path) -> Result<Option<Value>> {
         }
     };
     let value =
-        yaml::parse_one(&text).map_err(|e| Error::new(format!("error loading config file {path:?}: {e}")))?;
+        parse_text(&text).map_err(|e| Error::new(format!("error loading config file {path:?}: {e}")))?;
     Ok(Some(if value.is_null() { empty() } else { value }))
 }
 

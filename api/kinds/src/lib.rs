@@ -41,7 +41,6 @@ mod podspec;
 mod print;
 mod priority_class;
 mod rbac;
-pub mod removed;
 mod replica_set;
 mod replication_controller;
 mod resource_quota;
@@ -418,6 +417,21 @@ fn extensions(scheme: &mut Scheme) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_replaces_removed_versions_is_served() {
+        let scheme = builtin();
+        for removed in rutter_api::removed::REMOVED
+            .iter()
+            .filter(|r| !r.replacement.is_empty())
+        {
+            let version = rutter_api::GroupVersion::parse(removed.replacement).expect("a version");
+            assert!(scheme.has(&version), "{removed:?}");
+            if !removed.resource.is_empty() && removed.resource != "evictions" {
+                assert!(scheme.get(&version, removed.resource).is_some(), "{removed:?}");
+            }
+        }
+    }
 
     #[test]
     fn every_resource_is_complete() {

@@ -21,6 +21,19 @@ pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), ParseError> {
     Ok((value, composer.duplicates))
 }
 
+/// Parses the first document of a text whose fields may appear twice; the last one counts. No document is null.
+pub fn parse_text(text: &str) -> Result<Value, ParseError> {
+    parse(text.as_bytes()).map(|(value, _)| value)
+}
+
+/// As [`parse`], by YAML 1.2's narrower idea of a bool: `yes`, `no`, `on`, `off` and single letters are texts.
+pub fn parse_narrow(text: &str) -> Result<(Value, Vec<String>), ParseError> {
+    let mut composer = Composer::new(text.strip_prefix('\u{feff}').unwrap_or(text));
+    composer.narrow = true;
+    let value = composer.document()?.unwrap_or(Value::Null);
+    Ok((value, composer.duplicates))
+}
+
 /// As [`parse`], but fields that appear twice are told by their line, in the words of Go's library.
 pub fn parse_with_lines(bytes: &[u8]) -> Result<(Value, Vec<String>), ParseError> {
     let mut composer = Composer::new(text(bytes)?);
@@ -55,6 +68,8 @@ struct Composer<'t> {
     lines: Vec<String>,
     /// Where the last event began.
     line: usize,
+    /// Only `true` and `false` are bools.
+    narrow: bool,
 }
 
 impl<'t> Composer<'t> {
@@ -67,6 +82,7 @@ impl<'t> Composer<'t> {
             duplicates: Vec::new(),
             lines: Vec::new(),
             line: 0,
+            narrow: false,
         }
     }
 
@@ -76,7 +92,11 @@ impl<'t> Composer<'t> {
                 self.line = span.start.line();
                 Ok(event)
             }
-            Some(Err(error)) => Err(ParseError(format!("yaml: {error}"))),
+            Some(Err(error)) => Err(ParseError(format!(
+                "yaml: line {}: {}",
+                error.marker().line(),
+                error.info()
+            ))),
             None => Ok(Event::StreamEnd),
         }
     }
@@ -103,7 +123,11 @@ impl<'t> Composer<'t> {
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, tag) => (
                 anchor,
-                scalar(&text, style == ScalarStyle::Plain, tag.as_deref())?,
+                if self.narrow && style == ScalarStyle::Plain && tag.is_none() && is_wide_bool(&text) {
+                    Value::from(text)
+                } else {
+                    scalar(&text, style == ScalarStyle::Plain, tag.as_deref())?
+                },
             ),
             Event::SequenceStart(anchor, _) => (anchor, self.sequence()?),
             Event::MappingStart(anchor, _) => (anchor, self.mapping()?),
@@ -243,6 +267,18 @@ fn scalar(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Value, ParseErro
     }
 }
 
+/// The bools of YAML 1.1 that are texts in YAML 1.2.
+fn is_wide_bool(text: &str) -> bool {
+    matches!(resolve(text), Ok(Value::Bool(_)))
+        && !text.eq_ignore_ascii_case("true")
+        && !text.eq_ignore_ascii_case("false")
+}
+
+/// Whether a plain scalar means anything but itself: a number, a bool or nothing.
+pub fn resolves(text: &str) -> bool {
+    text == "<<" || resolve(text).map_or(true, |value| !value.is_string())
+}
+
 /// What a plain scalar means.
 fn resolve(text: &str) -> Result<Value, ParseError> {
     Ok(match text {
@@ -374,6 +410,12 @@ mod tests {
         let first = json!({"a": {"k": 1, "l": 2}, "b": {"k": 1, "l": 2}, "c": {"k": 3, "l": 2}, "1": "one", "true": "t"});
         assert_eq!(value, first);
         assert!(duplicates.is_empty());
+        assert_eq!(
+            parse_narrow("[yes, No, on, off, y, true, False, 1, ~]")
+                .unwrap()
+                .0,
+            json!(["yes", "No", "on", "off", "y", true, false, 1, null])
+        );
         assert_eq!(parse_all(text.as_bytes()).unwrap(), [first, json!({"second": 2})]);
         assert_eq!(parse(b"").unwrap().0, Value::Null);
         let (_, duplicates) = parse(b"spec:\n  a:\n  - {x: 1, x: 2}\n  a: 1\n").unwrap();

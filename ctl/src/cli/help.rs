@@ -40,7 +40,15 @@ pub const GROUPS: &[(&str, &[&str])] = &[
     ),
     (
         "Advanced Commands:",
-        &["diff", "apply", "patch", "replace", "wait", "kustomize"],
+        &[
+            "diff",
+            "apply",
+            "patch",
+            "replace",
+            "wait",
+            "kustomize",
+            "convert",
+        ],
     ),
     ("Settings Commands:", &["label", "annotate", "completion"]),
     (

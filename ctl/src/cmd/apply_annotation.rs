@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::print::{Printer, json as print_json, yaml};
 use crate::resource::builder::Query;
 use crate::rest::{patch, with_query};
+use rutter_api::codec::yaml::parse_text;
 use serde_json::{Value, json};
 
 /// `apply view-last-applied`
@@ -146,7 +147,7 @@ async fn edit(call: Call) -> Result<()> {
             yaml::to_string(&before)
         };
         let edited = super::edit::in_editor(&shown, if as_json { "json" } else { "yaml" })?;
-        let after = yaml::parse_one(&edited).map_err(Error::new)?;
+        let after = parse_text(&edited).map_err(|e| Error::new(e.to_string()))?;
         if after == before {
             crate::errln!("Edit cancelled, no changes made.");
             continue;

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::print::Printer;
 use crate::resource::Info;
 use crate::resource::builder::Query;
+use rutter_api::Quantity;
 use serde_json::{Value, json};
 
 /// The command.
@@ -83,7 +84,7 @@ fn metric(name: &str, text: &str, unit: &str) -> Result<Value> {
             } else {
                 text.to_owned()
             };
-            if crate::quantity::parse(&quantity).is_none() {
+            if quantity.parse::<Quantity>().is_err() {
                 return Err(Error::new(format!("invalid --{name} value: {text}")));
             }
             json!({"type": "AverageValue", "averageValue": quantity})

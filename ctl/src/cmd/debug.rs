@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::resource::Info;
 use crate::resource::builder::Query;
 use crate::rest::{Rest, patch};
+use rutter_api::codec::yaml::parse_text;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -132,7 +133,7 @@ async fn customize(call: &Call, container: &mut Value) -> Result<()> {
             "must pass a container spec json file for custom profile: {e}"
         ))
     })?;
-    let body = crate::print::yaml::parse_one(&text).map_err(Error::new)?;
+    let body = parse_text(&text).map_err(|e| Error::new(e.to_string()))?;
     let api = call.ctx.openapi().await?;
     let document = api.document("v1").await?;
     let node = json!({"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"});

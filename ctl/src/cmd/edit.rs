@@ -330,6 +330,6 @@ mod tests {
         let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}});
         let text = render(std::slice::from_ref(&object), false, &["bad\nvery".into()]);
         assert!(text.contains("# bad\n# very\n"));
-        assert_eq!(yaml::parse_one(&text), Ok(object));
+        assert_eq!(rutter_api::codec::yaml::parse_text(&text), Ok(object));
     }
 }

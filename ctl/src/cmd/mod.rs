@@ -14,6 +14,7 @@ pub mod common;
 pub mod completion;
 pub mod config;
 pub mod config_set;
+pub mod convert;
 pub mod cp;
 pub mod create;
 pub mod debug;

@@ -4,10 +4,11 @@ use super::common::{DryRun, Write, record};
 use crate::cli::flags::{DRY_RUN, FILENAME, OUTPUT, RECORD, SUBRESOURCE, TEMPLATE};
 use crate::cli::{Args, Call, Command, bool, text};
 use crate::error::{Error, Result};
-use crate::print::{Printer, yaml};
+use crate::print::Printer;
 use crate::resource::Info;
 use crate::resource::builder::Query;
 use crate::rest::patch;
+use rutter_api::codec::yaml::parse_text;
 use serde_json::Value;
 
 /// The command.
@@ -68,7 +69,7 @@ async fn run(call: Call) -> Result<()> {
             ))
         })?
     };
-    let body = yaml::parse_one(&text).map_err(|e| Error::new(format!("unable to parse {text:?}: {e}")))?;
+    let body = parse_text(&text).map_err(|e| Error::new(format!("unable to parse {text:?}: {e}")))?;
     let write = Write::from_call(&call, "kubectl-patch")?;
     let printer = Printer::from_call(&call)?;
     let query = Query::from_call(&call);

@@ -4,9 +4,10 @@ use super::common::{DryRun, Write, annotate_applied, record};
 use crate::cli::flags::{DRY_RUN, OUTPUT, POD_TIMEOUT, RECORD, SAVE_CONFIG, TEMPLATE};
 use crate::cli::{Call, Command, array, bool, duration, int, text};
 use crate::error::{Error, Result};
-use crate::print::{Printer, yaml};
+use crate::print::Printer;
 use crate::resource::Info;
 use crate::rest::Rest;
+use rutter_api::codec::yaml::parse_text;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -137,7 +138,7 @@ fn pod(call: &Call, name: &str, words: &[String]) -> Result<Value> {
 
 /// Applies `--overrides` by `--override-type`.
 pub async fn override_with(call: &Call, object: &mut Value, text: &str) -> Result<()> {
-    let body = yaml::parse_one(text).map_err(|e| Error::new(format!("invalid overrides: {e}")))?;
+    let body = parse_text(text).map_err(|e| Error::new(format!("invalid overrides: {e}")))?;
     match call.str("override-type") {
         "merge" => crate::patch::merge(object, &body),
         "json" => {

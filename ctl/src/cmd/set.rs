@@ -8,6 +8,7 @@ use crate::print::Printer;
 use crate::resource::Info;
 use crate::resource::builder::Query;
 use crate::rest::patch;
+use rutter_api::Quantity;
 use serde_json::{Map, Value, json};
 
 const LOCAL: &[Flag] = &[
@@ -303,11 +304,7 @@ fn quantities(text: &str) -> Result<Map<String, Value>> {
                 "invalid argument syntax {pair}, expected <resource>=<value>"
             )));
         };
-        if crate::quantity::parse(value).is_none() {
-            return Err(Error::new(
-                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-            ));
-        }
+        let value = Quantity::canonical(value).map_err(|e| Error::new(e.to_string()))?;
         out.insert(key.to_owned(), json!(value));
     }
     Ok(out)

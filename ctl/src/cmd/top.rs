@@ -2,10 +2,9 @@
 
 use crate::cli::flags::{ALL_NAMESPACES, FIELD_SELECTOR, SELECTOR};
 use crate::cli::{Args, Call, Command, Flag, bool, text};
-use crate::describe::writer::{items, text as field};
+use crate::describe::writer::{items, quantity, text as field};
 use crate::error::{Error, Result};
 use crate::print::tab::Columns;
-use crate::quantity::{milli, value as quantity};
 use crate::resource::builder::list;
 use crate::rest::with_query;
 use serde_json::Value;
@@ -118,6 +117,16 @@ async fn metrics(call: &Call, path: &str, name: Option<&String>) -> Result<Vec<V
     Ok(items(&rest.get(&with_query(path, &query)).await?["items"]).to_vec())
 }
 
+/// Thousandths of a field.
+fn milli(field: &Value) -> i128 {
+    i128::from(quantity(field).milli_value())
+}
+
+/// Whole units of a field.
+fn value(field: &Value) -> i128 {
+    i128::from(quantity(field).value())
+}
+
 async fn nodes(call: Call) -> Result<()> {
     check_sort(&call)?;
     available(&call).await?;
@@ -144,8 +153,8 @@ async fn nodes(call: Call) -> Result<()> {
         let whole = &node["status"][base];
         match used.iter().find(|m| m["metadata"]["name"] == name.as_str()) {
             Some(m) => {
-                let cpu = milli(&field(&m["usage"]["cpu"]));
-                let memory = quantity(&field(&m["usage"]["memory"]));
+                let cpu = milli(&m["usage"]["cpu"]);
+                let memory = value(&m["usage"]["memory"]);
                 let percent = |part: i128, whole: i128| if whole == 0 { 0 } else { part * 100 / whole };
                 lines.push((
                     cpu,
@@ -153,9 +162,9 @@ async fn nodes(call: Call) -> Result<()> {
                     vec![
                         name,
                         format!("{cpu}m"),
-                        format!("{}%", percent(cpu, milli(&field(&whole["cpu"])))),
+                        format!("{}%", percent(cpu, milli(&whole["cpu"]))),
                         format!("{}Mi", memory / MIB),
-                        format!("{}%", percent(memory, quantity(&field(&whole["memory"])))),
+                        format!("{}%", percent(memory, value(&whole["memory"]))),
                         String::new(),
                     ],
                 ));
@@ -223,12 +232,7 @@ async fn pods(call: Call) -> Result<()> {
             field(&pod["metadata"]["name"]),
             field(&pod["metadata"]["namespace"]),
         );
-        let of = |c: &Value| {
-            (
-                milli(&field(&c["usage"]["cpu"])),
-                quantity(&field(&c["usage"]["memory"])),
-            )
-        };
+        let of = |c: &Value| (milli(&c["usage"]["cpu"]), value(&c["usage"]["memory"]));
         let mut push = |container: Option<String>, cpu: i128, memory: i128| {
             let mut row = Vec::new();
             if everywhere {

@@ -1,8 +1,8 @@
 //! Nodes, with what their pods ask for.
 
-use super::writer::{Writer, items, or, strings, text, time};
+use super::writer::{Writer, items, or, quantity, strings, text, time};
 use crate::line;
-use crate::quantity::{self, Sum};
+use rutter_api::Quantity;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -25,14 +25,14 @@ pub fn roles(node: &Value) -> Vec<String> {
 }
 
 /// Requests or limits of a pod: containers together, or the largest init container.
-pub fn pod_sum(pod: &Value, kind: &str) -> BTreeMap<String, Sum> {
+pub fn pod_sum(pod: &Value, kind: &str) -> BTreeMap<String, Quantity> {
     let spec = &pod["spec"];
-    let mut total: BTreeMap<String, Sum> = BTreeMap::new();
-    let mut sidecars: BTreeMap<String, Sum> = BTreeMap::new();
-    let mut init: BTreeMap<String, Sum> = BTreeMap::new();
-    let each = |c: &Value, out: &mut BTreeMap<String, Sum>| {
+    let mut total: BTreeMap<String, Quantity> = BTreeMap::new();
+    let mut sidecars: BTreeMap<String, Quantity> = BTreeMap::new();
+    let mut init: BTreeMap<String, Quantity> = BTreeMap::new();
+    let each = |c: &Value, out: &mut BTreeMap<String, Quantity>| {
         for (name, q) in c["resources"][kind].as_object().into_iter().flatten() {
-            out.entry(name.clone()).or_default().add(&text(q));
+            *out.entry(name.clone()).or_default() += quantity(q);
         }
     };
     for c in items(&spec["containers"]) {
@@ -44,44 +44,46 @@ pub fn pod_sum(pod: &Value, kind: &str) -> BTreeMap<String, Sum> {
         if c["restartPolicy"] == "Always" {
             // A sidecar runs beside everything that starts after it.
             for (name, q) in own {
-                sidecars.entry(name.clone()).or_default().plus(q);
-                total.entry(name).or_default().plus(q);
+                *sidecars.entry(name.clone()).or_default() += q;
+                *total.entry(name).or_default() += q;
             }
             for (name, q) in &sidecars {
-                init.entry(name.clone()).or_default().max(*q);
+                raise(&mut init, name, *q);
             }
         } else {
             for (name, mut q) in own {
                 if let Some(s) = sidecars.get(&name) {
-                    q.plus(*s);
+                    q += *s;
                 }
-                init.entry(name).or_default().max(q);
+                raise(&mut init, &name, q);
             }
         }
     }
     for (name, q) in init {
-        total.entry(name).or_default().max(q);
+        raise(&mut total, &name, q);
     }
     for (name, q) in spec["resources"][kind].as_object().into_iter().flatten() {
-        let mut sum = Sum::default();
-        sum.add(&text(q));
-        total.insert(name.clone(), sum);
+        total.insert(name.clone(), quantity(q));
     }
     for (name, q) in spec["overhead"].as_object().into_iter().flatten() {
         if kind == "requests" || total.contains_key(name) {
-            total.entry(name.clone()).or_default().add(&text(q));
+            *total.entry(name.clone()).or_default() += quantity(q);
         }
     }
     total
 }
 
-fn percent(part: Sum, whole: &Value, milli: bool) -> i128 {
-    let scale = if milli { 1_000_000 } else { 1_000_000_000 };
-    let whole = quantity::parse(&text(whole)).unwrap_or(0) / scale;
-    if whole == 0 {
-        0
-    } else {
-        part.nanos / scale * 100 / whole
+/// Makes an entry at least as large as this.
+fn raise(map: &mut BTreeMap<String, Quantity>, name: &str, to: Quantity) {
+    let entry = map.entry(name.to_owned()).or_default();
+    *entry = to.max(*entry);
+}
+
+fn percent(part: Quantity, whole: &Value, milli: bool) -> i128 {
+    let count = |q: Quantity| i128::from(if milli { q.milli_value() } else { q.value() });
+    match count(quantity(whole)) {
+        0 => 0,
+        whole => count(part) * 100 / whole,
     }
 }
 
@@ -253,7 +255,7 @@ fn load(w: &mut Writer, node: &Value, pods: &[Value]) {
         1,
         "---------\t----\t\t------------\t----------\t---------------\t-------------\t---",
     );
-    let mut totals: [BTreeMap<String, Sum>; 2] = [BTreeMap::new(), BTreeMap::new()];
+    let mut totals: [BTreeMap<String, Quantity>; 2] = [BTreeMap::new(), BTreeMap::new()];
     for pod in pods {
         let sums = [pod_sum(pod, "requests"), pod_sum(pod, "limits")];
         let of = |which: usize, name: &str| {
@@ -280,7 +282,7 @@ fn load(w: &mut Writer, node: &Value, pods: &[Value]) {
         );
         for (total, sum) in totals.iter_mut().zip(sums) {
             for (name, q) in sum {
-                total.entry(name).or_default().plus(q);
+                *total.entry(name).or_default() += q;
             }
         }
     }
@@ -291,7 +293,7 @@ fn load(w: &mut Writer, node: &Value, pods: &[Value]) {
     w.line(1, "Resource\tRequests\tLimits");
     w.line(1, "--------\t--------\t------");
     let [requests, limits] = &totals;
-    let get = |m: &BTreeMap<String, Sum>, name: &str| m.get(name).copied().unwrap_or_default();
+    let get = |m: &BTreeMap<String, Quantity>, name: &str| m.get(name).copied().unwrap_or_default();
     let mut rows = vec![
         "cpu".to_owned(),
         "memory".to_owned(),

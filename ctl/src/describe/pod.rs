@@ -1,9 +1,9 @@
 //! Pods, and the pod templates of workloads.
 
-use super::writer::{Writer, int, items, or, strings, text, time};
+use super::writer::{Writer, int, items, or, quantity, strings, text, time};
 use crate::line;
-use crate::quantity;
 use crate::resource::selector;
+use rutter_api::Quantity;
 use serde_json::Value;
 
 /// A pod.
@@ -488,12 +488,13 @@ fn field(pod: &Value, path: &str) -> String {
 
 fn resource_value(c: &Value, resource: &str, divisor: &str) -> String {
     let (kind, name) = resource.split_once('.').unwrap_or((resource, ""));
-    let quantity = text(&c["resources"][kind][name]);
-    let nanos = quantity::parse(&quantity).unwrap_or(0);
-    let by = quantity::parse(divisor)
-        .filter(|d| *d > 0)
-        .unwrap_or(1_000_000_000);
-    ((nanos + by - 1) / by).to_string()
+    let amount = i128::from(quantity(&c["resources"][kind][name]).milli_value());
+    let divisor: Quantity = divisor.parse().unwrap_or_default();
+    let by = match i128::from(divisor.milli_value()) {
+        0 => 1000,
+        by => by,
+    };
+    ((amount + by - 1) / by).to_string()
 }
 
 fn mounts(w: &mut Writer, c: &Value) {
@@ -550,11 +551,8 @@ fn qos(pod: &Value) -> String {
         return "BestEffort".to_owned();
     }
     let same = |c: &Value, n: &str| {
-        let (l, r) = (
-            text(&c["resources"]["limits"][n]),
-            text(&c["resources"]["requests"][n]),
-        );
-        !l.is_empty() && (r.is_empty() || quantity::parse(&l) == quantity::parse(&r))
+        let (l, r) = (&c["resources"]["limits"][n], &c["resources"]["requests"][n]);
+        !l.is_null() && (r.is_null() || quantity(l) == quantity(r))
     };
     if all.iter().all(|c| same(c, "cpu") && same(c, "memory")) {
         "Guaranteed".to_owned()

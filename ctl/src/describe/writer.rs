@@ -2,6 +2,7 @@
 
 use crate::duration::{age, rfc1123z};
 use crate::print::{json, tab};
+use rutter_api::Quantity;
 use serde_json::Value;
 
 /// Collects a description.
@@ -26,6 +27,11 @@ pub fn text(value: &Value) -> String {
         Value::Bool(b) => b.to_string(),
         other => crate::print::go_sprint(other),
     }
+}
+
+/// A field as a quantity; nothing if it isn't one.
+pub fn quantity(value: &Value) -> Quantity {
+    text(value).parse().unwrap_or_default()
 }
 
 /// A field as text, or what stands for nothing.

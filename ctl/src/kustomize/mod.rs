@@ -9,8 +9,8 @@ mod names;
 mod transform;
 
 use crate::error::{Error, Result};
-use crate::print::yaml;
 use crate::resource::files;
+use rutter_api::codec::yaml::parse_text;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -97,8 +97,7 @@ fn read(directory: &Path) -> Result<Value> {
         let file = directory.join(name);
         if file.is_file() {
             let text = std::fs::read_to_string(&file)?;
-            let value =
-                yaml::parse_one(&text).map_err(|e| Error::new(format!("invalid Kustomization: {e}")))?;
+            let value = parse_text(&text).map_err(|e| Error::new(format!("invalid Kustomization: {e}")))?;
             if let Some(unknown) = value
                 .as_object()
                 .into_iter()

@@ -2,8 +2,8 @@
 
 use super::{Item, list, object_at};
 use crate::error::{Error, Result};
-use crate::print::yaml;
 use crate::resource::files;
+use rutter_api::codec::yaml::parse_text;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -240,7 +240,7 @@ fn patches(k: &Value, directory: &Path, items: &mut Vec<Item>) -> Result<()> {
             (None, Some(p)) => read(p)?,
             _ => return Err(Error::new("must specify one of patch and path in a patch")),
         };
-        let body = yaml::parse_one(&text).map_err(|e| Error::new(format!("invalid patch: {e}")))?;
+        let body = parse_text(&text).map_err(|e| Error::new(format!("invalid patch: {e}")))?;
         let target = &entry["target"];
         if body.is_array() {
             if !target.is_object() {

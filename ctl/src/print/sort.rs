@@ -2,6 +2,7 @@
 
 use super::jsonpath;
 use crate::error::{Error, Result, go_quote};
+use rutter_api::Quantity;
 use serde_json::Value;
 use std::cmp::Ordering;
 
@@ -54,7 +55,7 @@ fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
     }
     match (a, b) {
         (Value::String(x), Value::String(y)) => {
-            if let (Some(x), Some(y)) = (crate::quantity::parse(x), crate::quantity::parse(y)) {
+            if let (Ok(x), Ok(y)) = (x.parse::<Quantity>(), y.parse::<Quantity>()) {
                 return x.cmp(&y);
             }
             natural(x, y)

@@ -384,7 +384,7 @@ pub fn info(
     let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
     let own = value["metadata"]["namespace"].as_str().unwrap_or("").to_owned();
     let Some(mapping) = discovery.by_kind(&api_version, &kind) else {
-        let replacement = crate::removed::replacement(&api_version, &kind)
+        let replacement = crate::convert::advice(&api_version, &kind, &source)
             .map(|r| format!("\n{r}"))
             .unwrap_or_default();
         return Err(Error::new(format!(

@@ -1,9 +1,9 @@
 //! Manifests: files, directories, addresses and standard input, split into documents and lists into items.
 
 use crate::error::{Error, Result};
-use crate::print::yaml;
 use crate::rest;
 use http_body_util::BodyExt;
+use rutter_api::codec::yaml::parse_all;
 use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -184,9 +184,9 @@ fn split(text: &str, source: &str, out: &mut Vec<Document>) -> Result<()> {
         serde_json::Deserializer::from_str(text)
             .into_iter::<Value>()
             .collect::<std::result::Result<Vec<_>, _>>()
-            .or_else(|_| yaml::parse_all(text))
+            .or_else(|_| parse_all(text.as_bytes()))
     } else {
-        yaml::parse_all(text)
+        parse_all(text.as_bytes())
     };
     let values = values.map_err(|e| {
         Error::new(format!(

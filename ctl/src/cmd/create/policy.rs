@@ -4,6 +4,7 @@ use super::generate::{finish, name, object};
 use crate::cli::flags::{DRY_RUN, MANAGER_CREATE, OUTPUT, SAVE_CONFIG, TEMPLATE, VALIDATE};
 use crate::cli::{Call, Command, bool, int, text};
 use crate::error::{Error, Result};
+use rutter_api::Quantity;
 use serde_json::{Map, Value, json};
 
 /// `create quota`
@@ -130,11 +131,7 @@ async fn quota(call: Call) -> Result<()> {
                     "invalid argument syntax {pair}, expected <resource>=<value>"
                 )));
             };
-            if crate::quantity::parse(value).is_none() {
-                return Err(Error::new(
-                    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-                ));
-            }
+            let value = Quantity::canonical(value).map_err(|e| Error::new(e.to_string()))?;
             map.insert(key.to_owned(), Value::from(value));
         }
         spec["hard"] = Value::Object(map);
