@@ -1,5 +1,7 @@
 //! The Kubernetes API server.
 
+mod allocator;
+
 use clap::Parser as _;
 
 fn main() -> anyhow::Result<()> {
