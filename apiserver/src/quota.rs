@@ -50,6 +50,6 @@ impl QuotaWriter for QuotaStatus {
             managed: false,
         };
         let changed = call.change(&change, &WriteOptions::default()).await?;
-        Ok(Arc::new(changed.object))
+        Ok(Arc::new(changed.kept.object))
     }
 }

@@ -1,15 +1,17 @@
 //! `metadata.managedFields`: the managers of an object and what each owns.
 
-use super::set::FieldSet;
+use super::set::{self, FieldSet};
 use crate::object::ObjectExt;
 use serde_json::{Map, Value, json};
+use std::cell::OnceCell;
 
 /// Owners that don't apply are merged into one when there are more than these.
 const MAX_UPDATE_MANAGERS: usize = 10;
 /// The owner that the oldest are merged into.
 const OLD_UPDATES: &str = "ancient-changes";
 
-/// One manager of an object.
+/// One manager of an object. Its fields stay as they were read, and are made a set only when something about them changes or has to
+/// be known: most writes change few managers' fields.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) manager: String,
@@ -19,9 +21,10 @@ pub(super) struct Entry {
     pub(super) subresource: String,
     /// RFC 3339.
     pub(super) time: Option<String>,
-    pub(super) set: FieldSet,
-    /// The set as it was read, as long as it hasn't changed.
-    raw: Option<Value>,
+    /// What it owns, once that was asked for.
+    set: OnceCell<FieldSet>,
+    /// The same as it was read, as long as it hasn't changed.
+    raw: Option<Map<String, Value>>,
 }
 
 impl Entry {
@@ -39,28 +42,61 @@ impl Entry {
             api_version: api_version.to_owned(),
             subresource: subresource.to_owned(),
             time: None,
-            set,
+            set: OnceCell::from(set),
             raw: None,
         }
     }
 
-    fn read(value: &Value) -> Option<Self> {
-        let applies = match value.str_at("operation") {
+    fn read(value: Value) -> Option<Self> {
+        let Value::Object(mut map) = value else {
+            return None;
+        };
+        let Some(Value::Object(raw)) = map.remove("fieldsV1") else {
+            return None;
+        };
+        let mut text = |key: &str| match map.remove(key) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let applies = match text("operation").as_str() {
             "Apply" => true,
             "Update" => false,
             _ => return None,
         };
-        let raw = value.get("fieldsV1")?;
-        let time = value.str_at("time");
+        let (raw, set) = match set::is_canonical(&raw) {
+            true => (Some(raw), OnceCell::new()),
+            false => (None, OnceCell::from(FieldSet::from_map(&raw)?)),
+        };
         Some(Self {
-            manager: value.str_at("manager").to_owned(),
+            manager: text("manager"),
             applies,
-            api_version: value.str_at("apiVersion").to_owned(),
-            subresource: value.str_at("subresource").to_owned(),
-            time: (!time.is_empty()).then(|| time.to_owned()),
-            set: FieldSet::from_value(raw)?,
-            raw: Some(raw.clone()),
+            api_version: text("apiVersion"),
+            subresource: text("subresource"),
+            time: Some(text("time")).filter(|time| !time.is_empty()),
+            set,
+            raw,
         })
+    }
+
+    /// What it owns.
+    pub(super) fn set(&self) -> &FieldSet {
+        self.set.get_or_init(|| {
+            let read = self.raw.as_ref().and_then(FieldSet::from_map);
+            read.unwrap_or_default()
+        })
+    }
+
+    fn take_set(&mut self) -> FieldSet {
+        self.set();
+        self.set.take().unwrap_or_default()
+    }
+
+    /// Whether it owns nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.raw {
+            Some(raw) => raw.keys().all(|step| step == "."),
+            None => self.set().is_empty(),
+        }
     }
 
     fn write(self) -> Value {
@@ -73,7 +109,10 @@ impl Entry {
         map.insert("fieldsType".to_owned(), Value::from("FieldsV1"));
         map.insert(
             "fieldsV1".to_owned(),
-            self.raw.unwrap_or_else(|| self.set.to_value()),
+            match self.raw {
+                Some(raw) => Value::Object(raw),
+                None => self.set.into_inner().unwrap_or_default().to_value(),
+            },
         );
         if !self.subresource.is_empty() {
             map.insert("subresource".to_owned(), Value::from(self.subresource));
@@ -91,17 +130,32 @@ impl Entry {
 
     /// Takes fields away.
     pub(super) fn lose(&mut self, gone: &FieldSet) {
-        if self.set.subtract(gone) {
+        if self.raw.as_ref().is_some_and(|raw| !gone.meets(raw)) {
+            return;
+        }
+        let mut set = self.take_set();
+        if set.subtract(gone) {
             self.raw = None;
         }
+        self.set = OnceCell::from(set);
     }
 
     /// Sets what is owned.
     pub(super) fn own(&mut self, set: FieldSet) {
-        if set != self.set {
-            self.set = set;
+        if set != *self.set() {
+            self.set = OnceCell::from(set);
             self.raw = None;
         }
+    }
+
+    /// Adds to what is owned.
+    pub(super) fn gain(&mut self, more: FieldSet) {
+        if self.raw.as_ref().is_some_and(|raw| more.is_within(raw)) {
+            return;
+        }
+        let all = self.take_set().union(more);
+        self.set = OnceCell::from(all);
+        self.raw = None;
     }
 
     /// As conflicts name it.
@@ -117,10 +171,13 @@ impl Entry {
     }
 }
 
-/// The managers of an object; None when its `managedFields` isn't well-formed.
-pub(super) fn read(object: &Value) -> Option<Vec<Entry>> {
+/// The managers that an object's `managedFields` name; None when these aren't well-formed.
+pub(super) fn read(fields: Value) -> Option<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
-    for value in object.list_at("metadata.managedFields") {
+    let Value::Array(values) = fields else {
+        return Some(entries);
+    };
+    for value in values {
         let entry = Entry::read(value)?;
         match entries.iter_mut().find(|other| other.is_same(&entry)) {
             Some(other) => *other = entry,
@@ -143,23 +200,16 @@ pub(super) fn is_reset(object: &Value) -> bool {
 
 /// Writes the managers into the object, ordered, without those that own nothing.
 pub(super) fn write(object: &mut Value, mut entries: Vec<Entry>) {
-    entries.retain(|entry| !entry.set.is_empty());
+    entries.retain(|entry| !entry.is_empty());
     if entries.is_empty() {
         object.take_at("metadata.managedFields");
         return;
     }
-    entries.sort_by(|a, b| {
-        let key = |e: &Entry| {
-            (
-                !e.applies,
-                e.time.clone().unwrap_or_default(),
-                e.manager.clone(),
-                e.api_version.clone(),
-                e.subresource.clone(),
-            )
-        };
-        key(a).cmp(&key(b))
-    });
+    fn key(e: &Entry) -> (bool, &str, &str, &str, &str) {
+        let time = e.time.as_deref().unwrap_or_default();
+        (!e.applies, time, &e.manager, &e.api_version, &e.subresource)
+    }
+    entries.sort_by(|a, b| key(a).cmp(&key(b)));
     let values: Vec<Value> = entries.into_iter().map(Entry::write).collect();
     if let Some(metadata) = object
         .as_object_mut()
@@ -186,9 +236,7 @@ pub(super) fn cap(entries: &mut Vec<Entry>) {
             Some(bucket) if updaters > MAX_UPDATE_MANAGERS => {
                 bucket.manager = OLD_UPDATES.to_owned();
                 bucket.subresource = String::new();
-                let all = std::mem::take(&mut bucket.set).union(entry.set);
-                bucket.raw = None;
-                bucket.set = all;
+                bucket.gain(entry.set().clone());
                 bucket.time = entry.time;
                 updaters -= 1;
             }

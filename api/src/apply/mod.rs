@@ -21,6 +21,7 @@ use std::sync::LazyLock;
 use thiserror::Error;
 use walk::Walker;
 
+static NOTHING: Value = Value::Null;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The manager whose applies take over from client-side apply.
 const KUBECTL: &str = "kubectl";
@@ -164,17 +165,19 @@ pub fn update_managed(
         new.take_at("metadata.managedFields");
         return;
     };
-    let live = || old.and_then(managed::read).unwrap_or_default();
-    let entries = if !manager.subresource.is_empty() {
+    let was = old.map_or(&NOTHING, |old| old.at("metadata.managedFields"));
+    let live = || managed::read(was.clone()).unwrap_or_default();
+    let reset_asked = managed::is_reset(new);
+    let sent = new.take_at("metadata.managedFields").unwrap_or_default();
+    let entries = if !manager.subresource.is_empty() && sent != *was {
         live()
-    } else if managed::is_reset(new) {
+    } else if manager.subresource.is_empty() && reset_asked {
         Vec::new()
     } else {
-        managed::read(new)
+        managed::read(sent)
             .filter(|entries| !entries.is_empty())
             .unwrap_or_else(live)
     };
-    new.take_at("metadata.managedFields");
     if entries.is_empty() && old.is_some() {
         return;
     }
@@ -206,19 +209,15 @@ fn track(
     }
     let mut owned = comparison.changed;
     owned.subtract(&UNOWNED);
-    entries.retain(|entry| !entry.set.is_empty());
+    entries.retain(|entry| !entry.is_empty());
     if !owned.is_empty() {
-        let mut current = Entry::new(
-            manager.name,
-            false,
-            manager.api_version,
-            manager.subresource,
-            owned,
-        );
+        let (name, version) = (manager.name, manager.api_version);
+        let empty = FieldSet::default();
+        let mut current = Entry::new(name, false, version, manager.subresource, empty);
         if let Some(at) = entries.iter().position(|entry| entry.is_same(&current)) {
-            let before = entries.swap_remove(at);
-            current.set = current.set.union(before.set);
+            current = entries.swap_remove(at);
         }
+        current.gain(owned);
         current.time = Some(format_time(manager.now, false));
         entries.push(current);
     }
@@ -266,11 +265,12 @@ pub fn apply(
     if !problems.is_empty() {
         return Err(ApplyError::Typed(typed_message(patch, &problems)));
     }
-    let (mut live, entries) = match live {
-        Some(live) => (live.clone(), managed::read(live).unwrap_or_default()),
-        None => (empty_object(types, id), Vec::new()),
+    let mut live = match live {
+        Some(live) => live.clone(),
+        None => empty_object(types, id),
     };
-    live.take_at("metadata.managedFields");
+    let entries = live.take_at("metadata.managedFields").unwrap_or_default();
+    let entries = managed::read(entries).unwrap_or_default();
     let request = Request {
         walker,
         id,
@@ -385,7 +385,7 @@ impl Request<'_> {
             Some(at) => {
                 own = entries.swap_remove(at);
                 manager.api_version.clone_into(&mut own.api_version);
-                own.set.clone()
+                own.set().clone()
             }
             None => FieldSet::default(),
         };
@@ -403,7 +403,7 @@ impl Request<'_> {
         let conflicts: Vec<Conflict> = entries
             .iter()
             .flat_map(|entry| {
-                let fields = entry.set.intersection(&comparison.changed).paths();
+                let fields = entry.set().intersection(&comparison.changed).paths();
                 fields.into_iter().map(|field| Conflict {
                     manager: entry.shown(),
                     field,
@@ -434,7 +434,7 @@ impl Request<'_> {
         let pruned = walker.remove(self.id, &merged, &before);
         let owned = others
             .iter()
-            .fold(own.set.clone(), |all, entry| all.union(entry.set.clone()));
+            .fold(own.set().clone(), |all, entry| all.union(entry.set().clone()));
         let all = fields(&merged);
 
         // Add back what somebody owns.

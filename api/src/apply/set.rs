@@ -87,18 +87,22 @@ impl FieldSet {
 
     /// Reads `FieldsV1`; None when it isn't.
     pub fn from_value(value: &Value) -> Option<Self> {
-        let mut nodes = Vec::new();
-        for (step, below) in value.as_object()? {
+        Self::from_map(value.as_object()?)
+    }
+
+    pub(super) fn from_map(map: &Map<String, Value>) -> Option<Self> {
+        let mut nodes = Vec::with_capacity(map.len());
+        for (step, below) in map {
             if step == "." {
                 continue;
             }
-            if step.len() < 2 || !matches!(step.as_bytes()[..2], [b'f' | b'k' | b'v' | b'i', b':']) {
+            if !is_step(step) {
                 return None;
             }
             let map = below.as_object()?;
             let node = Node {
-                member: map.is_empty() || map.contains_key("."),
-                below: Self::from_value(below)?,
+                member: is_member(map),
+                below: Self::from_map(map)?,
             };
             nodes.push((canonical_step(step)?, node));
         }
@@ -121,6 +125,22 @@ impl FieldSet {
             map.insert(step.to_string(), below);
         }
         Value::Object(map)
+    }
+
+    /// Whether any path is in this set and in another that is canonical `FieldsV1`.
+    pub(super) fn meets(&self, other: &Map<String, Value>) -> bool {
+        self.nodes.iter().any(|(step, node)| {
+            below(other, step)
+                .is_some_and(|below| (node.member && is_member(below)) || node.below.meets(below))
+        })
+    }
+
+    /// Whether all paths are in another set that is canonical `FieldsV1`.
+    pub(super) fn is_within(&self, other: &Map<String, Value>) -> bool {
+        self.nodes.iter().all(|(step, node)| {
+            below(other, step)
+                .is_some_and(|below| (!node.member || is_member(below)) && node.below.is_within(below))
+        })
     }
 
     /// What is in either.
@@ -239,9 +259,36 @@ impl FieldSet {
     }
 }
 
+fn is_step(text: &str) -> bool {
+    matches!(text.as_bytes(), [b'f' | b'k' | b'v' | b'i', b':', ..])
+}
+
+/// Whether the path that leads to this part of `FieldsV1` is in the set.
+fn is_member(map: &Map<String, Value>) -> bool {
+    map.is_empty() || map.contains_key(".")
+}
+
+fn below<'v>(map: &'v Map<String, Value>, step: &str) -> Option<&'v Map<String, Value>> {
+    map.get(step).and_then(Value::as_object)
+}
+
+/// Whether `FieldsV1` is well-formed and as this crate writes it.
+pub(super) fn is_canonical(map: &Map<String, Value>) -> bool {
+    map.iter().all(|(step, below)| match below {
+        Value::Object(below) if step == "." => below.is_empty(),
+        Value::Object(below) => is_step(step) && is_plain(step) && is_canonical(below),
+        _ => false,
+    })
+}
+
+/// Whether a step is as this crate writes it without a closer look.
+fn is_plain(step: &str) -> bool {
+    step.starts_with("f:") || step.starts_with("i:") || !(step.contains('\\') || step.contains(' '))
+}
+
 /// A step as this crate writes it: what follows `k:` and `v:` is JSON without needless escapes.
 fn canonical_step(step: &str) -> Option<Box<str>> {
-    if step.starts_with("f:") || step.starts_with("i:") || !(step.contains('\\') || step.contains(' ')) {
+    if is_plain(step) {
         return Some(step.into());
     }
     let value: Value = serde_json::from_str(&step[2..]).ok()?;
@@ -329,6 +376,11 @@ mod tests {
             prop_assert_eq!(FieldSet::from_value(&a.to_value()), Some(a.clone()));
             let both = a.intersection(&b);
             prop_assert_eq!(&both, &b.intersection(&a));
+            if let Value::Object(written) = b.to_value() {
+                prop_assert!(is_canonical(&written));
+                prop_assert_eq!(a.meets(&written), !both.is_empty());
+                prop_assert_eq!(a.is_within(&written), both == a);
+            }
             let mut only_a = a.clone();
             only_a.subtract(&b);
             prop_assert!(only_a.intersection(&b).is_empty());

@@ -64,9 +64,9 @@ pub struct Attributes<'a> {
     /// The new object; null for deletes.
     pub object: Value,
     /// The object as it is; null for creates.
-    pub old: Value,
+    pub old: &'a Value,
     /// The request's options object (`CreateOptions`, ...), as sent.
-    pub options: Value,
+    pub options: &'a Value,
     /// Texts for the `Warning` header.
     pub warnings: Vec<String>,
     /// What the audit log is told of this write beside the write itself; see [`Attributes::annotate`].

@@ -164,7 +164,7 @@ impl Matcher {
         let objects = self.objects.as_ref().map_err(StatusError::internal)?;
         if !objects.is_everything() {
             let has = |object: &Value| object.is_object() && objects.matches_object(object);
-            if !has(&write.object) && !has(&write.old) {
+            if !has(&write.object) && !has(write.old) {
                 return Ok(None);
             }
         }

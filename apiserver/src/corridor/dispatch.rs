@@ -234,7 +234,7 @@ async fn connect(call: &Call, name: &str) -> Result<(), StatusError> {
         Operation::Connect,
         name,
         options,
-        Value::Null,
+        &Value::Null,
         &Value::Null,
         false,
     );

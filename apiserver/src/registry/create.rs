@@ -1,6 +1,6 @@
 //! POST: a new object.
 
-use super::{Call, Written};
+use super::{Call, Kept, Written};
 use crate::answer::Answer;
 use crate::crd::Custom;
 use crate::request::body::{self, Expected};
@@ -32,7 +32,7 @@ impl Call {
             body::object(self.types(), &expected, media_type, &bytes, options.validation)?;
         self.warn(warnings);
         let created = self.create_object(object, &options, true).await?;
-        Ok(self.answer(StatusCode::CREATED, &created))
+        Ok(self.answer_kept(StatusCode::CREATED, &created))
     }
 
     /// Brings a decoded object into the store. `managed` says whether its managed fields are made here.
@@ -41,7 +41,7 @@ impl Call {
         mut object: Value,
         options: &WriteOptions,
         managed: bool,
-    ) -> Result<Value, StatusError> {
+    ) -> Result<Kept, StatusError> {
         if self
             .served
             .custom(&self.resource)
@@ -83,16 +83,21 @@ impl Call {
             Operation::Create,
             &first_name,
             object,
-            Value::Null,
+            &Value::Null,
             &options.object,
             options.dry_run,
         );
         self.admit_change(&mut attributes).await?;
-        let template = attributes.object;
+        let mut template = attributes.object;
         let generated = template.name().is_empty() && !template.str_at("metadata.generateName").is_empty();
+        let again = generated || self.server.hooks.extends(&self.group_resource());
         let mut collisions = 0;
         for _ in 0..EXTRA_TRIES {
-            let mut object = template.clone();
+            let mut object = if again {
+                template.clone()
+            } else {
+                std::mem::take(&mut template)
+            };
             self.fill(&mut object, generated);
             let name = object.name().to_owned();
             let context = self.context(options.dry_run);
@@ -108,24 +113,21 @@ impl Call {
                 Operation::Create,
                 &name,
                 object,
-                Value::Null,
+                &Value::Null,
                 &options.object,
                 options.dry_run,
             );
             self.admit(&mut attributes).await?;
-            let mut object = attributes.object;
+            let object = attributes.object;
             if options.dry_run {
                 if self.load(&name, false).await?.is_some() {
                     return Err(StatusError::already_exists(&self.group_resource(), &name));
                 }
-                return Ok(object);
+                return Ok(Kept { object, bytes: None });
             }
             match self.commit(&name, None, Some(&object), extra).await? {
-                Written::Done(revision) => {
-                    object.set("metadata.resourceVersion", revision.to_string());
-                    return Ok(object);
-                }
-                Written::ExtraStale => continue,
+                Written::Done(revision, stored) => return Ok(self.kept(object, revision, &stored)),
+                Written::ExtraStale if again => {}
                 Written::Stale(_) if generated && collisions < NAME_TRIES => collisions += 1,
                 Written::Stale(_) if generated => {
                     return Err(StatusError {
@@ -136,7 +138,7 @@ impl Call {
                         ..StatusError::already_exists(&self.group_resource(), &name)
                     });
                 }
-                Written::Stale(_) => {
+                Written::Stale(_) | Written::ExtraStale => {
                     return Err(StatusError::already_exists(&self.group_resource(), &name));
                 }
             }

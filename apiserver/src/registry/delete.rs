@@ -214,7 +214,7 @@ impl Call {
                 )
                 .await?;
             return match written {
-                Written::Done(revision) => {
+                Written::Done(revision, _) => {
                     object.set("metadata.resourceVersion", revision.to_string());
                     Ok(Ok(Deleted::Marked(object)))
                 }
@@ -226,7 +226,7 @@ impl Call {
         }
         let extra = self.server.hooks.delete(self, old).await?;
         match self.commit(name, Some(stored.revision), None, extra).await? {
-            Written::Done(revision) => {
+            Written::Done(revision, _) => {
                 object.set("metadata.resourceVersion", revision.to_string());
                 if seconds == 0 && pending {
                     object.set("metadata.deletionGracePeriodSeconds", 0);
@@ -247,7 +247,7 @@ impl Call {
             Operation::Delete,
             name,
             Value::Null,
-            old.clone(),
+            old,
             &options.object,
             options.dry_run,
         );

@@ -70,6 +70,11 @@ impl Hooks {
         }
     }
 
+    /// Whether a resource's writes may carry more than the object.
+    pub fn extends(&self, resource: &GroupResource) -> bool {
+        self.of(resource).is_some()
+    }
+
     /// Before an object is created.
     pub async fn create(&self, call: &Call, object: &mut Value, dry_run: bool) -> Result<Extra, StatusError> {
         match self.of(&call.group_resource()) {

@@ -90,10 +90,19 @@ pub struct Extra {
     pub effects: Vec<Effect>,
 }
 
+/// An object as a write left it.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The object, with its resourceVersion.
+    pub object: Value,
+    /// What a GET of it answers as JSON, where that came of the write.
+    pub bytes: Option<Bytes>,
+}
+
 /// What came of a write's transaction.
 pub enum Written {
-    /// It is durable.
-    Done(Revision),
+    /// It is durable: at this revision, in this stored form unless it was deleted.
+    Done(Revision, Bytes),
     /// The object isn't as it was read; this is what it is now.
     Stale(Option<KeyValue>),
     /// One of the extra guards failed.
@@ -274,10 +283,12 @@ impl Call {
             Some(revision) => Guard::Unchanged(key.clone(), revision),
             None => Guard::Absent(key.clone()),
         };
+        let mut stored = Bytes::new();
         let effect = match object {
             Some(object) => {
                 let life: Option<Duration> = self.resource.strategy.time_to_live(object);
-                Effect::Put(key, self.to_stored(object).await?, life)
+                stored = self.to_stored(object).await?;
+                Effect::Put(key, stored.clone(), life)
             }
             None => Effect::Delete(key),
         };
@@ -294,7 +305,7 @@ impl Call {
             .await
             .map_err(|e| store_error(&e))?
         {
-            Outcome::Applied(revision) => Ok(Written::Done(revision)),
+            Outcome::Applied(revision) => Ok(Written::Done(revision, stored)),
             Outcome::Refused(now) => {
                 let now = now.into_iter().next().flatten();
                 if now.as_ref().map(|found| found.modified) == read {
@@ -312,8 +323,8 @@ impl Call {
         operation: Operation,
         name: &'a str,
         object: Value,
-        old: Value,
-        options: &Value,
+        old: &'a Value,
+        options: &'a Value,
         dry_run: bool,
     ) -> Attributes<'a> {
         Attributes {
@@ -326,7 +337,7 @@ impl Call {
             dry_run,
             object,
             old,
-            options: options.clone(),
+            options,
             warnings: Vec::new(),
             annotations: Vec::new(),
             versions: &*self.served,
@@ -351,6 +362,26 @@ impl Call {
             "status" => rutter_api::apply::reset_fields(&["spec"]),
             "" if has_status => rutter_api::apply::reset_fields(&["status"]),
             _ => FieldSet::default(),
+        }
+    }
+
+    /// An object that was written as these stored bytes at a revision.
+    pub fn kept(&self, mut object: Value, revision: Revision, stored: &[u8]) -> Kept {
+        object.set("metadata.resourceVersion", revision.to_string());
+        let strategy = &self.resource.strategy;
+        let same =
+            self.is_verbatim() && !strategy.repairs() && self.served.converted(&self.resource).is_none();
+        let bytes = same
+            .then(|| splice_resource_version(stored, revision).ok())
+            .flatten();
+        Kept { object, bytes }
+    }
+
+    /// The answer to a write.
+    pub fn answer_kept(&self, status: StatusCode, kept: &Kept) -> Response<Body> {
+        match kept.bytes.as_deref().filter(|_| self.is_verbatim()) {
+            Some(bytes) => answer::bytes(status, get::line(bytes), &self.accept),
+            None => self.answer(status, &kept.object),
         }
     }
 

@@ -52,7 +52,7 @@ impl Call {
         } else {
             StatusCode::OK
         };
-        Ok(self.answer(status, &changed.object))
+        Ok(self.answer_kept(status, &changed.kept))
     }
 
     /// The patch and its options. Warnings of fields that an apply doesn't know are left here.

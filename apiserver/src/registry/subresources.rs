@@ -163,7 +163,7 @@ impl Call {
             managed: true,
         };
         let changed = self.change(&change, options).await?;
-        Ok(self.answer_scale(&changed.object))
+        Ok(self.answer_scale(&changed.kept.object))
     }
 
     /// POST of a Binding, to `pods/binding` or to `bindings`.
@@ -208,7 +208,7 @@ impl Call {
             Operation::Create,
             &self.info.name,
             binding.clone(),
-            Value::Null,
+            &Value::Null,
             &options.object,
             options.dry_run,
         );
@@ -308,7 +308,7 @@ impl Call {
             Operation::Create,
             name,
             eviction.clone(),
-            Value::Null,
+            &Value::Null,
             &options.object,
             deletion.dry_run,
         );
@@ -434,7 +434,7 @@ impl Call {
             Operation::Create,
             &self.info.name,
             request,
-            Value::Null,
+            &Value::Null,
             &options.object,
             options.dry_run,
         );

@@ -4,12 +4,13 @@
 //! first; when that turns out stale (the guard fails, or the change doesn't fit), it is tried again on the store's.
 
 use super::create::rfc3339;
-use super::{Call, Extra, Stored, Written};
+use super::{Call, Extra, Kept, Stored, Written};
 use crate::answer::Answer;
 use crate::request::body::{self, Expected};
 use crate::request::params::WriteOptions;
 use bytes::Bytes;
 use http::StatusCode;
+use parking_lot::Mutex;
 use rutter_admission::Operation;
 use rutter_api::object::ObjectExt;
 use rutter_api::{FieldError, Path, Reason, StatusError, Value, validation};
@@ -33,7 +34,7 @@ pub struct Change<'a> {
 /// What came of a change.
 pub struct Changed {
     /// The object as it is now.
-    pub object: Value,
+    pub kept: Kept,
     /// Whether it was created.
     pub created: bool,
 }
@@ -46,21 +47,30 @@ impl Call {
             kind: self.resource.gvk(),
             type_name: &self.resource.schema,
         };
-        let (mut object, warnings) =
-            body::object(self.types(), &expected, media_type, &bytes, options.validation)?;
+        let read = || {
+            let (mut object, warnings) =
+                body::object(self.types(), &expected, media_type, &bytes, options.validation)?;
+            self.place(&mut object)?;
+            let (sent, wanted) = (object.name(), self.info.name.as_str());
+            if !sent.is_empty() && sent != wanted {
+                return Err(StatusError::bad_request(format!(
+                    "the name of the object ({sent}) does not match the name on the URL ({wanted})"
+                )));
+            }
+            object.set("metadata.name", wanted);
+            Ok((object, warnings))
+        };
+        let (object, warnings) = read()?;
         self.warn(warnings);
-        self.place(&mut object)?;
-        let (sent, wanted) = (object.name(), self.info.name.as_str());
-        if !sent.is_empty() && sent != wanted {
-            return Err(StatusError::bad_request(format!(
-                "the name of the object ({sent}) does not match the name on the URL ({wanted})"
-            )));
-        }
-        object.set("metadata.name", wanted);
         let unconditional = object.resource_version().is_empty();
         let creates = self.resource.strategy.allow_create_on_update() && unconditional;
+        // Who has to try again, which is rare, reads the body again; nobody keeps a copy for that.
+        let first = Mutex::new(Some(object));
         let change = Change {
-            make: &|_| Ok(object.clone()),
+            make: &|_| match first.lock().take() {
+                Some(object) => Ok(object),
+                None => read().map(|(object, _)| object),
+            },
             creates: creates && self.info.subresource.is_empty(),
             direct: false,
             managed: true,
@@ -71,7 +81,7 @@ impl Call {
         } else {
             StatusCode::OK
         };
-        Ok(self.answer(status, &changed.object))
+        Ok(self.answer_kept(status, &changed.kept))
     }
 
     /// Changes the object that the request names.
@@ -93,11 +103,8 @@ impl Call {
                 }
                 let object = (change.make)(None)?;
                 match self.create_object(object, options, change.managed).await {
-                    Ok(object) => {
-                        return Ok(Changed {
-                            object,
-                            created: true,
-                        });
+                    Ok(kept) => {
+                        return Ok(Changed { kept, created: true });
                     }
                     Err(error) if error.reason == Reason::AlreadyExists => {
                         stored = self.load(name, true).await?;
@@ -107,11 +114,8 @@ impl Call {
                 }
             };
             match self.attempt(change, options, &old).await {
-                Ok(Attempt::Done(object)) => {
-                    return Ok(Changed {
-                        object,
-                        created: false,
-                    });
+                Ok(Attempt::Done(kept)) => {
+                    return Ok(Changed { kept, created: false });
                 }
                 Ok(Attempt::Stale(now)) => stored = now,
                 Ok(Attempt::Again) => stored = self.load(name, true).await?,
@@ -134,7 +138,8 @@ impl Call {
         let (old, name) = (&stored.object, self.info.name.as_str());
         let mut object = (change.make)(Some(old))?;
         if change.direct {
-            return self.write(object, old, stored, Extra::default(), options).await;
+            let same = same_but_times(&object, old);
+            return self.write(object, same, stored, Extra::default(), options).await;
         }
         self.resource.strategy.default_object(&mut object);
         if change.managed {
@@ -144,33 +149,34 @@ impl Call {
             Operation::Update,
             name,
             object,
-            old.clone(),
+            old,
             &options.object,
             options.dry_run,
         );
         self.admit_change(&mut attributes).await?;
         let mut object = attributes.object;
         self.check_version(&mut object, old)?;
-        let (object, extra) = self.prepare(object.take(), old, options).await?;
-        self.write(object, old, stored, extra, options).await
+        let (object, same, extra) = self.prepare(object, old, options).await?;
+        self.write(object, same, stored, extra, options).await
     }
 
-    /// Stores a changed object, unless nothing changed.
+    /// Stores a changed object, unless it is the `same` as before.
     async fn write(
         &self,
-        mut object: Value,
-        old: &Value,
+        object: Value,
+        same: bool,
         stored: &Stored,
         extra: Extra,
         options: &WriteOptions,
     ) -> Result<Attempt, StatusError> {
-        let name = self.info.name.as_str();
-        if same_but_times(&object, old) && !self.is_stale(name).await? {
-            return Ok(Attempt::Done(old.clone()));
+        let (old, name) = (&stored.object, self.info.name.as_str());
+        let unwritten = |object| Ok(Attempt::Done(Kept { object, bytes: None }));
+        if same && !self.is_stale(name).await? {
+            return unwritten(old.clone());
         }
         let gone = self.goes(&object, old);
         if options.dry_run {
-            return Ok(Attempt::Done(object));
+            return unwritten(object);
         }
         let extra = if gone {
             let mut all = self.server.hooks.delete(self, old).await?;
@@ -184,10 +190,10 @@ impl Call {
             .commit(name, Some(stored.revision), (!gone).then_some(&object), extra)
             .await?;
         match written {
-            Written::Done(revision) => {
-                object.set("metadata.resourceVersion", revision.to_string());
-                Ok(Attempt::Done(object))
-            }
+            Written::Done(revision, bytes) => Ok(Attempt::Done(match gone {
+                true => self.kept(object, revision, &[]),
+                false => self.kept(object, revision, &bytes),
+            })),
             Written::ExtraStale => Ok(Attempt::Again),
             Written::Stale(None) => Ok(Attempt::Stale(None)),
             Written::Stale(Some(now)) => Ok(Attempt::Stale(Some(self.of_store(&now).await?))),
@@ -228,28 +234,15 @@ impl Call {
         Ok(())
     }
 
-    /// Keeps what a writer may not change, and validates the rest.
+    /// Keeps what a writer may not change, and validates the rest. Says whether all is as it was.
     async fn prepare(
         &self,
         mut object: Value,
         old: &Value,
         options: &WriteOptions,
-    ) -> Result<(Value, Extra), StatusError> {
+    ) -> Result<(Value, bool, Extra), StatusError> {
         let name = self.info.name.as_str();
-        for field in [
-            "uid",
-            "creationTimestamp",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "generation",
-        ] {
-            let path = format!("metadata.{field}");
-            match old.at(&path) {
-                Value::Null => drop(object.take_at(&path)),
-                kept => object.set(&path, kept.clone()),
-            }
-        }
-        object.take_at("metadata.selfLink");
+        keep(&mut object, old);
         let context = self.context(options.dry_run);
         let strategy = &self.resource.strategy;
         strategy.prepare_update(&mut object, old, &context);
@@ -276,20 +269,20 @@ impl Call {
             Operation::Update,
             name,
             object,
-            old.clone(),
+            old,
             &options.object,
             options.dry_run,
         );
         self.admit(&mut attributes).await?;
         let mut object = attributes.object;
         if !same_but_times(&object, old) {
-            return Ok((object, extra));
+            return Ok((object, false, extra));
         }
         object.set("metadata.managedFields", old.at("metadata.managedFields").clone());
         if old.at("metadata.managedFields").is_null() {
             object.take_at("metadata.managedFields");
         }
-        Ok((object, extra))
+        Ok((object, true, extra))
     }
 
     /// Whether the change lets the object go: it is being deleted, and nothing holds it any longer.
@@ -318,7 +311,7 @@ impl Call {
 }
 
 enum Attempt {
-    Done(Value),
+    Done(Kept),
     Stale(Option<Stored>),
     Again,
 }
@@ -330,13 +323,34 @@ fn spec_changed(object: &Value, old: &Value, status: bool) -> bool {
     };
     let matters =
         |key: &str| !matches!(key, "metadata" | "apiVersion" | "kind") && (status || key != "status");
-    let part = |map: &serde_json::Map<String, Value>| -> Vec<(String, Value)> {
-        map.iter()
-            .filter(|(key, value)| matters(key) && !value.is_null())
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
+    let new = new.iter().filter(|(key, value)| matters(key) && !value.is_null());
+    let old = old.iter().filter(|(key, value)| matters(key) && !value.is_null());
+    !new.eq(old)
+}
+
+/// Keeps the metadata that no writer changes.
+fn keep(object: &mut Value, old: &Value) {
+    let old = old.map_at("metadata");
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
     };
-    part(new) != part(old)
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ] {
+        match old
+            .and_then(|old| old.get(field))
+            .filter(|value| !value.is_null())
+        {
+            None => drop(metadata.remove(field)),
+            Some(kept) if metadata.get(field) == Some(kept) => {}
+            Some(kept) => drop(metadata.insert(field.to_owned(), kept.clone())),
+        }
+    }
+    metadata.remove("selfLink");
 }
 
 /// Whether two objects are the same but for the times of their managed fields: a write that changes nothing else isn't one.

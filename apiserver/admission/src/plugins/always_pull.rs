@@ -79,7 +79,7 @@ fn has_new_images(attributes: &Attributes<'_>) -> bool {
             .map(|c| c.str_at("image").to_owned())
             .collect()
     };
-    let old = images(&attributes.old);
+    let old = images(attributes.old);
     images(&attributes.object)
         .iter()
         .any(|image| !old.contains(image))

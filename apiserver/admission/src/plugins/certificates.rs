@@ -94,7 +94,7 @@ impl Plugin for CertificateSigning {
     }
 
     async fn validate(&self, attributes: &mut Attributes<'_>) -> Result<(), StatusError> {
-        let (new, old) = (&attributes.object, &attributes.old);
+        let (new, old) = (&attributes.object, attributes.old);
         let same = |path: &str| new.at(path) == old.at(path);
         if same("status.certificate") && same("status.conditions") {
             return Ok(());

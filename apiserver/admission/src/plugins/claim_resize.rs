@@ -31,7 +31,7 @@ impl Plugin for PersistentVolumeClaimResize {
 
     async fn validate(&self, attributes: &mut Attributes<'_>) -> Result<(), StatusError> {
         let size = |claim: &rutter_api::Value| quantity::of(claim.at("spec.resources.requests.storage"));
-        let (Some(old), Some(new)) = (size(&attributes.old), size(&attributes.object)) else {
+        let (Some(old), Some(new)) = (size(attributes.old), size(&attributes.object)) else {
             return Ok(());
         };
         if new <= old {

@@ -335,7 +335,7 @@ fn node(own: &str, a: &Attributes<'_>) -> Verdict {
         return no(format!("node {own:?} is not allowed to modify node {asked:?}"));
     }
     let labels = |value: &Value| value.map_at("metadata.labels").cloned().unwrap_or_default();
-    let (new, old) = (labels(&a.object), labels(&a.old));
+    let (new, old) = (labels(&a.object), labels(a.old));
     let changed = new
         .iter()
         .filter(|(k, v)| old.get(*k) != Some(*v))
@@ -438,7 +438,7 @@ fn claim_status(node: &str, a: &Attributes<'_>) -> Verdict {
         }
         value
     };
-    if strip(&a.object) == strip(&a.old) {
+    if strip(&a.object) == strip(a.old) {
         return Ok(());
     }
     Err(a.forbidden(format!(
@@ -473,7 +473,7 @@ fn own_name(node: &str, a: &Attributes<'_>, why: &str) -> Verdict {
 fn resource_slice(node: &str, a: &Attributes<'_>) -> Verdict {
     let (object, verb) = match a.operation {
         Operation::Create => (&a.object, "create"),
-        Operation::Delete => (&a.old, "delete"),
+        Operation::Delete => (a.old, "delete"),
         _ => return Ok(()),
     };
     if object.str_at("spec.nodeName") == node {

@@ -342,7 +342,7 @@ impl Plugin for ResourceQuota {
             return Ok(());
         }
         let mut delta = usage(attributes.resource, &attributes.object);
-        for (name, held) in usage(attributes.resource, &attributes.old) {
+        for (name, held) in usage(attributes.resource, attributes.old) {
             *delta.entry(name).or_default() -= held;
         }
         let matching: Vec<Arc<Value>> = quotas

@@ -235,7 +235,7 @@ impl PodSecurity {
 
     fn namespace_write(&self, attributes: &mut Attributes<'_>) -> Result<(), StatusError> {
         let (new, errors) = self.policy(&attributes.object);
-        let (old, old_errors) = self.policy(&attributes.old);
+        let (old, old_errors) = self.policy(attributes.old);
         if errors
             .iter()
             .any(|error| attributes.operation == Operation::Create || !old_errors.contains(error))
@@ -385,7 +385,7 @@ impl Plugin for PodSecurity {
         }
         if path.is_none()
             && attributes.operation == Operation::Update
-            && !is_significant(&attributes.object, &attributes.old)
+            && !is_significant(&attributes.object, attributes.old)
         {
             return Ok(());
         }

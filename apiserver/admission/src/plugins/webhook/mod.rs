@@ -193,7 +193,7 @@ pub(super) async fn view<'v>(write: &'v Attributes<'_>, to: &Resource) -> Result
     };
     Ok(View {
         object: convert(&write.object).await?,
-        old: convert(&write.old).await?,
+        old: convert(write.old).await?,
     })
 }
 

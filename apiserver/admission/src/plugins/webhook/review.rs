@@ -155,7 +155,7 @@ pub(super) fn question(
             object,
             old_object: old,
             dry_run: write.dry_run,
-            options: &write.options,
+            options: write.options,
         },
     };
     // Maps of text and trees of JSON always serialize.
@@ -182,7 +182,7 @@ pub(in crate::plugins) fn request(write: &Attributes<'_>, as_resource: &Resource
         object: &Value::Null,
         old_object: &Value::Null,
         dry_run: write.dry_run,
-        options: &write.options,
+        options: write.options,
     };
     let mut request = serde_json::to_value(&request).unwrap_or_default();
     if let Some(fields) = request.as_object_mut() {

@@ -113,6 +113,7 @@ async fn create(objects: &Objects, dry_run: bool) -> Outcome {
         name: "jane".to_owned(),
         ..UserInfo::default()
     };
+    let options = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
     let mut write = Attributes {
         operation: Operation::Create,
         resource: &resource,
@@ -122,8 +123,8 @@ async fn create(objects: &Objects, dry_run: bool) -> Outcome {
         user: &user,
         dry_run,
         object: json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "labels": {}}, "spec": {"containers": []}}),
-        old: Value::Null,
-        options: json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"}),
+        old: &Value::Null,
+        options: &options,
         warnings: Vec::new(),
         annotations: Vec::new(),
         versions: Unserved::get(),
