@@ -35,6 +35,12 @@ pub struct Options {
     /// How often etcd's history is compacted, in seconds; 0 for never.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub etcd_compaction_interval: u64,
+    /// A file that says which resources are encrypted in the store, and how.
+    #[arg(long, value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Whether that file is read again when it changes.
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", requires = "encryption_provider_config")]
+    pub encryption_provider_config_automatic_reload: bool,
     /// The port.
     #[arg(long, default_value_t = 6443)]
     pub secure_port: u16,
@@ -220,9 +226,13 @@ pub struct Options {
     /// The audit log.
     #[command(flatten)]
     pub audit: crate::audit::Flags,
-    /// How long the server goes on serving after it says it isn't ready any longer, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    pub shutdown_delay_duration: u64,
+    /// How long the server goes on serving after it says it isn't ready any longer.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = go_duration)]
+    pub shutdown_delay_duration: Duration,
+    /// Whether new requests are answered `429` after that, until those that are being served are done; the listener is closed at once
+    /// otherwise.
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub shutdown_send_retry_after: bool,
 }
 
 /// Flags of an OpenID Connect issuer.

@@ -28,18 +28,24 @@ use rutter_auth::authenticate::service_account::discovery;
 use rutter_auth::authenticate::service_account::issue::{Issuer, TokenRequests};
 use rutter_auth::authenticate::service_account::keys::{SigningKey, VerifyingKey};
 use rutter_auth::system_clock;
+use rutter_encryption::Encryption;
 use rutter_outbound::tls::Identity;
 use rutter_outbound::{ClusterAddresses, EndpointAddresses, Outbound, ServiceResolver};
 use rutter_storage::Engine;
 use rutter_storage::cache::{CacheMetrics, Options as CacheOptions, WatchCache};
 use rutter_storage::engine::{
-    EmbeddedEngine, EmbeddedOptions, EtcdEngine, EtcdOptions, MemoryEngine, MeteredEngine,
+    EmbeddedEngine, EmbeddedOptions, EtcdEngine, EtcdOptions, MemoryEngine, MeteredEngine, TransformingEngine,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// How long it may take to take this server's endpoint out, and to deliver the last audit records.
+const ENDPOINT: Duration = Duration::from_secs(10);
+const RECORDS: Duration = Duration::from_secs(30);
 
 /// Runs the server until a signal ends it.
 pub async fn run(options: Options) -> anyhow::Result<()> {
@@ -47,6 +53,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let stop = rutter_client::component::shutdown_signal();
     let metrics = Metrics::new()?;
     let engine = engine(&options, &metrics).await?;
+    let encryption = encryption(&options, &metrics).await?;
+    let engine: Arc<dyn Engine> = Arc::new(TransformingEngine::new(engine, encryption.clone()));
     let built = build(&options, engine, metrics)?;
     let certificates = Arc::new(Certificates::load(
         &options.tls_cert_file,
@@ -65,38 +73,71 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {address}"))?;
     let server = built.server;
+    let reload = options.encryption_provider_config_automatic_reload;
+    if reload || encryption.has_plugins() {
+        server.health.watch_plugins(encryption.clone());
+    }
+    if let Some(file) = options.encryption_provider_config.clone().filter(|_| reload) {
+        tokio::spawn(encryption.follow(file, stop.clone()));
+    }
     tracing::info!(%address, "serving");
     let bootstrap = tokio::spawn(bootstrap::run(
         server.clone(),
         bootstrap_settings(&options),
         stop.clone(),
     ));
-    tokio::spawn(crate::crd::follow(server.clone(), stop.clone()));
+    // All else goes on while the last requests are served.
+    let serving = CancellationToken::new();
+    tokio::spawn(crate::crd::follow(server.clone(), serving.clone()));
     if let Some(fairness) = server.fairness.clone() {
-        tokio::spawn(crate::fairness::run(fairness, server.clone(), stop.clone()));
+        tokio::spawn(crate::fairness::run(fairness, server.clone(), serving.clone()));
     }
-    tokio::spawn(crate::aggregate::follow::follow(server.clone(), stop.clone()));
+    tokio::spawn(crate::aggregate::follow::follow(server.clone(), serving.clone()));
     for background in built.background {
-        tokio::spawn(background(server.clone(), stop.clone()));
+        tokio::spawn(background(server.clone(), serving.clone()));
     }
     tokio::spawn(follow_authorities(
         server.clone(),
         options.clone(),
         built.authorities,
         tls.clone(),
-        stop.clone(),
+        serving.clone(),
     ));
-    tokio::spawn(follow_identity(server.clone(), options.clone(), stop.clone()));
-    let serving = CancellationToken::new();
-    let served = tokio::spawn(net::serve(server.clone(), listener, tls, serving.clone()));
+    tokio::spawn(follow_identity(server.clone(), options.clone(), serving.clone()));
+    let ending = CancellationToken::new();
+    let served = tokio::spawn(net::serve(server.clone(), listener, tls, ending.clone()));
     stop.cancelled().await;
-    tracing::info!("shutting down");
-    server.health.drain();
-    tokio::time::sleep(Duration::from_secs(options.shutdown_delay_duration)).await;
-    // The endpoint goes before the listener does, so that nobody new is sent here.
-    let _ = bootstrap.await;
+    shut_down(&server, &options, bootstrap, &ending, served).await?;
     serving.cancel();
-    served.await.context("serving ended badly")
+    Ok(())
+}
+
+/// Ends step by step: not ready, its endpoint taken out, a while for clients to notice, no new requests, no watches, the records delivered.
+async fn shut_down(
+    server: &Server,
+    options: &Options,
+    bootstrap: JoinHandle<()>,
+    ending: &CancellationToken,
+    served: JoinHandle<()>,
+) -> anyhow::Result<()> {
+    tracing::info!(delay = ?options.shutdown_delay_duration, "shutting down");
+    server.health.drain();
+    tokio::time::sleep(options.shutdown_delay_duration).await;
+    // The endpoint goes before the listener does, so that nobody new is sent here.
+    let _ = tokio::time::timeout(ENDPOINT, bootstrap).await;
+    if options.shutdown_send_retry_after {
+        server.health.refuse();
+        let _ = tokio::time::timeout(options.request_timeout, server.health.served()).await;
+    }
+    ending.cancel();
+    served.await.context("serving ended badly")?;
+    if let Some(audit) = &server.audit
+        && tokio::time::timeout(RECORDS, audit.flush()).await.is_err()
+    {
+        tracing::warn!("some audit records were not delivered in time");
+    }
+    tracing::info!("shut down");
+    Ok(())
 }
 
 /// A server, and what its listener needs.
@@ -203,6 +244,23 @@ async fn engine(options: &Options, metrics: &Metrics) -> anyhow::Result<Arc<dyn 
     Ok(Arc::new(MeteredEngine::new(engine, &metrics.registry)?))
 }
 
+/// What is encrypted in the store.
+async fn encryption(options: &Options, metrics: &Metrics) -> anyhow::Result<Arc<Encryption>> {
+    let folders = Folders::of(&rutter_kinds::builtin());
+    let folders = folders.iter().map(|(folder, resource)| {
+        let of = rutter_encryption::rules::Resource::new(&resource.plural, &resource.group_version.group);
+        (folder.clone(), of)
+    });
+    let folders = folders.collect();
+    let metrics = rutter_encryption::metrics::Metrics::register(&metrics.registry)?;
+    let Some(file) = &options.encryption_provider_config else {
+        return Ok(Arc::new(Encryption::none(folders, metrics)));
+    };
+    let identity = format!("{}:{}", advertised(options), options.secure_port);
+    let encryption = Encryption::load(file, folders, metrics, &identity).await;
+    Ok(Arc::new(encryption.context("cannot encrypt the store")?))
+}
+
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
@@ -268,7 +326,7 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         options.service_account_extend_token_expiration,
         Some(options.service_account_max_token_expiration).filter(|seconds| *seconds > 0),
     );
-    let audit = crate::audit::build(&options.audit, &clock)?;
+    let audit = crate::audit::build(&options.audit, &clock, &outbound, &metrics.registry)?;
     let seats = options.max_requests_inflight + options.max_mutating_requests_inflight;
     let fairness = match options.enable_priority_and_fairness {
         true if seats == 0 => anyhow::bail!(

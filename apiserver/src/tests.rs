@@ -1,6 +1,7 @@
 //! The whole corridor over memory storage: requests and what is answered.
 
 mod custom;
+mod encryption;
 
 use crate::answer::Body;
 use crate::corridor::{self, Connection};
@@ -16,6 +17,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose
 use rustls::pki_types::CertificateDer;
 use rutter_api::Value;
 use rutter_api::object::ObjectExt;
+use rutter_storage::Engine;
 use rutter_storage::engine::MemoryEngine;
 use serde_json::json;
 use std::sync::Arc;
@@ -37,6 +39,11 @@ async fn world() -> World {
 
 /// A server with further flags.
 pub(crate) async fn world_with(more: &[String]) -> World {
+    world_over(Arc::new(MemoryEngine::new()), more).await
+}
+
+/// A server over a store.
+async fn world_over(engine: Arc<dyn Engine>, more: &[String]) -> World {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let ca_key = KeyPair::generate().unwrap();
@@ -66,7 +73,7 @@ pub(crate) async fn world_with(more: &[String]) -> World {
     ];
     let flags = flags.into_iter().map(str::to_owned).chain(more.iter().cloned());
     let options = Options::parse_from(flags);
-    let built = run::build(&options, Arc::new(MemoryEngine::new()), Metrics::new().unwrap()).unwrap();
+    let built = run::build(&options, engine, Metrics::new().unwrap()).unwrap();
     let server = built.server;
     let stop = CancellationToken::new();
     tokio::spawn(crate::bootstrap::run(

@@ -34,6 +34,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rutter-fairness", &["rutter-api"]),
     ("rutter-audit", &["rutter-api"]),
     (
+        "rutter-encryption",
+        &["rutter-api", "rutter-proto", "rutter-storage"],
+    ),
+    (
         "rutter-apiserver",
         &[
             "rutter-api",
@@ -47,6 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "rutter-admission",
             "rutter-fairness",
             "rutter-audit",
+            "rutter-encryption",
         ],
     ),
     ("rutter-scheduler", &["rutter-api", "rutter-client"]),

@@ -168,6 +168,22 @@ pub enum StoreError {
         /// The limit.
         max: usize,
     },
+    /// The value is stored in a form that can't be read, such as encrypted with a key that is missing.
+    #[error("unable to transform key {key:?}: {why}")]
+    Unreadable {
+        /// The key.
+        key: String,
+        /// Why it can't be read.
+        why: String,
+    },
+    /// The value can't be brought into the form in which it is to be stored. Nothing was written.
+    #[error("{key:?} cannot be stored: {why}")]
+    Unwritable {
+        /// The key.
+        key: String,
+        /// Why.
+        why: String,
+    },
     /// The store is broken, full or misconfigured: a person must act.
     #[error("the store failed: {0}")]
     Fatal(String),
@@ -202,5 +218,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Whether a key's value should be written again though it stays the same: it isn't stored as it would be now.
     async fn is_stale(&self, _key: &str) -> Result<bool, StoreError> {
         Ok(false)
+    }
+
+    /// The first key with this prefix whose value was found but cannot be read, and why; as of what watches and ranges have come by.
+    fn unreadable(&self, _prefix: &str) -> Option<(String, String)> {
+        None
     }
 }

@@ -42,11 +42,11 @@ pub struct Truncate {
 pub struct Backend {
     way: Way,
     strict: bool,
-    lost: Arc<Lost>,
+    trimmed: Arc<Trimmed>,
 }
 
 enum Way {
-    Direct(Arc<Trimmed>),
+    Direct,
     Batched(Batcher),
 }
 
@@ -54,53 +54,55 @@ enum Way {
 pub(crate) struct Trimmed {
     inner: Arc<dyn Deliver>,
     truncate: Option<Truncate>,
-    lost: Arc<Lost>,
+    lost: Lost,
 }
 
-/// How many records were lost.
-#[derive(Debug, Default)]
-pub struct Lost(AtomicU64);
+/// How many records were lost, and who is told.
+struct Lost {
+    count: AtomicU64,
+    tell: Tell,
+}
+
+/// Told how many records were lost just now.
+pub type Tell = Box<dyn Fn(u64) + Send + Sync>;
 
 impl Lost {
-    /// So many until now.
-    pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn add(&self, records: usize) {
-        self.0.fetch_add(records as u64, Ordering::Relaxed);
+    fn add(&self, records: usize) {
+        self.count.fetch_add(records as u64, Ordering::Relaxed);
+        (self.tell)(records as u64);
     }
 }
 
 impl Backend {
-    /// A backend. `batch` is used in that mode alone; must be called within a runtime then.
+    /// A backend. `batch` is used in that mode alone; must be called within a runtime then. `tell` is told of every loss.
     pub fn new(
         inner: Arc<dyn Deliver>,
         mode: Mode,
         batch: crate::batch::Settings,
         truncate: Option<Truncate>,
+        tell: Tell,
     ) -> Self {
-        let lost = Arc::new(Lost::default());
+        let count = AtomicU64::new(0);
         let trimmed = Arc::new(Trimmed {
             inner,
             truncate,
-            lost: lost.clone(),
+            lost: Lost { count, tell },
         });
         let way = match mode {
-            Mode::Batch => Way::Batched(Batcher::start(trimmed, batch, lost.clone())),
-            Mode::Blocking | Mode::BlockingStrict => Way::Direct(trimmed),
+            Mode::Batch => Way::Batched(Batcher::start(trimmed.clone(), batch)),
+            Mode::Blocking | Mode::BlockingStrict => Way::Direct,
         };
         Self {
             way,
             strict: mode == Mode::BlockingStrict,
-            lost,
+            trimmed,
         }
     }
 
     /// Takes a record. False when it is lost and the mode is the strict one.
     pub async fn take(&self, record: Arc<Value>) -> bool {
         match &self.way {
-            Way::Direct(inner) => inner.deliver(std::slice::from_ref(&record)).await || !self.strict,
+            Way::Direct => self.trimmed.deliver(std::slice::from_ref(&record)).await || !self.strict,
             Way::Batched(batcher) => {
                 batcher.put(record);
                 true
@@ -110,7 +112,7 @@ impl Backend {
 
     /// How many records were lost.
     pub fn lost(&self) -> u64 {
-        self.lost.count()
+        self.trimmed.lost.count.load(Ordering::Relaxed)
     }
 
     /// Delivers what was gathered.
@@ -122,6 +124,11 @@ impl Backend {
 }
 
 impl Trimmed {
+    /// Records are lost before they got here.
+    pub(crate) fn lose(&self, records: usize) {
+        self.lost.add(records);
+    }
+
     /// Delivers records, cut to size and in as many deliveries as that takes. Whether none was lost.
     pub(crate) async fn deliver(&self, records: &[Arc<Value>]) -> bool {
         let Some(truncate) = self.truncate else {
@@ -240,7 +247,7 @@ mod tests {
         let down = Arc::new(Failing(Mutex::new(true)));
         let settings = crate::batch::Settings::log();
         for (mode, want) in [(Mode::Blocking, true), (Mode::BlockingStrict, false)] {
-            let backend = Backend::new(down.clone(), mode, settings, None);
+            let backend = Backend::new(down.clone(), mode, settings, None, Box::new(|_| {}));
             assert_eq!(backend.take(Arc::new(json!({}))).await, want);
             assert_eq!(backend.lost(), 1);
         }

@@ -3,11 +3,11 @@
 //! A batch goes when it is full or old enough, no more often than the throttle allows. When the buffer is full, records are lost and
 //! counted; no request ever waits.
 
-use crate::backend::{Lost, Trimmed};
+use crate::backend::Trimmed;
 use rutter_api::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// How records are gathered.
@@ -21,6 +21,8 @@ pub struct Settings {
     pub wait: Duration,
     /// Batches a second, and how many at once after a pause; none for no bound.
     pub throttle: Option<(f32, u32)>,
+    /// How many batches are on their way at once, at least 1.
+    pub at_once: u32,
 }
 
 impl Settings {
@@ -31,6 +33,7 @@ impl Settings {
             batch: 1,
             wait: Duration::from_secs(30),
             throttle: None,
+            at_once: 1,
         }
     }
 
@@ -41,6 +44,7 @@ impl Settings {
             batch: 400,
             wait: Duration::from_secs(30),
             throttle: Some((10.0, 15)),
+            at_once: 64,
         }
     }
 }
@@ -53,19 +57,19 @@ enum Message {
 /// The way into the buffer.
 pub(crate) struct Batcher {
     buffer: mpsc::Sender<Message>,
-    lost: Arc<Lost>,
+    inner: Arc<Trimmed>,
 }
 
 impl Batcher {
-    pub(crate) fn start(inner: Arc<Trimmed>, settings: Settings, lost: Arc<Lost>) -> Self {
+    pub(crate) fn start(inner: Arc<Trimmed>, settings: Settings) -> Self {
         let (buffer, inbox) = mpsc::channel(settings.buffer.max(1));
-        tokio::spawn(run(inner, settings, inbox));
-        Self { buffer, lost }
+        tokio::spawn(run(Sender::new(inner.clone(), settings), settings, inbox));
+        Self { buffer, inner }
     }
 
     pub(crate) fn put(&self, record: Arc<Value>) {
         if self.buffer.try_send(Message::Record(record)).is_err() {
-            self.lost.add(1);
+            self.inner.lose(1);
             tracing::error!("the buffer of audit records is full; a record is lost");
         }
     }
@@ -78,17 +82,15 @@ impl Batcher {
     }
 }
 
-async fn run(inner: Arc<Trimmed>, settings: Settings, mut inbox: mpsc::Receiver<Message>) {
-    let mut throttle = settings
-        .throttle
-        .map(|(rate, burst)| Throttle::new(rate, burst, Instant::now()));
+async fn run(mut sender: Sender, settings: Settings, mut inbox: mpsc::Receiver<Message>) {
     let mut gathered: Vec<Arc<Value>> = Vec::new();
     let mut due = Instant::now();
     loop {
         let message = tokio::select! {
             message = inbox.recv() => message,
             () = tokio::time::sleep_until(due), if !gathered.is_empty() => {
-                send(&inner, &mut throttle, &mut gathered).await;
+                sender.wait().await;
+                sender.send(&mut gathered).await;
                 continue;
             }
         };
@@ -99,31 +101,76 @@ async fn run(inner: Arc<Trimmed>, settings: Settings, mut inbox: mpsc::Receiver<
                 }
                 gathered.push(record);
                 if gathered.len() >= settings.batch.max(1) {
-                    send(&inner, &mut throttle, &mut gathered).await;
+                    sender.wait().await;
+                    sender.send(&mut gathered).await;
                 }
             }
             Some(Message::Flush(done)) => {
-                send(&inner, &mut None, &mut gathered).await;
+                sender.send(&mut gathered).await;
+                sender.finish().await;
                 // Who asked may be gone.
                 let _ = done.send(());
             }
             None => {
-                send(&inner, &mut None, &mut gathered).await;
+                sender.send(&mut gathered).await;
                 return;
             }
         }
     }
 }
 
-async fn send(inner: &Trimmed, throttle: &mut Option<Throttle>, gathered: &mut Vec<Arc<Value>>) {
-    if gathered.is_empty() {
-        return;
+/// Sends batches, several at once where that is allowed.
+struct Sender {
+    inner: Arc<Trimmed>,
+    throttle: Option<Throttle>,
+    places: Arc<Semaphore>,
+    at_once: u32,
+}
+
+impl Sender {
+    fn new(inner: Arc<Trimmed>, settings: Settings) -> Self {
+        let at_once = settings.at_once.max(1);
+        Self {
+            inner,
+            throttle: settings
+                .throttle
+                .map(|(rate, burst)| Throttle::new(rate, burst, Instant::now())),
+            places: Arc::new(Semaphore::new(at_once as usize)),
+            at_once,
+        }
     }
-    if let Some(throttle) = throttle {
-        tokio::time::sleep(throttle.take(Instant::now())).await;
+
+    /// Waits until the throttle allows a batch.
+    async fn wait(&mut self) {
+        if let Some(throttle) = &mut self.throttle {
+            tokio::time::sleep(throttle.take(Instant::now())).await;
+        }
     }
-    inner.deliver(gathered).await;
-    gathered.clear();
+
+    /// Sends what is gathered as soon as there is a place.
+    async fn send(&self, gathered: &mut Vec<Arc<Value>>) {
+        let Ok(place) = self.places.clone().acquire_owned().await else {
+            return;
+        };
+        if gathered.is_empty() {
+            return;
+        }
+        let (inner, batch) = (self.inner.clone(), std::mem::take(gathered));
+        if self.at_once == 1 {
+            inner.deliver(&batch).await;
+            return;
+        }
+        tokio::spawn(async move {
+            inner.deliver(&batch).await;
+            drop(place);
+        });
+    }
+
+    /// Waits for all that is on its way.
+    async fn finish(&self) {
+        // The semaphore is never closed.
+        let _ = self.places.acquire_many(self.at_once).await;
+    }
 }
 
 /// A bucket of tokens.
@@ -185,7 +232,7 @@ mod tests {
             wait: Duration::from_secs(5),
             ..Settings::webhook()
         };
-        let backend = Backend::new(seen.clone(), Mode::Batch, settings, None);
+        let backend = Backend::new(seen.clone(), Mode::Batch, settings, None, Box::new(|_| {}));
         for _ in 0..4 {
             assert!(backend.take(Arc::new(json!({}))).await);
         }

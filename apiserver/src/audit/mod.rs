@@ -4,7 +4,9 @@
 //! Without a policy nothing is built; with one, a request that the policy leaves out costs one decision.
 
 mod flags;
+mod metrics;
 mod objects;
+mod webhook;
 
 pub use flags::{Flags, build};
 pub use objects::request_object;
@@ -35,6 +37,7 @@ pub struct Audit {
     policy: Policy,
     backends: Vec<Backend>,
     clock: Clock,
+    metrics: metrics::Metrics,
 }
 
 /// The record of one request.
@@ -55,11 +58,12 @@ pub fn id(headers: &HeaderMap) -> String {
 
 impl Audit {
     /// A policy, and where records go.
-    pub fn new(policy: Policy, backends: Vec<Backend>, clock: Clock) -> Arc<Self> {
+    fn new(policy: Policy, backends: Vec<Backend>, clock: Clock, metrics: metrics::Metrics) -> Arc<Self> {
         Arc::new(Self {
             policy,
             backends,
             clock,
+            metrics,
         })
     }
 
@@ -83,6 +87,7 @@ impl Audit {
             name: &info.name,
             path: &info.path,
         });
+        self.metrics.decided(decision.level);
         if decision.level == Level::None {
             return None;
         }
@@ -186,10 +191,14 @@ impl Record {
         if !self.decision.records(stage) {
             return true;
         }
+        self.audit.metrics.event();
         let record = Arc::new(self.event.lock().at(stage, (self.audit.clock)()));
         let mut taken = true;
         for backend in &self.audit.backends {
             taken &= backend.take(record.clone()).await;
+        }
+        if !taken && stage == Stage::RequestReceived {
+            self.audit.metrics.refused();
         }
         taken
     }

@@ -8,6 +8,7 @@ use crate::request::{Accept, RequestInfo, body};
 use crate::server::Server;
 use crate::streaming::BoxError;
 use crate::streaming::target::Query;
+use crate::streaming::websocket::{self, Socket};
 use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::{Method, Request, Response};
@@ -111,7 +112,7 @@ fn is_collection(info: &RequestInfo) -> bool {
     matches!(info.verb.as_str(), "list" | "watch" | "deletecollection")
 }
 
-async fn verb<B>(call: &Arc<Call>, request: Request<B>) -> Answer
+async fn verb<B>(call: &Arc<Call>, mut request: Request<B>) -> Answer
 where
     B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
     B::Error: Into<BoxError>,
@@ -129,6 +130,10 @@ where
         ("get", "scale") => return call.get_scale().await,
         ("get", _) => return call.get().await,
         ("list", _) => return call.list().await,
+        ("watch", _) if websocket::is_wanted(&request) => {
+            let socket = Socket::of_watch(&mut request)?;
+            return call.clone().watch_messages(socket).await;
+        }
         ("watch", _) => return call.clone().watch().await,
         _ => {}
     }
@@ -159,7 +164,7 @@ where
 }
 
 /// Logs, exec, attach, port-forward and the proxies.
-async fn stream<B>(call: &Arc<Call>, request: Request<B>) -> Answer
+async fn stream<B>(call: &Arc<Call>, mut request: Request<B>) -> Answer
 where
     B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
     B::Error: Into<BoxError>,
@@ -174,12 +179,14 @@ where
             ));
         }
         call.settle("").await?;
-        return call
-            .server
-            .streaming
-            .log(request, &namespace, &name)
-            .await
-            .map(unsync);
+        let socket = websocket::is_wanted(&request)
+            .then(|| Socket::of_log(&mut request))
+            .transpose()?;
+        let answer = call.server.streaming.log(request, &namespace, &name).await?;
+        return match socket {
+            Some(socket) => socket.send_body(answer.into_body()),
+            None => Ok(unsync(answer)),
+        };
     }
     connect(call, &name).await?;
     let streaming = &call.server.streaming;

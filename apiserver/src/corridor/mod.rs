@@ -16,8 +16,8 @@ use crate::server::Server;
 use crate::streaming::BoxError;
 use crate::streaming::target::Query;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::header::{AUTHORIZATION, CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
 use rutter_api::{StatusError, UserInfo};
 use rutter_audit::{Level, Stage};
@@ -94,11 +94,16 @@ where
     B::Error: Into<BoxError>,
 {
     let started = Instant::now();
+    if server.health.is_refusing() && !is_exempt(request.uri().path()) {
+        connection.leave.cancel();
+        return try_another(request.version());
+    }
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::new(request.method(), request.uri().path(), &query);
     let accept = Accept::negotiate(request.headers(), &query, true, true).unwrap_or_default();
     let labels = labels(&info, request.method(), &query);
     let long = is_long_running(&info, &query);
+    let _serving = (!long).then(|| server.health.serving());
     let _long = long.then(|| Held::new(server.metrics.long_running(&labels)));
     if request.version() == http::Version::HTTP_2 && rand::random::<f64>() < server.bounds.goaway {
         connection.leave.cancel();
@@ -163,6 +168,25 @@ where
         Some(record) => record.answered(response, long).await,
         None => response,
     }
+}
+
+/// What is answered by a server that shuts down, too.
+fn is_exempt(path: &str) -> bool {
+    ["/readyz", "/livez", "/healthz", "/metrics"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
+}
+
+/// What a server that shuts down answers to new requests.
+fn try_another(version: http::Version) -> Response<Body> {
+    let text = "The apiserver is shutting down, please try again later.\n";
+    let mut response = answer::text(StatusCode::TOO_MANY_REQUESTS, text);
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    if version <= http::Version::HTTP_11 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What a request asks for, and how long it may take; none for one that is long-running.
@@ -274,6 +298,8 @@ where
             ..passage
         };
         dispatch::resource(server, user, info, query, request, passage).await
+    } else if let Some(answer) = crate::serve::health(&server, &info, &query, request.method()).await {
+        Ok(answer)
     } else {
         crate::serve::other(&server, &user, &info, &query, &request)
     }

@@ -104,7 +104,7 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStrea
         async move { Ok::<_, Infallible>(corridor::handle(server, about, request).await) }
     });
     if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return http2(peer, tls, service, stop).await;
+        return http2(peer, tls, service, stop, leave).await;
     }
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -140,8 +140,13 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStrea
 }
 
 /// Serves a connection that negotiated HTTP/2.
-async fn http2<S>(peer: SocketAddr, tls: TlsStream<TcpStream>, service: S, stop: CancellationToken)
-where
+async fn http2<S>(
+    peer: SocketAddr,
+    tls: TlsStream<TcpStream>,
+    service: S,
+    stop: CancellationToken,
+    leave: CancellationToken,
+) where
     S: HttpService<Incoming, ResBody = Body, Error = Infallible> + Unpin,
     S::Future: Send + 'static,
 {
@@ -157,6 +162,10 @@ where
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
         () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+        () = leave.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -216,6 +216,7 @@ impl Call {
             Some(Token { revision: None, .. }) => self.newest(&folder, &selection).await?,
             None => self.snapshot(&folder, options, &selection).await?,
         };
+        self.check_readable(&range)?;
         let after = token.map(|token| format!("{range}{}", token.after));
         let exact = selection
             .fields

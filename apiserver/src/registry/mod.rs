@@ -464,7 +464,7 @@ pub fn store_error(error: &StoreError) -> StatusError {
                 )
             }
         }
-        StoreError::Fatal(_) => {
+        StoreError::Fatal(_) | StoreError::Unreadable { .. } | StoreError::Unwritable { .. } => {
             tracing::error!(%error, "the store failed");
             StatusError::internal(error)
         }

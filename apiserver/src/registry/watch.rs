@@ -8,6 +8,7 @@ use crate::corridor::Passage;
 use crate::request::params::ListOptions;
 use crate::request::{Format, Shape};
 use crate::streaming::BoxError;
+use crate::streaming::websocket::Socket;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -24,6 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// How often a watcher that wants bookmarks gets one.
@@ -50,6 +52,8 @@ struct Watcher {
     /// Whether the columns of a table were sent.
     columns_sent: bool,
     over: bool,
+    /// Whether large frames go out whole, too.
+    whole: bool,
     /// What is left of a large frame that goes out in pieces.
     rest: VecDeque<Bytes>,
 }
@@ -71,12 +75,31 @@ impl Call {
         Ok(response)
     }
 
+    /// WATCH over a WebSocket: a message per event.
+    pub async fn watch_messages(self: Arc<Self>, socket: Socket) -> Answer {
+        let format = self.accept.format;
+        let frames = self.events(true).await?;
+        socket.send(
+            frames
+                .filter_map(move |frame| std::future::ready(frame.ok().map(|frame| message(format, frame)))),
+        )
+    }
+
     /// The frames of a watch.
     pub async fn frames(
         self: Arc<Self>,
     ) -> Result<impl futures::Stream<Item = Result<Bytes, BoxError>> + Send + 'static, StatusError> {
+        self.events(false).await
+    }
+
+    /// The frames of a watch; each the whole of an event when `whole`, and perhaps a piece of one otherwise.
+    async fn events(
+        self: Arc<Self>,
+        whole: bool,
+    ) -> Result<impl futures::Stream<Item = Result<Bytes, BoxError>> + Send + 'static, StatusError> {
         let options = ListOptions::read(&self.query, true)?;
-        let watcher = self.watcher(&options).await?;
+        let mut watcher = self.watcher(&options).await?;
+        watcher.whole = whole;
         Ok(futures::stream::unfold(watcher, |mut watcher| async {
             // What turned out not to be selected has no frame.
             let mut frame = watcher.next().await?;
@@ -121,6 +144,7 @@ impl Call {
             stopping: Box::pin(self.server.health.stopping().cancelled_owned()),
             columns_sent: false,
             over: false,
+            whole: false,
             rest: VecDeque::new(),
         };
         let started = self
@@ -328,7 +352,7 @@ impl Watcher {
     fn encode(&mut self, kind: EventType, entry: &Entry) -> Bytes {
         let name = kind_name(kind);
         if self.call.is_verbatim() {
-            if entry.bytes.len() < WHOLE {
+            if entry.bytes.len() < WHOLE || self.whole {
                 return json_frame(name, &entry.bytes);
             }
             self.rest
@@ -388,6 +412,21 @@ impl Watcher {
 
     fn failure(&self, error: &StatusError) -> Bytes {
         self.value_frame("ERROR", &error.to_value(), answer::STATUS_TYPE)
+    }
+}
+
+/// A frame as a message: text where the format is text.
+fn message(format: Format, frame: Bytes) -> Message {
+    match format {
+        // A message has its length by itself.
+        Format::Protobuf => Message::Binary(frame.slice(frame.len().min(4)..)),
+        Format::Json | Format::Yaml => match Utf8Bytes::try_from(frame) {
+            Ok(text) => Message::Text(text),
+            Err(error) => {
+                tracing::error!(%error, "an event is no text");
+                Message::text("")
+            }
+        },
     }
 }
 

@@ -3,7 +3,7 @@
 pub mod documents;
 pub mod health;
 
-use crate::answer::{self, Answer};
+use crate::answer::{self, Answer, Body};
 use crate::request::{Accept, RequestInfo};
 use crate::server::Server;
 use crate::streaming::target::Query;
@@ -15,7 +15,20 @@ use serde_json::json;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// Answers a request that is about no resource.
+/// Answers a health check; none when the request is about something else.
+pub async fn health(
+    server: &Server,
+    info: &RequestInfo,
+    query: &Query,
+    method: &Method,
+) -> Option<Response<Body>> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    health::answer(server, info.path.trim_end_matches('/'), query).await
+}
+
+/// Answers a request that is about no resource and no health check.
 pub fn other<B>(
     server: &Server,
     _user: &UserInfo,
@@ -26,9 +39,6 @@ pub fn other<B>(
     let path = info.path.trim_end_matches('/');
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(StatusError::method_not_allowed());
-    }
-    if let Some(answer) = health::answer(server, path, query) {
-        return Ok(answer);
     }
     let accept = Accept::negotiate(request.headers(), query, false, false);
     let value = |value: &Value| {

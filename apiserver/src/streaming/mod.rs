@@ -20,6 +20,7 @@ mod forward;
 mod rewrite;
 pub mod target;
 mod tunnel;
+pub mod websocket;
 
 #[cfg(test)]
 mod tests;

@@ -111,6 +111,10 @@ impl Engine for MeteredEngine {
     async fn is_stale(&self, key: &str) -> Result<bool, StoreError> {
         self.inner.is_stale(key).await
     }
+
+    fn unreadable(&self, prefix: &str) -> Option<(String, String)> {
+        self.inner.unreadable(prefix)
+    }
 }
 
 /// What a commit is called, and a key it is about.

@@ -1,6 +1,10 @@
 //! Engines to test, started in a temporary directory and ended with the test.
 
-use rutter_storage::engine::{EmbeddedEngine, EmbeddedOptions, EtcdEngine, EtcdOptions, MemoryEngine};
+use bytes::Bytes;
+use rutter_storage::engine::{
+    EmbeddedEngine, EmbeddedOptions, EtcdEngine, EtcdOptions, MemoryEngine, Plain, Transform,
+    TransformingEngine,
+};
 use rutter_storage::{Commit, Effect, Engine, Guard, Outcome, Revision, StoreError, Watch, WatchEvent};
 use std::future::Future;
 use std::net::TcpListener;
@@ -13,7 +17,37 @@ use std::time::Duration;
 pub(crate) enum Kind {
     Memory,
     Embedded,
+    /// Embedded, with all values in another form.
+    Transformed,
     Etcd,
+}
+
+/// Stores a value behind its key and a mark.
+struct Marked;
+
+#[async_trait::async_trait]
+impl Transform for Marked {
+    fn concerns(&self, _key: &str) -> bool {
+        true
+    }
+
+    fn is_plain(&self, _key: &str, _stored: &[u8]) -> bool {
+        false
+    }
+
+    async fn seal(&self, key: &str, value: Bytes) -> Result<Bytes, String> {
+        Ok([b"mark:", key.as_bytes(), b":", &value].concat().into())
+    }
+
+    async fn open(&self, key: &str, stored: Bytes) -> Result<Plain, String> {
+        let value = stored
+            .strip_prefix(format!("mark:{key}:").as_bytes())
+            .ok_or("not stored through the transform")?;
+        Ok(Plain {
+            value: stored.slice_ref(value),
+            stale: false,
+        })
+    }
 }
 
 /// A running engine that can be restarted.
@@ -66,9 +100,12 @@ impl Fixture {
     async fn open(&mut self) {
         match self.kind {
             Kind::Memory => {}
-            Kind::Embedded => {
+            Kind::Embedded | Kind::Transformed => {
                 let path = self.directory.path().join("store");
                 self.engine = Arc::new(EmbeddedEngine::open(&path, EmbeddedOptions::default()).unwrap());
+                if self.kind == Kind::Transformed {
+                    self.engine = Arc::new(TransformingEngine::new(self.engine.clone(), Arc::new(Marked)));
+                }
             }
             Kind::Etcd => {
                 let port = self.etcd.as_ref().unwrap().client;

@@ -8,6 +8,7 @@ macro_rules! over_all_engines {
     ($($case:ident),* $(,)?) => {
         mod memory { $(#[test] fn $case() { crate::fixture::run(crate::fixture::Kind::Memory, |f| Box::pin(crate::suite::$case(f))); })* }
         mod embedded { $(#[test] fn $case() { crate::fixture::run(crate::fixture::Kind::Embedded, |f| Box::pin(crate::suite::$case(f))); })* }
+        mod transformed { $(#[test] fn $case() { crate::fixture::run(crate::fixture::Kind::Transformed, |f| Box::pin(crate::suite::$case(f))); })* }
         mod etcd { $(#[test] fn $case() { crate::fixture::run(crate::fixture::Kind::Etcd, |f| Box::pin(crate::suite::$case(f))); })* }
     };
 }

@@ -352,7 +352,13 @@ pub(crate) async fn too_large_values_are_refused_and_large_ones_kept(f: &mut Fix
     let too_large = vec![Effect::Put("/r/huge".into(), vec![b'x'; 2 << 20].into(), None)];
     let error = f.guarded(vec![], too_large).await.unwrap_err();
     assert!(
-        matches!(error, StoreError::TooLarge { size: 2_097_152, .. }),
+        matches!(
+            error,
+            StoreError::TooLarge {
+                size: 2_097_152..,
+                ..
+            }
+        ),
         "{error}"
     );
 }
