@@ -15,8 +15,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
-use rutter_api::Value;
 use rutter_api::object::ObjectExt;
+use rutter_api::{ObjectReader as _, Value};
 use rutter_storage::Engine;
 use rutter_storage::engine::MemoryEngine;
 use serde_json::json;
@@ -362,6 +362,83 @@ async fn addresses_and_node_ports_are_given_once_and_given_back() {
         world.admin("POST", services, service("b", json!({}))).await.0,
         201
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_come_from_the_ranges_that_are_open() {
+    let world = world_with(&["--service-cluster-ip-range=10.9.0.0/29".to_owned()]).await;
+    let services = "/api/v1/namespaces/default/services";
+    let cidrs = "/apis/networking.k8s.io/v1/servicecidrs";
+    let service = |name: &str, address: Option<&str>| {
+        let mut spec = json!({"ports": [{"port": 80}]});
+        if let Some(address) = address {
+            spec.set("clusterIP", address);
+        }
+        json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": name}, "spec": spec})
+    };
+    // Eight addresses, of which three are the network's, the broadcast one and the `kubernetes` Service's.
+    for name in ["a", "b", "c", "d", "e"] {
+        assert_eq!(
+            world.admin("POST", services, service(name, None)).await.0,
+            201,
+            "{name}"
+        );
+    }
+    let (status, full) = world.admin("POST", services, service("f", None)).await;
+    assert_eq!(status, 500);
+    assert!(full.str_at("message").contains("range is full"), "{full}");
+    let (status, refused) = world
+        .admin("POST", services, service("f", Some("10.8.0.1")))
+        .await;
+    assert_eq!(status, 422);
+    assert!(
+        refused.str_at("message").contains("is not in the valid range"),
+        "{refused}"
+    );
+    let more = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "more", "finalizers": ["example.com/hold"]}, "spec": {"cidrs": ["10.8.0.0/30"]}});
+    assert_eq!(world.admin("POST", cidrs, more).await.0, 201);
+    let made = loop {
+        let (status, made) = world
+            .admin("POST", services, service("f", Some("10.8.0.1")))
+            .await;
+        if status == 201 {
+            break made;
+        }
+    };
+    assert_eq!(made.str_at("spec.clusterIP"), "10.8.0.1");
+    let (status, made) = world.admin("POST", services, service("g", None)).await;
+    assert_eq!(
+        (status, made.str_at("spec.clusterIP")),
+        (201, "10.8.0.2"),
+        "{made}"
+    );
+    let (_, address) = world
+        .admin(
+            "GET",
+            "/apis/networking.k8s.io/v1/ipaddresses/10.8.0.2",
+            json!(null),
+        )
+        .await;
+    assert_eq!(
+        address.at("spec.parentRef"),
+        &json!({"group": "", "resource": "services", "namespace": "default", "name": "g"})
+    );
+    world.admin("DELETE", &format!("{services}/g"), json!(null)).await;
+    world.admin("DELETE", &format!("{cidrs}/more"), json!(null)).await;
+    while world
+        .server
+        .reader
+        .get(
+            &rutter_api::GroupResource::new("networking.k8s.io", "servicecidrs"),
+            "",
+            "more",
+        )
+        .is_some_and(|cidr| !cidr.is_deleting())
+    {
+        tokio::task::yield_now().await;
+    }
+    let (status, _) = world.admin("POST", services, service("g", None)).await;
+    assert_eq!(status, 500, "a range that is to go gives nothing out");
 }
 
 #[tokio::test(flavor = "multi_thread")]

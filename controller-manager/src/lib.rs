@@ -30,6 +30,7 @@ pub mod resource_quota;
 pub mod root_ca;
 pub mod run;
 pub mod service_account_tokens;
+pub mod service_cidr;
 pub mod serviceaccount;
 pub mod statefulset;
 pub mod taint_eviction;

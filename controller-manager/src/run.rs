@@ -6,8 +6,8 @@ use crate::{
     bootstrap, certificates, cluster_role_aggregation, cronjob, daemonset, deployment, disruption, endpoints,
     endpointslice, endpointslice_mirroring, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler,
     identity, job, namespace, node_ipam, node_lifecycle, persistent_volume, pod_gc, replicaset,
-    resource_quota, root_ca, service_account_tokens, serviceaccount, statefulset, taint_eviction, ttl,
-    ttl_after_finished, volume_protection,
+    resource_quota, root_ca, service_account_tokens, service_cidr, serviceaccount, statefulset,
+    taint_eviction, ttl, ttl_after_finished, volume_protection,
 };
 use anyhow::Context as _;
 use futures::future::BoxFuture;
@@ -199,6 +199,12 @@ pub fn controllers() -> Vec<Registration> {
             "",
             "serviceaccount-token-controller",
             service_account_tokens::run
+        ),
+        controller!(
+            "service-cidr-controller",
+            "",
+            "service-cidrs-controller",
+            service_cidr::run
         ),
         controller!(
             "cronjob-controller",

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use rand::Rng;
 use rutter_api::object::ObjectExt;
-use rutter_api::{FieldError, Path, StatusError, Value};
+use rutter_api::{FieldError, GroupResource, ObjectReader as _, Path, StatusError, Value};
 use rutter_storage::{Effect, Guard};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -164,6 +164,24 @@ impl Services {
         self.ranges.iter().find(|range| family(range.addr()) == name)
     }
 
+    /// The ranges that addresses of a family are taken from: those of ServiceCIDRs that are ready and aren't to go, the server's own
+    /// first; that one alone while there are none.
+    fn pools(&self, call: &Call, name: &str) -> Vec<IpNet> {
+        let resource = GroupResource::new("networking.k8s.io", "servicecidrs");
+        let known = call.server.reader.list(&resource, None);
+        if known.is_empty() {
+            return self.range(name).into_iter().copied().collect();
+        }
+        let open = known.iter().filter(|cidr| is_open(cidr));
+        let texts = open.flat_map(|cidr| cidr.list_at("spec.cidrs").iter().filter_map(Value::as_str));
+        let ranges = texts.filter_map(|text| text.parse::<IpNet>().ok());
+        let mut pools: Vec<IpNet> = ranges.filter(|range| family(range.addr()) == name).collect();
+        let own = self.range(name).map(IpNet::trunc);
+        pools.sort_by_key(|range| (Some(*range) != own, *range));
+        pools.dedup();
+        pools
+    }
+
     async fn addresses(
         &self,
         call: &Call,
@@ -191,12 +209,18 @@ impl Services {
             .collect();
         addresses.truncate(families.len());
         for (index, name) in families.iter().enumerate() {
-            let Some(range) = self.range(name) else { continue };
             let address = match addresses.get(index) {
                 Some(asked) if old.addresses.contains(asked) => continue,
-                Some(asked) => self.fixed_address(call, object, asked, range).await?,
+                Some(asked) => {
+                    let pools = self.pools(call, name);
+                    self.fixed_address(call, object, asked, &pools).await?
+                }
                 None => {
-                    let address = random_address(call, range)?;
+                    let pools = self.pools(call, name);
+                    let found = pools.iter().find_map(|range| self.random_address(call, range));
+                    let address = found.ok_or_else(|| {
+                        StatusError::internal("failed to allocate a serviceIP: range is full")
+                    })?;
                     addresses.push(address.to_string());
                     address
                 }
@@ -219,7 +243,7 @@ impl Services {
         call: &Call,
         object: &Value,
         asked: &str,
-        range: &IpNet,
+        pools: &[IpNet],
     ) -> Result<IpAddr, StatusError> {
         let path = Path::new("spec").child("clusterIPs");
         let refuse = |why: String| {
@@ -229,11 +253,14 @@ impl Services {
         let address: IpAddr = asked
             .parse()
             .map_err(|_| refuse(format!("failed to allocate IP {asked}: not a valid IP address")))?;
-        if !range.contains(&address) {
-            let why = format!(
-                "failed to allocate IP {asked}: the provided IP ({asked}) is not in the valid range. The range of valid IPs is {range}"
-            );
-            return Err(refuse(why));
+        if !pools.iter().any(|range| is_usable(range, address)) {
+            let why = match pools {
+                [range] => format!(
+                    "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {range}"
+                ),
+                _ => "the provided network does not match the current range".to_owned(),
+            };
+            return Err(refuse(format!("failed to allocate IP {asked}: {why}")));
         }
         let key = format!("{ADDRESSES}{address}");
         if call
@@ -354,37 +381,64 @@ impl Services {
     }
 }
 
-/// A free address of a range: neither the network's own, nor the broadcast one, nor the first, which is the apiserver's.
-fn random_address(call: &Call, range: &IpNet) -> Result<IpAddr, StatusError> {
-    let (base, size) = match range {
-        IpNet::V4(net) => (
-            u128::from(net.network().to_bits()),
-            1u128 << (32 - net.prefix_len()),
-        ),
-        IpNet::V6(net) => (net.network().to_bits(), 1u128 << (128 - net.prefix_len()).min(20)),
-    };
-    let last = match range {
-        IpNet::V4(_) => size.saturating_sub(1),
-        IpNet::V6(_) => size,
-    };
-    let address = |offset: u128| match range {
-        IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from_bits((base + offset) as u32)),
-        IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(base + offset)),
-    };
-    let free = |address: &IpAddr| call.server.cache.get(&format!("{ADDRESSES}{address}")).is_none();
-    // The lower part is left to those who ask for an address of their own, as long as there is more.
-    let band = (size / 16).clamp(16, 256);
-    let low = if size > band * 2 { band } else { 2 };
-    if low < last {
-        let random = (0..TRIES).map(|_| address(rand::rng().random_range(low..last)));
-        if let Some(found) = random.into_iter().find(free) {
-            return Ok(found);
+impl Services {
+    /// A free address of a range; none when all are taken. The first one of the server's own range is the `kubernetes` Service's.
+    fn random_address(&self, call: &Call, range: &IpNet) -> Option<IpAddr> {
+        let free = |address: &IpAddr| {
+            let kubernetes = |own: &IpNet| own.hosts().next() == Some(*address);
+            !self.ranges.iter().any(kubernetes)
+                && call.server.cache.get(&format!("{ADDRESSES}{address}")).is_none()
+        };
+        let (last, address) = offsets(range);
+        // The lower part is left to those who ask for an address of their own, as long as there is more.
+        let band = (last / 16).clamp(16, 256);
+        let low = if last > band * 2 { band } else { 1 };
+        if low < last {
+            let random = (0..TRIES).map(|_| address(rand::rng().random_range(low..last)));
+            if let Some(found) = random.into_iter().find(free) {
+                return Some(found);
+            }
         }
+        (1..last).map(address).find(free)
     }
-    (2..last)
-        .map(address)
-        .find(free)
-        .ok_or_else(|| StatusError::internal("failed to allocate a serviceIP: range is full"))
+}
+
+/// How many addresses a range has from its network's own to its last usable one, and the address at an offset.
+fn offsets(range: &IpNet) -> (u128, impl Fn(u128) -> IpAddr + Copy) {
+    let (base, last, four) = match range {
+        IpNet::V4(net) => {
+            let size = 1u128 << (32 - net.prefix_len());
+            // Neither the network's own, nor the broadcast one.
+            (u128::from(net.network().to_bits()), size.saturating_sub(1), true)
+        }
+        IpNet::V6(net) => {
+            let size = 1u128 << (128 - net.prefix_len()).min(20);
+            (net.network().to_bits(), size, false)
+        }
+    };
+    let address = move |offset: u128| {
+        if four {
+            IpAddr::V4(Ipv4Addr::from_bits((base + offset) as u32))
+        } else {
+            IpAddr::V6(Ipv6Addr::from_bits(base + offset))
+        }
+    };
+    (last, address)
+}
+
+/// Whether an address of the range can be a Service's: not the network's own, nor the broadcast one.
+fn is_usable(range: &IpNet, address: IpAddr) -> bool {
+    let edge = address == range.network() || (address.is_ipv4() && address == range.broadcast());
+    range.contains(&address) && !edge
+}
+
+/// Whether addresses of a ServiceCIDR may be given out: it isn't to go, and nobody says that it isn't ready.
+fn is_open(cidr: &Value) -> bool {
+    let refused = cidr
+        .list_at("status.conditions")
+        .iter()
+        .any(|condition| condition.str_at("type") == "Ready" && condition.str_at("status") == "False");
+    !cidr.is_deleting() && !refused
 }
 
 fn family(address: IpAddr) -> &'static str {
