@@ -165,6 +165,12 @@ pub(crate) struct Check {
     /// How long, in minutes.
     #[arg(long, default_value_t = 10.0)]
     pub(crate) minutes: f64,
+    /// Kill so many times, in quick succession, instead of once an epoch for some minutes.
+    #[arg(long, value_name = "N", conflicts_with = "minutes")]
+    pub(crate) kills: Option<usize>,
+    /// What is killed.
+    #[arg(long, value_enum, default_value_t = Victim::Server)]
+    pub(crate) kill: Victim,
     /// Concurrent writers.
     #[arg(long, default_value_t = 8)]
     pub(crate) writers: usize,
@@ -185,6 +191,15 @@ pub(crate) enum Store {
     Etcd,
     /// Nothing survives.
     Memory,
+}
+
+/// What a check kills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Victim {
+    /// The API server; its store is opened again by the next one.
+    Server,
+    /// The etcd that was started for it; the API server stays.
+    Etcd,
 }
 
 /// An encoding.

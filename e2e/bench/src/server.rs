@@ -36,10 +36,23 @@ pub(crate) struct Plan {
 pub(crate) struct Running {
     plan: Plan,
     port: u16,
-    etcd: Option<(Child, u16)>,
+    etcd: Option<Etcd>,
     child: Child,
     /// From the program's start to `/readyz`.
     pub(crate) ready: Duration,
+}
+
+/// An etcd that was started.
+struct Etcd {
+    child: Child,
+    ports: EtcdPorts,
+}
+
+/// Where etcd listens.
+#[derive(Clone, Copy)]
+struct EtcdPorts {
+    client: u16,
+    peer: u16,
 }
 
 impl Plan {
@@ -47,12 +60,19 @@ impl Plan {
     pub(crate) async fn start(self) -> anyhow::Result<Running> {
         certificates(&self.dir)?;
         let etcd = match self.store {
-            Store::Etcd => Some(self.start_etcd().await?),
+            Store::Etcd => {
+                let ports = EtcdPorts {
+                    client: free_port()?,
+                    peer: free_port()?,
+                };
+                let child = self.start_etcd(ports).await?;
+                Some(Etcd { child, ports })
+            }
             Store::Embedded | Store::Memory => None,
         };
         let port = free_port()?;
         let (child, ready) = self
-            .start_server(port, etcd.as_ref().map(|(_, port)| *port))
+            .start_server(port, etcd.as_ref().map(|etcd| etcd.ports.client))
             .await?;
         let running = Running {
             plan: self,
@@ -71,8 +91,8 @@ impl Plan {
             .is_some_and(|name| name.to_string_lossy().contains("rutter"))
     }
 
-    async fn start_etcd(&self) -> anyhow::Result<(Child, u16)> {
-        let (client, peer) = (free_port()?, free_port()?);
+    async fn start_etcd(&self, ports: EtcdPorts) -> anyhow::Result<Child> {
+        let EtcdPorts { client, peer } = ports;
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let child = Command::new(&self.etcd)
             .arg("--data-dir")
@@ -105,7 +125,7 @@ impl Plan {
             anyhow::ensure!(began.elapsed() < READY, "etcd does not listen");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Ok((child, client))
+        Ok(child)
     }
 
     async fn start_server(&self, port: u16, etcd: Option<u16>) -> anyhow::Result<(Child, Duration)> {
@@ -198,7 +218,7 @@ impl Running {
 
     /// etcd's process.
     pub(crate) fn store_pid(&self) -> Option<u32> {
-        self.etcd.as_ref().and_then(|(child, _)| child.id())
+        self.etcd.as_ref().and_then(|etcd| etcd.child.id())
     }
 
     /// SIGKILL to the server; the store stays.
@@ -208,8 +228,21 @@ impl Running {
 
     /// Starts the server again on the same port over the same store.
     pub(crate) async fn revive(&mut self) -> anyhow::Result<()> {
-        let etcd = self.etcd.as_ref().map(|(_, port)| *port);
+        let etcd = self.etcd.as_ref().map(|etcd| etcd.ports.client);
         (self.child, self.ready) = self.plan.start_server(self.port, etcd).await?;
+        Ok(())
+    }
+
+    /// SIGKILL to etcd; the server stays.
+    pub(crate) async fn kill_etcd(&mut self) -> anyhow::Result<()> {
+        let etcd = self.etcd.as_mut().context("no etcd was started")?;
+        etcd.child.kill().await.context("killing etcd")
+    }
+
+    /// Starts etcd again on the same ports over the same data.
+    pub(crate) async fn revive_etcd(&mut self) -> anyhow::Result<()> {
+        let etcd = self.etcd.as_mut().context("no etcd was started")?;
+        etcd.child = self.plan.start_etcd(etcd.ports).await?;
         Ok(())
     }
 

@@ -84,6 +84,7 @@ const MOST: usize = 50;
 pub(crate) fn violations(facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
     let history = history(facts, &mut found);
+    rising(facts, &mut found);
     let unseen = acknowledged(facts, &history, &mut found);
     kinds(facts, &history, &unseen, &mut found);
     for (n, watched) in facts.watches.iter().enumerate() {
@@ -151,6 +152,18 @@ fn history(facts: &Facts, found: &mut Vec<String>) -> History {
         }
     }
     history
+}
+
+/// The revisions that one key's writes were answered with rise.
+fn rising(facts: &Facts, found: &mut Vec<String>) {
+    let mut last: HashMap<Key, (u64, u64)> = HashMap::new();
+    for write in &facts.writes {
+        let Some(revision) = write.revision else { continue };
+        let before = last.insert(write.key, (write.number, revision));
+        if before.is_some_and(|(number, told)| number < write.number && told >= revision) {
+            found.push(format!("{write:?} was answered with a revision after {before:?}"));
+        }
+    }
 }
 
 /// Each acknowledged write happened once, and nothing happened that nobody tried. Gives the deletes that no watch told of.
@@ -447,6 +460,11 @@ mod tests {
                 "a phantom",
                 |f| f.watches[0].events.push(event(16, Kind::Added, 9, 9)),
                 "nobody wrote",
+            ),
+            (
+                "a revision that went back",
+                |f| f.writes[1].revision = Some(11),
+                "was answered with a revision after",
             ),
             ("lost by all", |f| f.writes.push(put(2, 3, 14)), "never seen"),
             (
