@@ -72,7 +72,7 @@ fn map_patch(
             (Value::Object(_), Value::Object(_)) => {
                 let mut inner = map_patch(before, value, now, field);
                 let retain = field.is_some_and(|f| f.strategy("retainKeys"));
-                if retain && !inner.is_empty() {
+                if retain && (!inner.is_empty() || has_more(now, value)) {
                     inner.insert("$retainKeys".to_owned(), keys(value));
                 }
                 if !inner.is_empty() {
@@ -95,6 +95,12 @@ fn map_patch(
         }
     }
     out
+}
+
+/// Whether an object has a key that another one hasn't.
+fn has_more(object: &Value, than: &Value) -> bool {
+    let mut all = object.as_object().into_iter().flatten();
+    all.any(|(key, value)| !value.is_null() && than.get(key).is_none())
 }
 
 fn keys(value: &Value) -> Value {
@@ -421,6 +427,15 @@ mod tests {
                 json!({"strategy": {"type": "U", "rolling": {"x": 1}}})
             ),
             json!({"strategy": {"type": "R", "$retainKeys": ["type"]}})
+        );
+        // What the server added is asked to go, as kubectl does: `apply` of it says "configured" each time.
+        assert_eq!(
+            patch(
+                json!(null),
+                json!({"strategy": {"rolling": {"x": 1}}}),
+                json!({"strategy": {"type": "U", "rolling": {"x": 1}}})
+            ),
+            json!({"strategy": {"$retainKeys": ["rolling"]}})
         );
     }
 

@@ -69,7 +69,10 @@ pub async fn to(rest: &Rest, pod: &Info, asked: &str, stdin: bool, tty: bool, qu
         tty = true;
     }
     let raw = tty && stdin && terminal::is_terminal();
-    if stdin && raw && !quiet {
+    if !quiet {
+        crate::errln!(
+            "All commands and output from this session will be recorded in container logs, including credentials and sensitive information passed through the command prompt."
+        );
         crate::errln!("If you don't see a command prompt, try pressing enter.");
     }
     let mut query = vec![("container", container.clone())];

@@ -171,7 +171,7 @@ async fn upload(
     let check = vec!["test".to_owned(), "-d".to_owned(), target.clone()];
     let probe = Session {
         input: Input::None,
-        output: Output::Channel(mpsc::channel(1).0),
+        output: Output::Nothing,
         tty: false,
     };
     if probe

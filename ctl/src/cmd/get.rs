@@ -229,7 +229,9 @@ async fn human(call: &Call, query: &Query, targets: Targets, wide: bool) -> Resu
         if !same {
             if let Some((_, mut printer, rows)) = current.take() {
                 crate::out::print(&printer.layout(&rows));
-                crate::outln!();
+                if !call.bool("no-headers") {
+                    crate::outln!();
+                }
             }
             let options = table_options(call, wide, target.mapping(), several);
             current = Some((target.mapping().clone(), table::Printer::new(options), Vec::new()));

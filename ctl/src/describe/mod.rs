@@ -70,9 +70,15 @@ impl Reader<'_> {
         if info.mapping.kind != "Node" {
             fields.push(format!("involvedObject.uid={uid}"));
         }
-        self.list("events", &info.namespace, &[("fieldSelector", fields.join(","))])
+        let mut events = self
+            .list("events", &info.namespace, &[("fieldSelector", fields.join(","))])
             .await
-            .ok()
+            .ok()?;
+        if info.mapping.kind == "Node" {
+            // Controllers know a node by its UID and the kubelet by its name; kubectl shows the former first.
+            events.sort_by_key(|event| event["involvedObject"]["uid"].as_str() == Some(&uid));
+        }
+        Some(events)
     }
 
     async fn phases(&self, info: &Info) -> Phases {

@@ -33,8 +33,10 @@ pub enum Input {
 pub enum Output {
     /// This process's.
     Stdout,
-    /// Into a channel.
+    /// Into a channel; what the command says on standard error goes to this process's standard output, as with kubectl.
     Channel(mpsc::Sender<Bytes>),
+    /// Nowhere, and its standard error neither.
+    Nothing,
 }
 
 /// One session.
@@ -101,8 +103,17 @@ impl Session {
                                     break Ok(());
                                 }
                             }
+                            Output::Nothing => {}
                         },
                         (Some(STDERR), rest) => {
+                            match self.output {
+                                Output::Stdout => {}
+                                Output::Channel(_) => {
+                                    crate::out::bytes(&rest);
+                                    continue;
+                                }
+                                Output::Nothing => continue,
+                            }
                             let mut err = std::io::stderr().lock();
                             // There is nobody left to tell about it.
                             let _ = err.write_all(&rest).and_then(|()| err.flush());

@@ -6,6 +6,7 @@ use crate::cli::{Args, Call, Command, array, duration, text};
 use crate::error::{Error, Result};
 use crate::print::Printer;
 use serde_json::json;
+use std::io::IsTerminal as _;
 
 /// The command.
 pub static COMMAND: Command = Command {
@@ -120,7 +121,9 @@ async fn run(call: Call) -> Result<()> {
     }
     match answer["status"]["token"].as_str().filter(|t| !t.is_empty()) {
         Some(token) => {
-            crate::outln!("{token}");
+            // A line's end only for a person: scripts take what is printed as it is.
+            let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
+            crate::out::print(&format!("{token}{end}"));
             Ok(())
         }
         None => Err(Error::new("failed to create token: no token in server response")),
