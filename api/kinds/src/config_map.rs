@@ -75,7 +75,7 @@ fn validate(object: &Value) -> ErrorList {
         }
     }
     if size > MAX_SIZE {
-        errors.push(FieldError::too_long(&"".into(), MAX_SIZE));
+        errors.push(FieldError::too_long(&"[]".into(), MAX_SIZE));
     }
     errors
 }
