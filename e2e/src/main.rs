@@ -1,13 +1,21 @@
-//! Runs the end-to-end tests: brings a cluster up from built programs, does what a person would do, and checks what they would see.
+//! Runs the end-to-end tests: brings clusters up from built programs, does what a person would do, and checks what they would see.
 //!
-//! Each scenario is a list of steps that print what they do. The first failure ends the run with its reason, the state of the cluster and the
-//! logs, and the cluster is taken down in any case.
+//! Each scenario is a list of steps that print what they do and how long they took. The first failure ends a scenario with its reason and
+//! the state of the cluster; the cluster is taken down in any case.
 
 mod cluster;
+mod load;
+mod plain_http;
+mod report;
 mod scenarios;
+mod tool;
 
 use clap::Parser;
+use cluster::Cluster;
+use report::say;
+use scenarios::{Group, Stage};
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Flags of the end-to-end tests.
 #[derive(Debug, Parser)]
@@ -25,37 +33,79 @@ struct Options {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let mut failed = Vec::new();
-    let mut passed = 0;
-    for scenario in scenarios::ALL.iter().filter(|s| s.name.contains(&options.only)) {
-        cluster::say(&format!("=== {}", scenario.name));
-        let began = std::time::Instant::now();
-        match cluster::with(
-            &options.bin,
-            scenario.nodes,
-            scenario.flags,
-            options.keep,
-            scenario.run,
-        ) {
-            Ok(()) => {
-                passed += 1;
-                cluster::say(&format!(
-                    "--- passed: {} ({:.1} s)",
-                    scenario.name,
-                    began.elapsed().as_secs_f64()
-                ));
-            }
-            Err(error) => {
-                cluster::say(&format!("--- FAILED: {}: {error:#}", scenario.name));
-                failed.push(scenario.name);
-            }
-        }
+    let began = Instant::now();
+    let (mut passed, mut failed) = (0, Vec::new());
+    for group in scenarios::ALL {
+        run(group, &options, &mut passed, &mut failed);
     }
-    cluster::say(&format!("{passed} passed, {} failed", failed.len()));
+    say(&format!(
+        "{passed} passed, {} failed ({:.0} s)",
+        failed.len(),
+        began.elapsed().as_secs_f64()
+    ));
     anyhow::ensure!(
         failed.is_empty() && passed > 0,
         "end-to-end tests failed: {}",
         failed.join("; ")
     );
     Ok(())
+}
+
+/// Runs the wanted scenarios of a group on one stage.
+fn run(group: &Group, options: &Options, passed: &mut usize, failed: &mut Vec<&'static str>) {
+    let wanted: Vec<_> = group
+        .scenarios
+        .iter()
+        .filter(|scenario| scenario.name.contains(&options.only))
+        .collect();
+    if wanted.is_empty() {
+        return;
+    }
+    say(&format!("=== {}", group.name));
+    let cluster = match group.stage {
+        Stage::Programs => None,
+        Stage::Cluster { nodes, flags } => match Cluster::up(&options.bin, nodes, flags) {
+            Ok(cluster) => Some(cluster),
+            Err(error) => {
+                say(&format!("--- FAILED: {}: {error:#}", group.name));
+                return failed.push(group.name);
+            }
+        },
+    };
+    for scenario in wanted {
+        say(&format!("--- {}", scenario.name));
+        let began = Instant::now();
+        let outcome = match (&scenario.run, &cluster) {
+            (scenarios::Run::OnCluster(run), Some(cluster)) => {
+                run(cluster).inspect_err(|_| cluster.show_state())
+            }
+            (scenarios::Run::OfPrograms(run), _) => run(&options.bin),
+            (scenarios::Run::OnCluster(_), None) => Err(anyhow::anyhow!("it needs a cluster")),
+        };
+        let seconds = began.elapsed().as_secs_f64();
+        match outcome {
+            Ok(()) => {
+                *passed += 1;
+                say(&format!("--- passed: {} ({seconds:.1} s)", scenario.name));
+            }
+            Err(error) => {
+                say(&format!(
+                    "--- FAILED: {}: {error:#} ({seconds:.1} s)",
+                    scenario.name
+                ));
+                failed.push(scenario.name);
+            }
+        }
+    }
+    let Some(cluster) = cluster else { return };
+    if options.keep {
+        cluster.keep();
+    } else if let Err(error) = step_down(&cluster) {
+        say(&format!("--- FAILED: taking the cluster down: {error:#}"));
+        failed.push(group.name);
+    }
+}
+
+fn step_down(cluster: &Cluster) -> anyhow::Result<()> {
+    report::step("the cluster is down", || cluster.down())
 }

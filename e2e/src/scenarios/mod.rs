@@ -1,92 +1,171 @@
-//! What is tried on a cluster.
+//! What is tried, by theme, and what several themes need.
 
-use crate::cluster::{Cluster, eventually, http_get, node_address, say};
+mod application;
+mod bad_input;
+mod crashes;
+mod credentials;
+mod durability;
+mod session;
+mod tables;
+
+use crate::cluster::{Cluster, SOON, node_address};
+use crate::plain_http;
+use crate::report::eventually;
 use anyhow::{Context as _, ensure};
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use serde_json::Value;
+use std::path::Path;
 
-/// A scenario with the cluster that it needs.
+/// Scenarios that share a stage.
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) stage: Stage,
+    pub(crate) scenarios: &'static [Scenario],
+}
+
+/// What scenarios run on.
+pub(crate) enum Stage {
+    /// The programs alone.
+    Programs,
+    /// A cluster.
+    Cluster {
+        nodes: usize,
+        flags: &'static [&'static str],
+    },
+}
+
+/// A scenario. It leaves a cluster as it found it, so that the next one can follow.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    pub(crate) nodes: usize,
-    pub(crate) flags: &'static [&'static str],
-    pub(crate) run: fn(&Cluster) -> anyhow::Result<()>,
+    pub(crate) run: Run,
+}
+
+/// What a scenario does.
+pub(crate) enum Run {
+    /// It gets the programs' folder.
+    OfPrograms(fn(&Path) -> anyhow::Result<()>),
+    /// It gets the group's cluster.
+    OnCluster(fn(&Cluster) -> anyhow::Result<()>),
 }
 
 /// All scenarios.
-pub(crate) const ALL: &[Scenario] = &[
-    Scenario {
-        name: "an application on three nodes",
-        nodes: 3,
-        flags: &["--toleration-seconds=5"],
-        run: application,
+pub(crate) const ALL: &[Group] = &[
+    Group {
+        name: "a cluster of three nodes",
+        stage: Stage::Cluster {
+            nodes: 3,
+            flags: &["--toleration-seconds=5"],
+        },
+        scenarios: &[
+            Scenario {
+                name: "application: an example runs, answers, heals and changes",
+                run: Run::OnCluster(application::run),
+            },
+            Scenario {
+                name: "session: by rctl and by kubectl alike",
+                run: Run::OnCluster(session::run),
+            },
+            Scenario {
+                name: "bad input: what is wrong is said as Kubernetes says it",
+                run: Run::OnCluster(bad_input::run),
+            },
+            Scenario {
+                name: "credentials: who is not known or may not is refused",
+                run: Run::OnCluster(credentials::run),
+            },
+            Scenario {
+                name: "crashes: each component returns, and a lost node",
+                run: Run::OnCluster(crashes::run),
+            },
+        ],
     },
-    Scenario {
-        name: "an application over etcd",
-        nodes: 1,
-        flags: &["--storage=etcd"],
-        run: thin_thread,
+    Group {
+        name: "a cluster of one node over etcd",
+        stage: Stage::Cluster {
+            nodes: 1,
+            flags: &["--storage=etcd"],
+        },
+        scenarios: &[Scenario {
+            name: "etcd: an example runs, and etcd returns",
+            run: Run::OnCluster(crashes::etcd),
+        }],
+    },
+    Group {
+        name: "an API server alone",
+        stage: Stage::Programs,
+        scenarios: &[
+            Scenario {
+                name: "durability: the API server is killed 100 times under writers",
+                run: Run::OfPrograms(durability::server),
+            },
+            Scenario {
+                name: "durability: its etcd is killed 25 times under writers",
+                run: Run::OfPrograms(durability::etcd),
+            },
+        ],
     },
 ];
 
+/// The example application.
 const EXAMPLE: &str = "deploy/examples/deployment.yml";
+/// The port of nodes where it answers.
 const NODE_PORT: u16 = 30080;
-const SOON: Duration = Duration::from_secs(60);
+/// The image of pods with a shell.
+const BUSYBOX: &str = "rutter.example/busybox:1";
 
-fn ready_pods(cluster: &Cluster, selector: &str) -> anyhow::Result<Vec<(String, String, String)>> {
+/// A pod that is Ready.
+#[derive(Clone, Debug)]
+struct Pod {
+    name: String,
+    node: String,
+    ip: String,
+}
+
+/// The Ready pods that a selector selects.
+fn ready_pods(cluster: &Cluster, selector: &str) -> anyhow::Result<Vec<Pod>> {
     let pods = cluster.get(&["pods", "-l", selector])?;
     let items = pods["items"].as_array().context("a list without items")?;
-    let text = |v: &serde_json::Value| v.as_str().unwrap_or_default().to_owned();
-    let ready = items.iter().filter(|pod| {
-        let conditions = pod["status"]["conditions"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let ready = conditions
-            .iter()
-            .any(|c| c["type"] == "Ready" && c["status"] == "True");
-        ready && pod["metadata"]["deletionTimestamp"].is_null()
-    });
-    Ok(ready
-        .map(|p| {
-            (
-                text(&p["metadata"]["name"]),
-                text(&p["spec"]["nodeName"]),
-                text(&p["status"]["podIP"]),
-            )
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let ready =
+        |pod: &&Value| condition(pod, "Ready") == "True" && pod["metadata"]["deletionTimestamp"].is_null();
+    Ok(items
+        .iter()
+        .filter(ready)
+        .map(|pod| Pod {
+            name: text(&pod["metadata"]["name"]),
+            node: text(&pod["spec"]["nodeName"]),
+            ip: text(&pod["status"]["podIP"]),
         })
         .collect())
 }
 
-fn three_ready(cluster: &Cluster) -> anyhow::Result<Vec<(String, String, String)>> {
+/// The status of a condition; empty when there is none.
+fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
+    let all = object["status"]["conditions"].as_array();
+    let found = all.into_iter().flatten().find(|c| c["type"] == kind);
+    found.and_then(|c| c["status"].as_str()).unwrap_or_default()
+}
+
+/// That the example's three pods are Ready.
+fn three_ready(cluster: &Cluster) -> anyhow::Result<Vec<Pod>> {
     let pods = ready_pods(cluster, "app=echo")?;
     ensure!(pods.len() == 3, "{} of 3 pods are Ready", pods.len());
     Ok(pods)
 }
 
+/// Has the example running.
 fn deploy(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.rctl(&["apply", "-f", EXAMPLE])?;
-    eventually("three pods are Ready", SOON, || three_ready(cluster))?;
-    Ok(())
+    cluster.rctl.ok(&["apply", "-f", EXAMPLE])?;
+    eventually("the example's three pods are Ready", SOON, || {
+        three_ready(cluster)
+    })?;
+    let address = node_port(1);
+    eventually("the NodePort answers", SOON, || who_answers(&address)).map(|_| ())
 }
 
-fn answers(address: &str) -> anyhow::Result<String> {
-    let body = http_get(address, "/")?;
-    body.lines()
-        .find_map(|l| l.strip_prefix("hostname="))
-        .map(str::to_owned)
-        .context("an answer without a hostname")
-}
-
-/// The thread from one end to the other.
-fn thin_thread(cluster: &Cluster) -> anyhow::Result<()> {
-    deploy(cluster)?;
-    let address = format!("{}:{NODE_PORT}", node_address(1));
-    eventually("the NodePort answers", SOON, || answers(&address))?;
-    cluster.rctl(&["delete", "-f", EXAMPLE])?;
-    eventually("all is deleted", SOON, || {
+/// Takes the example away, down to its last pod.
+fn undeploy(cluster: &Cluster) -> anyhow::Result<()> {
+    cluster.rctl.ok(&["delete", "-f", EXAMPLE])?;
+    eventually("the example is gone", SOON, || {
         let pods = cluster.get(&["pods", "-l", "app=echo"])?;
         ensure!(
             pods["items"].as_array().is_some_and(Vec::is_empty),
@@ -96,236 +175,56 @@ fn thin_thread(cluster: &Cluster) -> anyhow::Result<()> {
     })
 }
 
-fn application(cluster: &Cluster) -> anyhow::Result<()> {
-    deploy(cluster)?;
-    for node in 1..=3 {
-        let address = format!("{}:{NODE_PORT}", node_address(node));
-        eventually(&format!("the NodePort answers on node-{node}"), SOON, || {
-            answers(&address)
-        })?;
-    }
-    inside_a_pod(cluster)?;
-    replacement(cluster)?;
-    rollout_without_loss(cluster)?;
-    bad_input(cluster)?;
-    components_return(cluster)?;
-    lost_node(cluster)
+/// The example's address on a node.
+fn node_port(node: usize) -> String {
+    format!("{}:{NODE_PORT}", node_address(node))
 }
 
-fn inside_a_pod(cluster: &Cluster) -> anyhow::Result<()> {
-    let shell = "wget -qO- http://echo/ && wget -qO- http://$ECHO_SERVICE_HOST/";
-    cluster.rctl(&[
-        "run",
-        "shell",
-        "--image=rutter.example/busybox:1",
-        "--restart=Never",
-        "--command",
-        "--",
-        "sleep",
-        "3600",
-    ])?;
-    eventually("a pod runs a shell", SOON, || {
-        cluster.rctl(&["exec", "shell", "--", "true"])
-    })?;
-    let body = eventually("a pod reaches the Service by name and by ClusterIP", SOON, || {
-        cluster.rctl(&["exec", "shell", "--", "sh", "-c", shell])
-    })?;
-    ensure!(body.matches("hostname=echo-").count() == 2, "{body}");
-    for (_, node, ip) in three_ready(cluster)? {
-        let url = format!("http://{ip}:8080/");
-        cluster
-            .rctl(&["exec", "shell", "--", "wget", "-qO-", &url])
-            .with_context(|| format!("a pod on {node}"))?;
-    }
-    let whole = "x".repeat(100_000);
-    let written = cluster.rctl_file(
-        &["create"],
-        &format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: big\ndata:\n  x: {whole}\n"),
-    )?;
-    ensure!(written.contains("configmap/big created"), "{written}");
-    Ok(())
+/// Which pod answers at an address.
+fn who_answers(address: &str) -> anyhow::Result<String> {
+    let body = plain_http::get(address, "/")?;
+    let name = body.lines().find_map(|line| line.strip_prefix("hostname="));
+    name.map(str::to_owned).context("an answer without a hostname")
 }
 
-fn replacement(cluster: &Cluster) -> anyhow::Result<()> {
-    let before: BTreeSet<String> = three_ready(cluster)?.into_iter().map(|p| p.0).collect();
-    let victim = before.first().cloned().context("no pod")?;
-    cluster.rctl(&["delete", "pod", &victim, "--wait=false"])?;
-    eventually("a deleted pod is replaced", SOON, || {
-        let now: BTreeSet<String> = three_ready(cluster)?.into_iter().map(|p| p.0).collect();
-        ensure!(!now.contains(&victim), "{victim} is still there");
-        Ok(())
-    })?;
-    Ok(())
+/// The manifest of a pod with one busybox container.
+fn busybox_pod(name: &str, command: &str, more: &str) -> String {
+    let command = serde_json::json!(["sh", "-c", command]);
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  terminationGracePeriodSeconds: 1\n{more}  containers:\n  - name: main\n    image: {BUSYBOX}\n    stdin: true\n    command: {command}\n"
+    )
 }
 
-/// A rolling update and an undo under steady requests through the NodePort of another node.
-fn rollout_without_loss(cluster: &Cluster) -> anyhow::Result<()> {
-    let address = format!("{}:{NODE_PORT}", node_address(2));
-    let (stop, lost, sent) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicUsize::new(0)),
-        Arc::new(AtomicUsize::new(0)),
-    );
-    let clients: Vec<_> = (0..4)
-        .map(|_| {
-            let (stop, lost, sent, address) = (stop.clone(), lost.clone(), sent.clone(), address.clone());
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::SeqCst) {
-                    sent.fetch_add(1, Ordering::SeqCst);
-                    if let Err(error) = http_get(&address, "/") {
-                        lost.fetch_add(1, Ordering::SeqCst);
-                        say(&format!("lost a request: {error:#}"));
-                    }
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-            })
-        })
-        .collect();
-    let outcome = (|| {
-        cluster.rctl(&["set", "image", "deployment/echo", "echo=rutter.example/echo:2"])?;
-        cluster.rctl(&["rollout", "status", "deployment/echo", "--timeout=120s"])?;
-        cluster.rctl(&["rollout", "undo", "deployment/echo"])?;
-        cluster.rctl(&["rollout", "status", "deployment/echo", "--timeout=120s"])
-    })();
-    stop.store(true, Ordering::SeqCst);
-    for client in clients {
-        ensure!(client.join().is_ok(), "a client failed");
-    }
-    outcome?;
-    let (lost, sent) = (lost.load(Ordering::SeqCst), sent.load(Ordering::SeqCst));
-    say(&format!(
-        "a rolling update and an undo: {lost} of {sent} requests lost"
-    ));
-    ensure!(lost == 0 && sent > 100, "{lost} of {sent} requests were lost");
-    Ok(())
-}
-
-fn bad_input(cluster: &Cluster) -> anyhow::Result<()> {
-    let path = cluster.scratch().join("bad.yaml");
-    let file = path.to_string_lossy().into_owned();
-    let pod = |body: &str| format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: bad\nspec:\n{body}");
-    let good = "  containers:\n  - name: a\n    image: rutter.example/busybox:1\n";
-    for (what, text, want) in [
-        ("broken YAML", "a: [".to_owned(), "error"),
-        (
-            "no containers",
-            pod("  containers: []\n"),
-            "spec.containers: Required value",
-        ),
-        (
-            "a wrong type",
-            pod("  containers:\n  - name: a\n    image: 5\n"),
-            "cannot unmarshal",
-        ),
-        (
-            "an unknown field",
-            pod(&format!("{good}    colour: red\n")),
-            "unknown field \"spec.containers[0].colour\"",
-        ),
-        (
-            "a bad name",
-            pod(good).replace("name: bad", "name: Bad_Name"),
-            "RFC 1123",
-        ),
-        (
-            "an unknown kind",
-            "apiVersion: v1\nkind: Sock\nmetadata:\n  name: x\n".to_owned(),
-            "Sock",
-        ),
-    ] {
-        std::fs::write(&path, text)?;
-        let error = cluster.rctl_fails(&["create", "-f", &file])?;
-        ensure!(error.contains(want), "{what}: {error}");
-    }
-    let error = cluster.rctl_fails(&["get", "pod", "nobody"])?;
-    ensure!(
-        error.contains("Error from server (NotFound): pods \"nobody\" not found"),
-        "{error}"
-    );
-    let error = cluster.rctl_fails(&["get", "secrets", "--as=jane"])?;
-    ensure!(
-        error.contains("secrets is forbidden: User \"jane\" cannot list resource \"secrets\""),
-        "{error}"
-    );
-    say("bad input is refused with reasons");
-    Ok(())
-}
-
-fn restarts(cluster: &Cluster) -> anyhow::Result<i64> {
-    let pods = cluster.get(&["pods", "-A"])?;
-    let items = pods["items"].as_array().context("a list without items")?;
-    let statuses = items.iter().flat_map(|p| {
-        p["status"]["containerStatuses"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default()
-    });
-    Ok(statuses.map(|s| s["restartCount"].as_i64().unwrap_or(0)).sum())
-}
-
-/// Kill -9 of each component in turn: it returns, and no container restarts.
-fn components_return(cluster: &Cluster) -> anyhow::Result<()> {
-    let before = restarts(cluster)?;
-    for program in [
-        "rutter-scheduler",
-        "rutter-controller-manager",
-        "rutter-kubelet",
-        "rutter-proxy",
-        "rutter-network",
-        "containerd",
-        "rutter-apiserver",
-    ] {
-        cluster
-            .kill_service("node-1", program)
-            .with_context(|| format!("killing {program}"))?;
-        let name = format!("after-{}", program.trim_start_matches("rutter-"));
-        eventually(
-            &format!("the cluster works after kill -9 of {program}"),
-            SOON,
-            || {
-                let _ = cluster.rctl(&["create", "deployment", &name, "--image=rutter.example/echo:1"]);
-                ensure!(
-                    !ready_pods(cluster, &format!("app={name}"))?.is_empty(),
-                    "no pod of {name} is Ready"
-                );
-                Ok(())
-            },
-        )?;
-        cluster.rctl(&["delete", "deployment", &name])?;
-    }
-    let after = restarts(cluster)?;
-    ensure!(
-        after == before,
-        "containers restarted: {before} before, {after} after"
-    );
-    Ok(())
-}
-
-/// Power off a node: its pods run elsewhere, and it rejoins.
-fn lost_node(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.power("node-3", false)?;
-    eventually(
-        "the pods of a dead node run elsewhere",
-        Duration::from_secs(180),
-        || {
-            let pods = three_ready(cluster)?;
-            ensure!(pods.iter().all(|p| p.1 != "node-3"), "a pod is still on node-3");
-            Ok(())
-        },
-    )?;
-    cluster.power("node-3", true)?;
-    eventually("the node is Ready again", SOON, || {
-        let node = cluster.get(&["node", "node-3"])?;
-        let conditions = node["status"]["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
+/// Waits until a pod is Ready.
+fn pod_ready(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
+    eventually(&format!("the pod {name} is Ready"), SOON, || {
         ensure!(
-            conditions
-                .iter()
-                .any(|c| c["type"] == "Ready" && c["status"] == "True"),
-            "node-3 is not Ready"
+            condition(&cluster.get(&["pod", name])?, "Ready") == "True",
+            "{name} is not Ready"
         );
         Ok(())
     })
+}
+
+/// How often each container of the cluster has restarted, by pod and container.
+fn restarts(cluster: &Cluster) -> anyhow::Result<Vec<(String, i64)>> {
+    let pods = cluster.get(&["pods", "-A"])?;
+    let items = pods["items"].as_array().context("a list without items")?;
+    let mut all = Vec::new();
+    for pod in items {
+        for status in pod["status"]["containerStatuses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            let name = format!("{}/{}", text(&pod["metadata"]["name"]), text(&status["name"]));
+            all.push((name, status["restartCount"].as_i64().unwrap_or(0)));
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
