@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod cmd;
+pub mod compose;
 pub mod context;
 pub mod convert;
 pub mod describe;

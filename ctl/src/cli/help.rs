@@ -9,7 +9,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
         "Basic Commands (Intermediate):",
         &["explain", "get", "edit", "delete"],
     ),
-    ("Deploy Commands:", &["rollout", "scale", "autoscale"]),
+    ("Deploy Commands:", &["rollout", "scale", "autoscale", "compose"]),
     (
         "Cluster Management Commands:",
         &[

@@ -10,6 +10,7 @@ pub static ROOT: Command = Command {
         &cmd::completion::COMMAND,
         &cmd::debug::COMMAND,
         &cmd::diff::COMMAND,
+        &cmd::compose::COMMAND,
         &cmd::convert::COMMAND,
         &cmd::kustomize::COMMAND,
         &cmd::proxy::COMMAND,

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod cluster_info;
 pub mod common;
 pub mod completion;
+pub mod compose;
 pub mod config;
 pub mod config_set;
 pub mod convert;
