@@ -4,6 +4,7 @@ use crate::cli::Values;
 use crate::discovery::Discovery;
 use crate::error::{Error, Result};
 use crate::kubeconfig::{self, Effective, Kubeconfig, Overrides};
+use crate::request_log::RequestLog;
 use crate::rest::Rest;
 use serde_json::{Map, json};
 use std::rc::Rc;
@@ -132,14 +133,17 @@ impl Ctx {
         self.rest
             .get_or_try_init(|| async {
                 let timeout = request_timeout(self.flags.opt("request-timeout").unwrap_or("0"))?;
-                Ok(Rc::new(
-                    Rest::connect(
-                        self.effective()?,
-                        timeout,
-                        self.flags.opt_bool("warnings-as-errors"),
-                    )
-                    .await?,
-                ))
+                let rest = Rest::connect(
+                    self.effective()?,
+                    timeout,
+                    self.flags.opt_bool("warnings-as-errors"),
+                    RequestLog::new(self.flags.opt("v").and_then(|v| v.parse().ok()).unwrap_or(0)),
+                )
+                .await?;
+                if self.flags.opt_bool("match-server-version") {
+                    rest.match_version().await?;
+                }
+                Ok(Rc::new(rest))
             })
             .await
             .cloned()

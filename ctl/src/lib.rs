@@ -19,9 +19,11 @@ pub mod openapi;
 pub mod out;
 pub mod patch;
 pub mod print;
+pub mod request_log;
 pub mod resource;
 pub mod rest;
 pub mod stream;
+pub mod transport;
 
 use cli::{Call, PROGRAM, flags, help, parse, root};
 use context::Ctx;
@@ -122,8 +124,19 @@ fn without_run(command: &'static cli::Command, name: &str, rest: &[String], args
             out::print(&help::root(&root::ROOT));
             return Ok(());
         }
-        // A group of commands does nothing by itself.
-        return Err(Error::Code(1, help::page(command, name)));
+        // A group of commands does nothing by itself. Scripts know where kubectl tells so, and with which code.
+        let page = help::page(command, name);
+        return match name {
+            "certificate" => {
+                out::print(&page);
+                Ok(())
+            }
+            "rollout" => {
+                out::print(&page);
+                Err(Error::Exit(1))
+            }
+            _ => Err(Error::Code(1, page)),
+        };
     };
     if name.is_empty() {
         cmd::plugin::execute(args)?;

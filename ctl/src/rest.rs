@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result, Status};
 use crate::kubeconfig::Effective;
+use crate::request_log::RequestLog;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request, Response};
@@ -24,6 +25,7 @@ pub struct Rest {
     timeout: Option<Duration>,
     seen: RefCell<HashSet<String>>,
     warnings_fail: bool,
+    log: RequestLog,
 }
 
 /// Query parameters.
@@ -76,6 +78,7 @@ impl Rest {
         effective: &Effective,
         timeout: Option<Duration>,
         warnings_fail: bool,
+        log: RequestLog,
     ) -> Result<Self> {
         // Another part of the process may have chosen a provider already; it is the same one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -93,14 +96,29 @@ impl Rest {
             http::HeaderValue::from_static(concat!("rctl/", env!("CARGO_PKG_VERSION"))),
         ));
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let client = kube::Client::try_from(config).map_err(|e| Error::new(crate::error::chain(&e)))?;
+        let client = crate::transport::client(config).map_err(|e| Error::new(crate::error::chain(&e)))?;
         Ok(Self {
             client,
             server,
             timeout,
             seen: RefCell::default(),
             warnings_fail,
+            log,
         })
+    }
+
+    /// Fails unless the server has this program's version.
+    pub async fn match_version(&self) -> Result<()> {
+        let server = self.get("/version").await?;
+        let own = crate::cmd::version::COMPATIBLE.2;
+        let other = server["gitVersion"].as_str().unwrap_or("");
+        // What stands behind a plus says who built it, not which version it is.
+        if other.split('+').next() == Some(own) {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "server version ({other}) differs from client version ({own})"
+        )))
     }
 
     /// The client below.
@@ -121,11 +139,15 @@ impl Rest {
             .await
             .map(|b| b.to_bytes())
             .unwrap_or_default();
+        self.log.body("Response Body", &body);
         Err(failure(code, &body))
     }
 
     /// Sends a request and gives the response whatever it is.
     pub async fn send_any(&self, request: Request<Body>) -> Result<Response<Body>> {
+        let (method, path) = (request.method().clone(), request.uri().to_string());
+        self.log.request(&self.server, &request);
+        let began = std::time::Instant::now();
         let sending = self.client.send(request);
         let response = match self.timeout {
             None => sending.await,
@@ -138,7 +160,10 @@ impl Rest {
                 }
             },
         }
+        .inspect_err(|_| self.log.unanswered(&self.server, &method, &path, began.elapsed()))
         .map_err(|e| self.connect_error(e))?;
+        self.log
+            .response(&self.server, &method, &path, &response, began.elapsed());
         self.warn(&response);
         Ok(response)
     }
@@ -243,13 +268,18 @@ impl Rest {
         accept: &str,
         content: Option<(&str, Vec<u8>)>,
     ) -> Result<Bytes> {
+        if let Some((_, body)) = &content {
+            self.log.body("Request Body", body);
+        }
         let response = self.send(Self::request(method, path, accept, content)?).await?;
         let collected = response
             .into_body()
             .collect()
             .await
             .map_err(|e| self.connect_error(e_into(e)))?;
-        Ok(collected.to_bytes())
+        let bytes = collected.to_bytes();
+        self.log.body("Response Body", &bytes);
+        Ok(bytes)
     }
 
     /// GET.
@@ -289,6 +319,7 @@ impl Rest {
     pub async fn stream(&self, path: &str, accept: &str) -> Result<ByteStream> {
         let response = self.send(Self::request(Method::GET, path, accept, None)?).await?;
         Ok(ByteStream {
+            until: self.timeout.map(|limit| tokio::time::Instant::now() + limit),
             inner: Box::pin(response.into_body().into_data_stream().map(|r| {
                 r.map_err(|e| {
                     Error::new(crate::error::chain(&*Box::<dyn std::error::Error>::from(
@@ -316,15 +347,29 @@ fn e_into(e: impl std::fmt::Display) -> kube::Error {
 pub struct ByteStream {
     inner: std::pin::Pin<Box<dyn futures::Stream<Item = Result<Bytes>>>>,
     buffer: Vec<u8>,
+    /// When `--request-timeout` is over.
+    until: Option<tokio::time::Instant>,
 }
 
 impl ByteStream {
+    async fn more(&mut self) -> Result<Option<Bytes>> {
+        let Some(until) = self.until else {
+            return self.inner.next().await.transpose();
+        };
+        match tokio::time::timeout_at(until, self.inner.next()).await {
+            Ok(more) => more.transpose(),
+            Err(_) => Err(Error::new(
+                "net/http: request canceled (Client.Timeout or context cancellation while reading body)",
+            )),
+        }
+    }
+
     /// The next bytes, None at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         if !self.buffer.is_empty() {
             return Ok(Some(Bytes::from(std::mem::take(&mut self.buffer))));
         }
-        self.inner.next().await.transpose()
+        self.more().await
     }
     /// The next line without its end, None at the end.
     pub async fn line(&mut self) -> Result<Option<Vec<u8>>> {
@@ -341,7 +386,7 @@ impl ByteStream {
                 return Ok(Some(line));
             }
             searched = self.buffer.len();
-            match self.inner.next().await.transpose()? {
+            match self.more().await? {
                 Some(more) => self.buffer.extend_from_slice(&more),
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Ok(Some(std::mem::take(&mut self.buffer))),

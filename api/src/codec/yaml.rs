@@ -92,11 +92,11 @@ impl<'t> Composer<'t> {
                 self.line = span.start.line();
                 Ok(event)
             }
-            Some(Err(error)) => Err(ParseError(format!(
-                "yaml: line {}: {}",
-                error.marker().line(),
-                error.info()
-            ))),
+            // Go's library names no line where the first one is wrong.
+            Some(Err(error)) => Err(ParseError(match error.marker().line() {
+                0 | 1 => format!("yaml: {}", error.info()),
+                line => format!("yaml: line {line}: {}", error.info()),
+            })),
             None => Ok(Event::StreamEnd),
         }
     }

@@ -77,7 +77,7 @@ pub const GLOBAL: &[Flag] = &[
         "",
         "Username for basic authentication to the API server",
     ),
-    int("v", "0", "number for the log level verbosity").short('v'),
+    int("v", "0", "number for the log level verbosity: 6 tells requests and answers, 7 their headers, 8 the beginning of their bodies, 9 more of them and a curl command, 10 all").short('v'),
     bool(
         "warnings-as-errors",
         "Treat warnings received from the server as errors and exit with a non-zero exit code",

@@ -20,7 +20,6 @@ pub static RESOURCES: Command = Command {
         {} api-resources --namespaced=false",
     flags: &[&[
         text("api-group", "", "Limit to resources in the specified API group."),
-        bool("cached", "Use the cached list of resources if available."),
         slice("categories", "Limit to resources that belong to the specified categories."),
         bool("namespaced", "If false, non-namespaced resources will be returned, otherwise returning namespaced resources by default.").on(),
         bool("no-headers", "When using the default or custom-column output format, don't print headers (default print headers)."),

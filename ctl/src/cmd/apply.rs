@@ -43,7 +43,6 @@ pub static COMMAND: Command = Command {
             bool("force", "If true, immediately remove resources from API and bypass graceful deletion."),
             bool("force-conflicts", "If true, server-side apply will force the changes against conflicts."),
             int("grace-period", "-1", "Period of time in seconds given to the resource to terminate gracefully. Ignored if negative."),
-            bool("openapi-patch", "If true, use openapi to calculate diff when the openapi presents and the resource can be found in the openapi spec.").on(),
             bool("overwrite", "Automatically resolve conflicts between the modified and live configuration by using values from the modified configuration").on(),
             bool("prune", "Automatically delete resource objects, that do not appear in the configs and are created by either apply or create --save-config. Should be used with either -l or --all."),
             slice("prune-allowlist", "Overwrite the default allowlist with <group/version/kind> for --prune"),
@@ -261,6 +260,9 @@ async fn in_client(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Resu
         if body.as_object().is_some_and(serde_json::Map::is_empty) {
             return Ok((info.with(live), "unchanged".to_owned()));
         }
+        if !call.bool("overwrite") {
+            undisturbed(&body, &live)?;
+        }
         if write.dry == DryRun::Client {
             return Ok((info.with(live), "configured".to_owned()));
         }
@@ -311,6 +313,39 @@ async fn in_client(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Resu
     )))
 }
 
+/// Fails if the patch changes what others changed since the last apply.
+fn undisturbed(body: &Value, live: &Value) -> Result<()> {
+    let Some(original) = live["metadata"]["annotations"][LAST_APPLIED]
+        .as_str()
+        .and_then(|t| serde_json::from_str::<Value>(t).ok())
+    else {
+        return Ok(());
+    };
+    let since = three_way(&original, live, &original, None);
+    let mut patch = body.clone();
+    if let Some(Value::Object(annotations)) = patch.pointer_mut("/metadata/annotations") {
+        annotations.remove(LAST_APPLIED);
+    }
+    if !conflict(&patch, &since) {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "patch:\n{}\nconflicts with changes made from original to current:\n{}\n",
+        crate::print::json::compact(&patch),
+        crate::print::json::compact(&since)
+    )))
+}
+
+/// Whether two changes give one field different values.
+fn conflict(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => a
+            .iter()
+            .any(|(key, value)| b.get(key).is_some_and(|other| conflict(value, other))),
+        (a, b) => a != b,
+    }
+}
+
 fn gvr(info: &Info) -> String {
     format!("{}, Resource={}", info.mapping.api_version(), info.mapping.plural)
 }
@@ -324,12 +359,16 @@ async fn recreate(
     modified: &Value,
 ) -> Result<(Info, String)> {
     let grace = call.flags.int("grace-period");
-    let mut options = json!({"propagationPolicy": "Background"});
+    let mut options = json!({"propagationPolicy": super::delete::Options::cascade(call.str("cascade"))?});
     if grace >= 0 {
         options["gracePeriodSeconds"] = json!(grace);
     }
     rest.delete(&info.path(), &options).await?;
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(300);
+    let limit = match call.flags.duration("timeout") {
+        t if t.is_zero() => std::time::Duration::from_secs(300),
+        t => t,
+    };
+    let deadline = tokio::time::Instant::now() + limit;
     while rest.get(&info.path()).await.is_ok() {
         if tokio::time::Instant::now() > deadline {
             return Err(Error::new(format!(
@@ -410,4 +449,26 @@ pub fn is_builtin(group: &str) -> bool {
             | "storage.k8s.io"
             | "storagemigration.k8s.io"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_overwrite_others_changes_are_kept() {
+        let live = |replicas: i64| {
+            let applied = json!({"spec": {"replicas": 1, "paused": false}}).to_string();
+            json!({"metadata": {"annotations": {LAST_APPLIED: applied}}, "spec": {"replicas": replicas, "paused": false}})
+        };
+        let patch = json!({"spec": {"replicas": 3}});
+        assert!(undisturbed(&patch, &live(1)).is_ok());
+        assert!(undisturbed(&patch, &live(3)).is_ok());
+        let refused = undisturbed(&patch, &live(5)).unwrap_err().message();
+        assert!(
+            refused.contains("conflicts with changes made from original to current"),
+            "{refused}"
+        );
+        assert!(undisturbed(&json!({"spec": {"paused": true}}), &live(5)).is_ok());
+    }
 }

@@ -58,6 +58,10 @@ pub static EDIT: Command = Command {
             "Output format of the edited manifest. One of: (json, yaml).",
         )
         .short('o')],
+        &[bool(
+            "windows-line-endings",
+            "Defaults to the line ending native to your platform.",
+        )],
     ],
     args: Args::Resources,
     run: Some(|c| Box::pin(edit(c))),
@@ -146,7 +150,11 @@ async fn edit(call: Call) -> Result<()> {
         } else {
             yaml::to_string(&before)
         };
-        let edited = super::edit::in_editor(&shown, if as_json { "json" } else { "yaml" })?;
+        let edited = super::edit::in_editor(
+            &shown,
+            if as_json { "json" } else { "yaml" },
+            call.bool("windows-line-endings"),
+        )?;
         let after = parse_text(&edited).map_err(|e| Error::new(e.to_string()))?;
         if after == before {
             crate::errln!("Edit cancelled, no changes made.");

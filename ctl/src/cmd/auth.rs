@@ -86,6 +86,28 @@ static RECONCILE: Command = Command {
     ..Command::NEW
 };
 
+/// Verbs of resources that mean something to Kubernetes.
+const RESOURCE_VERBS: &[&str] = &[
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+    "use",
+    "bind",
+    "impersonate",
+    "approve",
+    "sign",
+    "escalate",
+    "attest",
+    "*",
+];
+/// Verbs of paths.
+const URL_VERBS: &[&str] = &["get", "put", "post", "head", "options", "delete", "patch", "*"];
+
 async fn can_i(call: Call) -> Result<()> {
     let namespace = if call.bool("all-namespaces") {
         String::new()
@@ -113,10 +135,16 @@ async fn can_i(call: Call) -> Result<()> {
     };
     let subresource = call.str("subresource");
     let rest = call.ctx.rest().await?;
+    let unknown = |known: &[&str]| {
+        if !known.contains(&verb.as_str()) {
+            crate::errln!("Warning: verb '{verb}' is not a known verb\n");
+        }
+    };
     let spec = if what.starts_with('/') {
         if !subresource.is_empty() {
             return Err(Error::new("--subresource can not be used with NonResourceURL"));
         }
+        unknown(URL_VERBS);
         json!({"nonResourceAttributes": {"verb": verb, "path": what}})
     } else {
         let mut resource = what;
@@ -140,6 +168,9 @@ async fn can_i(call: Call) -> Result<()> {
                                 m.group
                             );
                         }
+                    }
+                    if !call.bool("all-namespaces") {
+                        unknown(RESOURCE_VERBS);
                     }
                     if !m.namespaced {
                         attributes["namespace"] = json!("");

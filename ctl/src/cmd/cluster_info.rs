@@ -1,7 +1,7 @@
 //! `cluster-info`: where the cluster answers, and a dump of it for diagnosis.
 
 use crate::cli::flags::ALL_NAMESPACES;
-use crate::cli::{Call, Command, duration, slice, text};
+use crate::cli::{Call, Command, slice, text};
 use crate::describe::writer::{items, text as field};
 use crate::error::Result;
 use crate::print::{json as print_json, yaml};
@@ -34,11 +34,6 @@ static DUMP: Command = Command {
                 "output-directory",
                 "",
                 "Where to output the files.  If empty or '-' uses stdout, otherwise creates a directory hierarchy in that directory",
-            ),
-            duration(
-                "pod-running-timeout",
-                "20s",
-                "The length of time (like 5s, 2m, or 3h, higher than zero) to wait until at least one pod is running",
             ),
         ],
     ],

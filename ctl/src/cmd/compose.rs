@@ -243,7 +243,7 @@ impl Cluster {
         let after = match self.send(&info).await {
             // What a Job runs can't change.
             Err(e) if e.is_invalid() && info.mapping.kind == "Job" && before.is_some() => {
-                delete_and_wait(&self.rest, &info, -1, self.timeout).await?;
+                delete_and_wait(&self.rest, &info, -1, "Background", self.timeout).await?;
                 self.send(&info).await?
             }
             other => other?,

@@ -498,8 +498,22 @@ async fn unset(call: Call) -> Result<()> {
     Ok(())
 }
 
+/// The one file that commands write to by default, without what others add.
+fn only_file(call: &Call) -> Result<Kubeconfig> {
+    let (files, _) = kubeconfig::files(call.ctx.flags().given("kubeconfig"));
+    let file = files.iter().find(|f| f.exists()).or(files.last());
+    match file.filter(|f| f.exists()) {
+        Some(file) => kubeconfig::load(Some(&file.to_string_lossy())),
+        None => Ok(Kubeconfig::default()),
+    }
+}
+
 async fn view(call: Call) -> Result<()> {
-    let mut config = call.ctx.kubeconfig_or_empty()?;
+    let mut config = if call.bool("merge") {
+        call.ctx.kubeconfig_or_empty()?
+    } else {
+        only_file(&call)?
+    };
     let (flatten, minify, raw) = (call.bool("flatten"), call.bool("minify"), call.bool("raw"));
     let wanted = call.ctx.overrides().context;
     if !wanted.is_empty() {

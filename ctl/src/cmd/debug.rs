@@ -147,12 +147,18 @@ async fn customize(call: &Call, container: &mut Value) -> Result<()> {
 
 async fn run(call: Call) -> Result<()> {
     let names = call.before_dash();
+    let copy_to = call.str("copy-to");
+    let no_image = call.str("image").is_empty();
+    if no_image && copy_to.is_empty() {
+        return Err(Error::new("you must specify --image when not using --copy-to."));
+    }
+    if no_image && call.list("set-image").is_empty() && call.after_dash().is_empty() {
+        return Err(Error::new(
+            "you must specify --image, --set-image or command arguments.",
+        ));
+    }
     if names.is_empty() && call.list("filename").is_empty() {
         return Err(Error::new("NAME or filename is required for debug"));
-    }
-    let copy_to = call.str("copy-to");
-    if call.str("image").is_empty() && call.list("set-image").is_empty() && copy_to.is_empty() {
-        return Err(Error::new("must specify --image when not using --copy-to"));
     }
     if call.bool("tty") && !call.bool("stdin") {
         return Err(Error::new(
@@ -320,7 +326,7 @@ async fn copy(call: &Call, rest: &Rest, write: &Write, info: &Info) -> Result<(I
     }
     let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec});
     if call.bool("replace") {
-        super::delete::delete_and_wait(rest, info, 0, Duration::from_secs(300)).await?;
+        super::delete::delete_and_wait(rest, info, 0, "Background", Duration::from_secs(300)).await?;
     }
     let made = Info {
         name: call.str("copy-to").to_owned(),

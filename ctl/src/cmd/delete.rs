@@ -94,10 +94,11 @@ impl Options {
     }
 }
 
-fn options(call: &Call) -> Result<Options> {
+/// What the flags of a deletion say.
+pub(super) fn options(call: &Call) -> Result<Options> {
     let mut grace = call.flags.int("grace-period");
     let force = call.bool("force");
-    if call.bool("now") {
+    if call.flags.opt_bool("now") {
         if grace != -1 {
             return Err(Error::new(
                 "--now and --grace-period cannot be specified together",
@@ -308,11 +309,17 @@ async fn gone(rest: &Rest, info: &Info, uid: Option<&str>) -> Result<()> {
     }
 }
 
-/// Deletes one object in the background, and waits for it.
-pub async fn delete_and_wait(rest: &Rest, info: &Info, grace: i64, timeout: Duration) -> Result<()> {
+/// Deletes one object and waits until it is gone.
+pub async fn delete_and_wait(
+    rest: &Rest,
+    info: &Info,
+    grace: i64,
+    policy: &'static str,
+    timeout: Duration,
+) -> Result<()> {
     let options = Options {
         grace,
-        policy: "Background",
+        policy,
         dry: DryRun::None,
     };
     let uid = match options.delete(rest, info).await {

@@ -1,7 +1,7 @@
 //! `diff`: what `apply` would change.
 
 use super::apply::make_patch;
-use super::common::{DryRun, Write};
+use super::common::{DryRun, Write, last_applied_text};
 use crate::cli::flags::{FILENAME, SELECTOR};
 use crate::cli::{Call, Command, bool, int, slice, text};
 use crate::error::{Error, Result};
@@ -9,6 +9,7 @@ use crate::print::{without_managed, yaml};
 use crate::resource::Info;
 use crate::resource::builder::{Query, Target};
 use crate::rest::{Rest, patch, with_query};
+use futures::StreamExt;
 use serde_json::{Value, json};
 
 /// The command.
@@ -100,7 +101,9 @@ async fn merged(call: &Call, rest: &Rest, info: &Info, live: Option<&Value>) -> 
     match live {
         None => write.create(rest, info).await,
         Some(live) => {
-            let (mut body, kind) = make_patch(call, info, &info.object, live).await?;
+            // As apply sends it, but for the annotation: what is applied is not remembered here.
+            let manifest: Value = serde_json::from_str(&last_applied_text(&info.object))?;
+            let (mut body, kind) = make_patch(call, info, &manifest, live).await?;
             body["metadata"]["resourceVersion"] = json!(live["metadata"]["resourceVersion"]);
             write.patch(rest, info, "", kind, &body).await
         }
@@ -129,6 +132,28 @@ fn shown(object: &Value, keep_managed: bool, hide: Option<&Value>) -> Value {
     out
 }
 
+/// The name that an object's two files have.
+fn file_name(info: &Info) -> String {
+    format!(
+        "{}.{}.{}.{}",
+        info.mapping.api_version().replace('/', "."),
+        info.mapping.kind,
+        info.namespace,
+        info.name
+    )
+}
+
+/// An object as it is, if it is, and as it would be.
+async fn compare<'i>(call: &Call, rest: &Rest, info: &'i Info) -> Result<(&'i Info, Option<Value>, Value)> {
+    let live = match rest.get(&info.path()).await {
+        Ok(o) => Some(o),
+        Err(e) if e.is_not_found() => None,
+        Err(e) => return Err(e),
+    };
+    let new = merged(call, rest, info, live.as_ref()).await?;
+    Ok((info, live, new))
+}
+
 async fn differences(call: &Call) -> Result<i32> {
     if call.bool("force-conflicts") && !call.bool("server-side") {
         return Err(Error::new("--force-conflicts only works with --server-side"));
@@ -149,39 +174,40 @@ async fn differences(call: &Call) -> Result<i32> {
         tempfile::Builder::new().prefix("LIVE-").tempdir()?,
         tempfile::Builder::new().prefix("MERGED-").tempdir()?,
     );
-    for target in targets.items {
-        let Target::Object(info) = target else { continue };
-        if selector.as_ref().is_some_and(|s| !s.matches_object(&info.object)) {
-            continue;
-        }
-        let live = match rest.get(&info.path()).await {
-            Ok(o) => Some(o),
-            Err(e) if e.is_not_found() => None,
-            Err(e) => return Err(e),
-        };
-        let new = merged(call, &rest, &info, live.as_ref()).await?;
+    let infos: Vec<Info> = targets
+        .items
+        .into_iter()
+        .filter_map(|t| match t {
+            Target::Object(info) => Some(info),
+            _ => None,
+        })
+        .filter(|i| selector.as_ref().is_none_or(|s| s.matches_object(&i.object)))
+        .collect();
+    let parallel = usize::try_from(call.flags.int("concurrency")).unwrap_or(1).max(1);
+    let mut compared =
+        futures::stream::iter(infos.iter().map(|info| compare(call, &rest, info))).buffered(parallel);
+    let mut present: Vec<Info> = Vec::new();
+    let keep = call.bool("show-managed-fields");
+    while let Some((info, live, new)) = compared.next().await.transpose()? {
         let secret = info.mapping.is("", "secrets");
-        let keep = call.bool("show-managed-fields");
-        let name = format!(
-            "{}.{}.{}.{}",
-            info.mapping.api_version().replace('/', "."),
-            info.mapping.kind,
-            info.namespace,
-            info.name
-        );
-        if let Some(old) = &live {
-            std::fs::write(
-                before.path().join(&name),
-                yaml::to_string(&shown(old, keep, secret.then_some(&new))),
-            )?;
-        } else {
-            std::fs::write(before.path().join(&name), "")?;
-        }
+        let name = file_name(info);
+        let old = live.as_ref().map_or_else(String::new, |old| {
+            yaml::to_string(&shown(old, keep, secret.then_some(&new)))
+        });
+        std::fs::write(before.path().join(&name), old)?;
         let other = live.clone().unwrap_or(Value::Null);
         std::fs::write(
             after.path().join(&name),
             yaml::to_string(&shown(&new, keep, secret.then_some(&other))),
         )?;
+        present.push(info.with(live.unwrap_or(Value::Null)));
+    }
+    if call.bool("prune") {
+        for info in super::prune::candidates(call, &query.selector, &present).await? {
+            let secret = info.mapping.is("", "secrets");
+            let old = shown(&info.object, keep, secret.then_some(&Value::Null));
+            std::fs::write(before.path().join(file_name(&info)), yaml::to_string(&old))?;
+        }
     }
     let program = ["RCTL_EXTERNAL_DIFF", "KUBECTL_EXTERNAL_DIFF"]
         .iter()

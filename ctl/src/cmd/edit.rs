@@ -49,13 +49,17 @@ pub static COMMAND: Command = Command {
     ..Command::NEW
 };
 
-/// Opens text in the user's editor and gives what it became.
-pub fn in_editor(text: &str, extension: &str) -> Result<String> {
+/// Opens text in the user's editor and gives what it became, lines ended as on Unix.
+pub fn in_editor(text: &str, extension: &str, windows: bool) -> Result<String> {
     let mut file = tempfile::Builder::new()
         .prefix("rctl-edit-")
         .suffix(&format!(".{extension}"))
         .tempfile()?;
-    file.write_all(text.as_bytes())?;
+    if windows {
+        file.write_all(text.replace('\n', "\r\n").as_bytes())?;
+    } else {
+        file.write_all(text.as_bytes())?;
+    }
     file.flush()?;
     let editor = ["KUBE_EDITOR", "EDITOR"]
         .iter()
@@ -74,7 +78,7 @@ pub fn in_editor(text: &str, extension: &str) -> Result<String> {
             "there was a problem with the editor {editor:?}"
         )));
     }
-    Ok(std::fs::read_to_string(file.path())?)
+    Ok(std::fs::read_to_string(file.path())?.replace("\r\n", "\n"))
 }
 
 const HEAD: &str = "# Please edit the object below. Lines beginning with a '#' will be ignored,\n# and an empty file will abort the edit. If an error occurs while saving this file will be\n# reopened with the relevant failures.\n#\n";
@@ -137,7 +141,11 @@ async fn run(call: Call) -> Result<()> {
     let mut text = render(&shown, as_json, &reasons);
     let rest = call.ctx.rest().await?;
     loop {
-        let edited = in_editor(&text, if as_json { "json" } else { "yaml" })?;
+        let edited = in_editor(
+            &text,
+            if as_json { "json" } else { "yaml" },
+            call.bool("windows-line-endings"),
+        )?;
         if strip(&edited).trim().is_empty() {
             crate::errln!("Edit cancelled, saved file was empty.");
             return Ok(());
@@ -300,7 +308,11 @@ pub async fn create(call: &Call, query: &Query) -> Result<()> {
     let objects: Vec<Value> = documents.iter().map(|d| d.value.clone()).collect();
     let as_json = call.str("output") == "json";
     let text = render(&objects, as_json, &[]);
-    let edited = in_editor(&text, if as_json { "json" } else { "yaml" })?;
+    let edited = in_editor(
+        &text,
+        if as_json { "json" } else { "yaml" },
+        call.bool("windows-line-endings"),
+    )?;
     if strip(&edited).trim().is_empty() {
         crate::errln!("Edit cancelled, saved file was empty.");
         return Ok(());

@@ -126,10 +126,25 @@ fn table_options(call: &Call, wide: bool, mapping: &Mapping, kinds: bool) -> tab
     }
 }
 
+/// What tables are asked for by: the server's, or objects of which this program makes one of its own.
+fn table_form(call: &Call) -> &'static str {
+    if call.bool("server-print") {
+        TABLE
+    } else {
+        "application/json"
+    }
+}
+
 /// The pages of a target as tables.
-async fn tables(rest: &Rest, query: &Query, target: &Target, include: &str) -> Result<Vec<Value>> {
+async fn tables(
+    rest: &Rest,
+    query: &Query,
+    target: &Target,
+    include: &str,
+    accept: &str,
+) -> Result<Vec<Value>> {
     let extra = |mut params: Vec<(&'static str, String)>| {
-        if !include.is_empty() {
+        if !include.is_empty() && accept == TABLE {
             params.push(("includeObject", include.to_owned()));
         }
         params
@@ -137,7 +152,7 @@ async fn tables(rest: &Rest, query: &Query, target: &Target, include: &str) -> R
     match target {
         Target::Object(info) | Target::Named(info) => {
             let path = with_query(&info.sub_path(&query.subresource), &extra(Vec::new()));
-            Ok(vec![as_table(rest.get_as(&path, TABLE).await?)])
+            Ok(vec![as_table(rest.get_as(&path, accept).await?)])
         }
         Target::List { mapping, namespace } => {
             let mut out = Vec::new();
@@ -151,7 +166,7 @@ async fn tables(rest: &Rest, query: &Query, target: &Target, include: &str) -> R
                     params.push(("continue", token));
                 }
                 let page = rest
-                    .get_as(&with_query(&mapping.collection(namespace), &params), TABLE)
+                    .get_as(&with_query(&mapping.collection(namespace), &params), accept)
                     .await
                     .map_err(|e| unlisted(e, mapping, &query.params()))?;
                 token = page["metadata"]["continue"].as_str().unwrap_or("").to_owned();
@@ -195,27 +210,23 @@ async fn human(call: &Call, query: &Query, targets: Targets, wide: bool) -> Resu
     let rest = call.ctx.rest().await?;
     let sort_by = call.str("sort-by");
     let mut errors = targets.errors;
-    let mut kinds: Vec<Rc<Mapping>> = Vec::new();
-    for target in &targets.items {
-        if !kinds.contains(target.mapping()) {
-            kinds.push(target.mapping().clone());
-        }
-    }
-    let several = kinds.len() > 1;
-    let mut current: Option<(Rc<Mapping>, table::Printer, Vec<Vec<String>>)> = None;
-    let mut written = false;
+    let include = if sort_by.is_empty() { "" } else { "Object" };
+    let mut found = Vec::new();
     let mut namespaced = false;
     for target in &targets.items {
         namespaced |= target.mapping().namespaced;
-        let include = if sort_by.is_empty() { "" } else { "Object" };
-        let mut pages = match tables(&rest, query, target, include).await {
-            Ok(p) => p,
-            Err(e) if not_found_is_fine(call, &e) => continue,
-            Err(e) => {
-                errors.push(e);
-                continue;
-            }
-        };
+        match tables(&rest, query, target, include, table_form(call)).await {
+            Ok(pages) => found.push((target.mapping(), pages)),
+            Err(e) if not_found_is_fine(call, &e) => {}
+            Err(e) => errors.push(e),
+        }
+    }
+    let several = found
+        .iter()
+        .any(|(m, _)| found.first().is_some_and(|(first, _)| m != first));
+    let mut current: Option<(Rc<Mapping>, table::Printer, Vec<Vec<String>>)> = None;
+    let mut written = false;
+    for (mapping, mut pages) in found {
         if !sort_by.is_empty() {
             pages = vec![sorted(pages, sort_by)?];
         }
@@ -225,7 +236,7 @@ async fn human(call: &Call, query: &Query, targets: Targets, wide: bool) -> Resu
         {
             continue;
         }
-        let same = current.as_ref().is_some_and(|(m, _, _)| m == target.mapping());
+        let same = current.as_ref().is_some_and(|(m, _, _)| m == mapping);
         if !same {
             if let Some((_, mut printer, rows)) = current.take() {
                 crate::out::print(&printer.layout(&rows));
@@ -233,8 +244,8 @@ async fn human(call: &Call, query: &Query, targets: Targets, wide: bool) -> Resu
                     crate::outln!();
                 }
             }
-            let options = table_options(call, wide, target.mapping(), several);
-            current = Some((target.mapping().clone(), table::Printer::new(options), Vec::new()));
+            let options = table_options(call, wide, mapping, several);
+            current = Some((mapping.clone(), table::Printer::new(options), Vec::new()));
         }
         if let Some((_, printer, rows)) = current.as_mut() {
             for page in &pages {
@@ -341,7 +352,7 @@ async fn watch(call: &Call, query: &Query, targets: Targets, printer: &Printer) 
         printer.print(object)
     };
     let accept = if human.is_some() {
-        TABLE
+        table_form(call)
     } else {
         "application/json"
     };

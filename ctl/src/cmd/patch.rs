@@ -138,21 +138,7 @@ async fn local(
     printer: &Printer,
 ) -> Result<()> {
     let infos: Vec<Info> = if call.bool("local") {
-        let documents = query.documents().await?;
-        documents
-            .into_iter()
-            .map(|d| Info {
-                mapping: std::rc::Rc::new(crate::discovery::Mapping {
-                    group: crate::print::group_of(&d.value).to_owned(),
-                    kind: d.value["kind"].as_str().unwrap_or("").to_owned(),
-                    ..Default::default()
-                }),
-                namespace: String::new(),
-                name: d.value["metadata"]["name"].as_str().unwrap_or("").to_owned(),
-                object: d.value,
-                source: d.source,
-            })
-            .collect()
+        query.local().await?
     } else {
         let (infos, errors) = query.latest(&call.ctx).await?;
         Error::collect(errors)?;
@@ -167,15 +153,17 @@ async fn local(
             }
             patch::MERGE => crate::patch::merge(&mut object, body),
             _ => {
-                let api = call.ctx.openapi().await?;
-                let version = object["apiVersion"].as_str().unwrap_or("").to_owned();
-                let document = api.document(&version).await?;
-                let node = document.kind(&version, &info.mapping.kind);
-                crate::patch::strategic(
-                    &mut object,
-                    body,
-                    node.map(|n| crate::patch::Schema::new(&document, n)),
-                );
+                let text = |key: &str| object[key].as_str().unwrap_or("").to_owned();
+                let (version, kind) = (text("apiVersion"), text("kind"));
+                let (group, short) = version.split_once('/').unwrap_or(("", &version));
+                let types = rutter_api::schema::builtin();
+                let Some(name) = types.name_of_kind(group, short, &kind) else {
+                    return Err(Error::new(format!(
+                        "strategic merge patch is not supported for {version}, Kind={kind} locally, try --type merge"
+                    )));
+                };
+                object = rutter_api::patch::strategic::merge(types, name, object, body.clone())
+                    .map_err(|e| Error::new(e.to_string()))?;
             }
         }
         printer.result(&info.with(object), &format!("patched{}", write.dry.suffix()))?;

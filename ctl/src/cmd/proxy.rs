@@ -1,6 +1,6 @@
 //! `proxy`: the API on a port of this machine, with this user's rights.
 
-use crate::cli::{Call, Command, bool, duration, int, text};
+use crate::cli::{Call, Command, bool, int, text};
 use crate::error::{Error, Result, io_text};
 use crate::rest::Rest;
 use bytes::Bytes;
@@ -38,17 +38,8 @@ pub static COMMAND: Command = Command {
         text("address", "127.0.0.1", "The IP address on which to serve on."),
         text("api-prefix", "/", "Prefix to serve the proxied API under."),
         bool(
-            "append-server-path",
-            "If true, enables automatic path appending of the kube context server path to each request.",
-        ),
-        bool(
             "disable-filter",
             "If true, disable request filtering in the proxy. This is dangerous, and can leave you vulnerable to XSRF attacks, when used with an accessible port.",
-        ),
-        duration(
-            "keepalive",
-            "0s",
-            "keepalive specifies the keep-alive period for an active network connection. Set to 0 to disable keepalive.",
         ),
         int(
             "port",

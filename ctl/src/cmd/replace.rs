@@ -29,7 +29,6 @@ pub static COMMAND: Command = Command {
         int("grace-period", "-1", "Period of time in seconds given to the resource to terminate gracefully. Ignored if negative."),
         text("raw", "", "Raw URI to PUT to the server.  Uses the transport specified by the kubeconfig file."),
         duration("timeout", "0s", "The length of time to wait before giving up on a delete, zero means determine a timeout from the size of the object"),
-        bool("wait", "If true, wait for resources to be gone before returning. This waits for finalizers."),
     ]],
     run: Some(|c| Box::pin(run(c))),
     ..Command::NEW
@@ -44,6 +43,7 @@ async fn run(call: Call) -> Result<()> {
         return Err(Error::new("must specify one of -f and -k"));
     }
     let force = call.bool("force");
+    let policy = super::delete::Options::cascade(call.str("cascade"))?;
     let grace = call.flags.int("grace-period");
     let timeout = call.flags.duration("timeout");
     if !force && grace >= 0 {
@@ -92,7 +92,7 @@ async fn run(call: Call) -> Result<()> {
                         info.namespace
                     );
                 }
-                super::delete::delete_and_wait(&rest, &info, if grace < 0 { 0 } else { grace }, wait).await?;
+                super::delete::delete_and_wait(&rest, &info, grace.max(0), policy, wait).await?;
                 if let Some(meta) = info.object["metadata"].as_object_mut() {
                     meta.remove("resourceVersion");
                     meta.remove("uid");

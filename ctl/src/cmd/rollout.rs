@@ -272,7 +272,7 @@ async fn history(call: Call) -> Result<()> {
                 shown["metadata"]["annotations"][CHANGE_CAUSE] = json!(cause);
             }
             crate::describe::pod::template(&mut w, &shown);
-            crate::outln!("{}", w.finish());
+            crate::outln!("{}", w.unaligned());
             continue;
         }
         if !printer.is_human() {

@@ -243,18 +243,19 @@ async fn run(call: Call) -> Result<()> {
     }
     let outcome = attached(&call, &rest, &info).await;
     if remove {
-        let options = super::delete::Options {
-            grace: call.flags.int("grace-period"),
-            policy: "Background",
-            dry: DryRun::None,
+        let options = super::delete::options(&call)?;
+        let timeout = match call.flags.duration("timeout") {
+            t if t.is_zero() => Duration::from_secs(7 * 86_400),
+            t => t,
         };
         match options.delete(&rest, &info).await {
             Ok(uid) => {
                 if !call.bool("quiet") {
                     crate::outln!("pod {name:?} deleted from {namespace} namespace");
                 }
-                super::delete::wait_gone(&rest, &[(info.clone(), uid)], Duration::from_secs(7 * 86_400))
-                    .await?;
+                if call.bool("wait") {
+                    super::delete::wait_gone(&rest, &[(info.clone(), uid)], timeout).await?;
+                }
             }
             Err(e) if e.is_not_found() => {}
             Err(e) => return Err(e),

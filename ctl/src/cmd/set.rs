@@ -135,23 +135,7 @@ pub async fn update(
     let printer = Printer::from_call(call)?;
     let local = call.flags.opt_bool("local");
     let (infos, mut errors): (Vec<Info>, Vec<Error>) = if local {
-        let infos = query
-            .documents()
-            .await?
-            .into_iter()
-            .map(|d| Info {
-                mapping: std::rc::Rc::new(crate::discovery::Mapping {
-                    group: crate::print::group_of(&d.value).to_owned(),
-                    kind: d.value["kind"].as_str().unwrap_or("").to_owned(),
-                    ..Default::default()
-                }),
-                namespace: String::new(),
-                name: d.value["metadata"]["name"].as_str().unwrap_or("").to_owned(),
-                object: d.value,
-                source: d.source,
-            })
-            .collect();
-        (infos, Vec::new())
+        (query.local().await?, Vec::new())
     } else {
         query.latest(&call.ctx).await?
     };

@@ -179,8 +179,13 @@ async fn imported(call: &Call, from: &str) -> Result<Vec<Value>> {
 async fn list(call: &Call, resources: Vec<String>) -> Result<()> {
     let mut query = Query::from_call(call);
     query.args = resources;
-    let (infos, errors) = query.latest(&call.ctx).await?;
-    Error::collect(errors)?;
+    let infos = if call.bool("local") {
+        query.local().await?
+    } else {
+        let (infos, errors) = query.latest(&call.ctx).await?;
+        Error::collect(errors)?;
+        infos
+    };
     let pattern = call.str("containers");
     for Info {
         mapping,

@@ -16,12 +16,6 @@ const SHARED: &[Flag] = &[
         "",
         "If non-empty, sort list using specified field. The field can be either 'cpu' or 'memory'.",
     ),
-    bool(
-        "use-protocol-buffers",
-        "Enables using protocol-buffers to access Metrics API.",
-    )
-    .on()
-    .hidden(),
 ];
 
 /// The command.
@@ -69,6 +63,7 @@ static POD: Command = Command {
                 "containers",
                 "If present, print usage of containers within a pod.",
             ),
+            bool("show-swap", "Print pod resources related to swap memory."),
             bool("sum", "Print the sum of the resource usage"),
         ],
     ],
@@ -99,6 +94,7 @@ fn check_sort(call: &Call) -> Result<()> {
 }
 
 const MIB: i128 = 1024 * 1024;
+const UNKNOWN: &str = "<unknown>";
 
 async fn metrics(call: &Call, path: &str, name: Option<&String>) -> Result<Vec<Value>> {
     let rest = call.ctx.rest().await?;
@@ -143,6 +139,7 @@ async fn nodes(call: Call) -> Result<()> {
     } else {
         "allocatable"
     };
+    let swap = call.bool("show-swap");
     let mut lines: Vec<(i128, i128, Vec<String>)> = Vec::new();
     let mut unknown: Vec<Vec<String>> = Vec::new();
     for node in &all {
@@ -156,22 +153,29 @@ async fn nodes(call: Call) -> Result<()> {
                 let cpu = milli(&m["usage"]["cpu"]);
                 let memory = value(&m["usage"]["memory"]);
                 let percent = |part: i128, whole: i128| if whole == 0 { 0 } else { part * 100 / whole };
-                lines.push((
-                    cpu,
-                    memory,
-                    vec![
-                        name,
-                        format!("{cpu}m"),
-                        format!("{}%", percent(cpu, milli(&whole["cpu"]))),
-                        format!("{}Mi", memory / MIB),
-                        format!("{}%", percent(memory, value(&whole["memory"]))),
-                        String::new(),
-                    ],
-                ));
+                let mut row = vec![
+                    name,
+                    format!("{cpu}m"),
+                    format!("{}%", percent(cpu, milli(&whole["cpu"]))),
+                    format!("{}Mi", memory / MIB),
+                    format!("{}%", percent(memory, value(&whole["memory"]))),
+                ];
+                if swap {
+                    let capacity = &node["status"]["nodeInfo"]["swap"]["capacity"];
+                    row.push(mebibytes(&m["usage"]["swap"]));
+                    row.push(match (capacity.is_null(), m["usage"]["swap"].is_null()) {
+                        (false, false) => {
+                            format!("{}%", percent(value(&m["usage"]["swap"]), value(capacity)))
+                        }
+                        _ => UNKNOWN.to_owned(),
+                    });
+                }
+                row.push(String::new());
+                lines.push((cpu, memory, row));
             }
             None => {
                 let mut row = vec![name];
-                row.extend(std::iter::repeat_n("<unknown>".to_owned(), 4));
+                row.extend(std::iter::repeat_n(UNKNOWN.to_owned(), if swap { 6 } else { 4 }));
                 row.push(String::new());
                 unknown.push(row);
             }
@@ -183,16 +187,35 @@ async fn nodes(call: Call) -> Result<()> {
     order(&mut lines, call.str("sort-by"));
     let mut rows = Vec::new();
     if !call.bool("no-headers") {
-        rows.push(
-            ["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)", ""]
-                .map(str::to_owned)
-                .to_vec(),
-        );
+        let mut head = vec!["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)"];
+        if swap {
+            head.extend(["SWAP(bytes)", "SWAP(%)"]);
+        }
+        head.push("");
+        rows.push(head.into_iter().map(str::to_owned).collect());
     }
     rows.extend(lines.into_iter().map(|(_, _, r)| r));
     rows.extend(unknown);
     crate::out::print(&Columns::default().format(&rows));
     Ok(())
+}
+
+/// What containers use of swap.
+fn swap_of(containers: &[Value]) -> String {
+    if containers.iter().all(|c| c["usage"]["swap"].is_null()) {
+        return UNKNOWN.to_owned();
+    }
+    let total: i128 = containers.iter().map(|c| value(&c["usage"]["swap"])).sum();
+    format!("{}Mi", total / MIB)
+}
+
+/// Whole mebibytes of a field, or that it isn't known.
+fn mebibytes(field: &Value) -> String {
+    if field.is_null() {
+        UNKNOWN.to_owned()
+    } else {
+        format!("{}Mi", value(field) / MIB)
+    }
 }
 
 fn order(lines: &mut [(i128, i128, Vec<String>)], by: &str) {
@@ -226,6 +249,7 @@ async fn pods(call: Call) -> Result<()> {
         return Ok(());
     }
     let containers = call.bool("containers");
+    let swap = call.bool("show-swap");
     let mut lines: Vec<(i128, i128, Vec<String>)> = Vec::new();
     for pod in &used {
         let (name, place) = (
@@ -233,27 +257,31 @@ async fn pods(call: Call) -> Result<()> {
             field(&pod["metadata"]["namespace"]),
         );
         let of = |c: &Value| (milli(&c["usage"]["cpu"]), value(&c["usage"]["memory"]));
-        let mut push = |container: Option<String>, cpu: i128, memory: i128| {
+        let mut push = |container: Option<String>, cpu: i128, memory: i128, used: &[Value]| {
             let mut row = Vec::new();
             if everywhere {
                 row.push(place.clone());
             }
             row.push(name.clone());
             row.extend(container);
-            row.extend([format!("{cpu}m"), format!("{}Mi", memory / MIB), String::new()]);
+            row.extend([format!("{cpu}m"), format!("{}Mi", memory / MIB)]);
+            if swap {
+                row.push(swap_of(used));
+            }
+            row.push(String::new());
             lines.push((cpu, memory, row));
         };
         if containers {
             for c in items(&pod["containers"]) {
                 let (cpu, memory) = of(c);
-                push(Some(field(&c["name"])), cpu, memory);
+                push(Some(field(&c["name"])), cpu, memory, std::slice::from_ref(c));
             }
         } else {
             let (cpu, memory) = items(&pod["containers"])
                 .iter()
                 .map(of)
                 .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-            push(None, cpu, memory);
+            push(None, cpu, memory, items(&pod["containers"]));
         }
     }
     order(&mut lines, call.str("sort-by"));
@@ -268,18 +296,31 @@ async fn pods(call: Call) -> Result<()> {
         if containers {
             head.push("NAME");
         }
-        head.extend(["CPU(cores)", "MEMORY(bytes)", ""]);
+        head.extend(["CPU(cores)", "MEMORY(bytes)"]);
+        if swap {
+            head.push("SWAP(bytes)");
+        }
+        head.push("");
         rows.push(head.into_iter().map(str::to_owned).collect());
     }
     rows.extend(lines.into_iter().map(|(_, _, r)| r));
     if call.bool("sum") {
         let lead = usize::from(everywhere) + usize::from(containers) + 1;
-        let mut line = vec![String::new(); lead];
-        line.extend(["________".to_owned(), "________".to_owned(), String::new()]);
-        rows.push(line);
-        let mut line = vec![String::new(); lead];
-        line.extend([format!("{cpu}m"), format!("{}Mi", memory / MIB), String::new()]);
-        rows.push(line);
+        let mut sums = vec![format!("{cpu}m"), format!("{}Mi", memory / MIB)];
+        if swap {
+            let all: Vec<Value> = used
+                .iter()
+                .flat_map(|p| items(&p["containers"]))
+                .cloned()
+                .collect();
+            sums.push(swap_of(&all));
+        }
+        for cells in [vec!["________".to_owned(); sums.len()], sums] {
+            let mut line = vec![String::new(); lead];
+            line.extend(cells);
+            line.push(String::new());
+            rows.push(line);
+        }
     }
     crate::out::print(&Columns::default().format(&rows));
     Ok(())

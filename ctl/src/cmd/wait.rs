@@ -1,7 +1,7 @@
 //! `wait`: until a condition holds for objects.
 
 use crate::cli::flags::{ALL, ALL_NAMESPACES, FIELD_SELECTOR, FILENAME, OUTPUT, SELECTOR, TEMPLATE};
-use crate::cli::{Args, Call, Command, array, bool, duration};
+use crate::cli::{Args, Call, Command, array, duration};
 use crate::error::{Error, Result};
 use crate::print::{Printer, jsonpath};
 use crate::resource::Info;
@@ -38,12 +38,6 @@ pub static COMMAND: Command = Command {
                 "for",
                 "The condition to wait on: [create|delete|condition=condition-name[=condition-value]|jsonpath='{JSONPath expression}'=[JSONPath value]]. The default condition-value is true.",
             ),
-            bool(
-                "local",
-                "If true, annotation will NOT contact api-server but run locally.",
-            )
-            .on()
-            .hidden(),
             duration(
                 "timeout",
                 "30s",

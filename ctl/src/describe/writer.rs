@@ -104,6 +104,11 @@ impl Writer {
         tab::describe(&self.text)
     }
 
+    /// The text with its tabs, where kubectl leaves them.
+    pub fn unaligned(self) -> String {
+        self.text
+    }
+
     /// `Labels:  a=b` with one pair a line.
     pub fn pairs(&mut self, title: &str, map: &Value) {
         let mut pairs: Vec<(&String, String)> = map

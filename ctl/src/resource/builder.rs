@@ -138,6 +138,28 @@ impl Query {
         files::read(&self.filenames, self.recursive).await
     }
 
+    /// The manifests' objects as they are, for commands that reach no server.
+    pub async fn local(&self) -> Result<Vec<Info>> {
+        let documents = self.documents().await?;
+        documents
+            .into_iter()
+            .map(|d| {
+                d.check(false)?;
+                Ok(Info {
+                    mapping: Rc::new(Mapping {
+                        group: crate::print::group_of(&d.value).to_owned(),
+                        kind: d.value["kind"].as_str().unwrap_or("").to_owned(),
+                        ..Default::default()
+                    }),
+                    namespace: d.value["metadata"]["namespace"].as_str().unwrap_or("").to_owned(),
+                    name: d.value["metadata"]["name"].as_str().unwrap_or("").to_owned(),
+                    object: d.value,
+                    source: d.source,
+                })
+            })
+            .collect()
+    }
+
     /// Finds the targets.
     pub async fn targets(&self, ctx: &Ctx) -> Result<Targets> {
         let namespace = ctx.namespace()?;

@@ -288,7 +288,9 @@ mod tests {
                 ..Effective::default()
             };
             tokio::task::spawn_local(echo(listener, V5));
-            let rest = Rest::connect(&effective, None, false).await.unwrap();
+            let rest = Rest::connect(&effective, None, false, Default::default())
+                .await
+                .unwrap();
             let (to, input) = mpsc::channel(4);
             let (output, mut from) = mpsc::channel::<Bytes>(4);
             let sent = 8 * 1024 * 1024;
