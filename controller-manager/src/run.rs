@@ -171,6 +171,12 @@ pub fn controllers() -> Vec<Registration> {
             volume_protection::run_volumes
         ),
         controller!(
+            "volumeattributesclass-protection-controller",
+            "volumeattributesclass-protection-controller",
+            "volumeattributesclass-protection-controller",
+            volume_protection::run_classes
+        ),
+        controller!(
             "ephemeral-volume-controller",
             "ephemeral-volume-controller",
             "ephemeral_volume",

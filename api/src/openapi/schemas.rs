@@ -106,39 +106,71 @@ impl<'a> Schemas<'a> {
         name
     }
 
+    /// The type of a custom resource whose version has this schema, null for none.
     fn custom(&mut self, resource: &Resource, mut schema: Value) -> Value {
         let version = &resource.group_version;
-        if !schema.is_object() {
-            schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let preserving = flag(&schema, PRESERVE);
+        // Clients take named properties for all that there are.
+        if !schema.is_object() || (preserving && self.dialect == Dialect::V2) {
+            schema = json!({"type": "object"});
+        } else {
+            if self.dialect == Dialect::V2 {
+                simplify(&mut schema);
+            }
+            self.add_metadata(&mut schema);
+            self.add_embedded(&mut schema);
         }
         set(
             &mut schema,
             "x-kubernetes-group-version-kind",
             kinds(&version.group, &version.version, &resource.kind),
         );
-        let metadata = self.reference(&format!("{META}.ObjectMeta"));
-        let describe = |field| {
-            self.docs
-                .describe(&format!("{META}.PartialObjectMetadata"), Some(field))
-        };
-        let text = |field| match describe(field) {
-            Some(description) => json!({"type": "string", "description": description}),
-            None => json!({"type": "string"}),
-        };
-        let (api_version, kind) = (text("apiVersion"), text("kind"));
-        if let Some(properties) = schema
-            .as_object_mut()
-            .map(|s| s.entry("properties").or_insert_with(|| json!({})))
-            && let Some(properties) = properties.as_object_mut()
-        {
-            properties.insert("metadata".to_owned(), metadata);
-            properties.entry("apiVersion").or_insert(api_version);
-            properties.entry("kind").or_insert(kind);
-        }
-        if self.dialect == Dialect::V2 {
-            simplify(&mut schema);
-        }
         schema
+    }
+
+    /// Gives a schema the properties that every object has.
+    fn add_metadata(&mut self, schema: &mut Value) {
+        // Any kind's documentation says the same about them.
+        let describe = |field| self.docs.describe("io.k8s.api.core.v1.ConfigMap", Some(field));
+        let (api_version, kind, standard) = (describe("apiVersion"), describe("kind"), describe("metadata"));
+        let mut metadata = self.reference(&format!("{META}.ObjectMeta"));
+        if self.dialect == Dialect::V3 {
+            // Nothing may stand beside a reference.
+            metadata = json!({"allOf": [metadata]});
+        }
+        let mut properties = [
+            ("apiVersion", json!({"type": "string"}), api_version),
+            ("kind", json!({"type": "string"}), kind),
+            ("metadata", metadata, standard),
+        ];
+        let Some(map) = schema.as_object_mut() else { return };
+        let all = map.entry("properties").or_insert_with(|| json!({}));
+        for (name, property, description) in &mut properties {
+            if let Some(description) = description.take() {
+                set(property, "description", Value::from(description));
+            }
+            set(all, name, property.take());
+        }
+    }
+
+    /// Gives the schemas of objects within an object their metadata.
+    fn add_embedded(&mut self, schema: &mut Value) {
+        for inner in inner_schemas(schema) {
+            self.add_embedded(inner);
+        }
+        let open = self.dialect == Dialect::V2 && flag(schema, PRESERVE);
+        if open || !flag(schema, "x-kubernetes-embedded-resource") {
+            return;
+        }
+        self.add_metadata(schema);
+        let Some(map) = schema.as_object_mut() else { return };
+        if let Value::Array(required) = map.entry("required").or_insert_with(|| json!([])) {
+            for name in ["kind", "apiVersion"] {
+                if !required.iter().any(|r| r == name) {
+                    required.push(name.into());
+                }
+            }
+        }
     }
 
     fn named(&mut self, name: &str) -> Value {
@@ -300,22 +332,62 @@ impl<'a> Schemas<'a> {
     }
 }
 
-/// OpenAPI v2 has no `oneOf`, `nullable` and the like; what it can't say is left out.
-fn simplify(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            let int_or_string = map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true));
-            for gone in ["oneOf", "anyOf", "allOf", "not", "nullable"] {
-                map.remove(gone);
-            }
-            if int_or_string {
-                map.remove("type");
-            }
-            map.values_mut().for_each(simplify);
+const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+
+fn flag(schema: &Value, name: &str) -> bool {
+    schema.get(name) == Some(&Value::Bool(true))
+}
+
+/// The schemas directly within one: of properties, items and additional properties.
+fn inner_schemas(schema: &mut Value) -> Vec<&mut Value> {
+    let mut found = Vec::new();
+    for (name, value) in schema.as_object_mut().into_iter().flatten() {
+        match (name.as_str(), value) {
+            ("properties", Value::Object(properties)) => found.extend(properties.values_mut()),
+            ("items" | "additionalProperties", inner @ Value::Object(_)) => found.push(inner),
+            _ => {}
         }
-        Value::Array(items) => items.iter_mut().for_each(simplify),
-        _ => {}
     }
+    found
+}
+
+/// Takes away what OpenAPI v2 has no words for, and what its readers (kubectl first of all) would understand wrongly.
+fn simplify(schema: &mut Value) {
+    let nullable: Vec<String> = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, property)| flag(property, "nullable"))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let nullable_values = schema
+        .get("additionalProperties")
+        .is_some_and(|a| flag(a, "nullable"));
+    let (preserving, is_nullable) = (flag(schema, PRESERVE), flag(schema, "nullable"));
+    let int_or_string = flag(schema, "x-kubernetes-int-or-string");
+    let Some(map) = schema.as_object_mut() else { return };
+    for gone in ["oneOf", "anyOf", "allOf", "not", "nullable"] {
+        map.remove(gone);
+    }
+    // A value without a type must not name properties or items.
+    if preserving || is_nullable {
+        map.remove("properties");
+        map.remove("items");
+    }
+    let kind = map.get("type").and_then(Value::as_str);
+    let is_listless = kind == Some("array") && !map.contains_key("items");
+    if int_or_string || is_nullable || is_listless || (preserving && kind == Some("object")) {
+        map.remove("type");
+    }
+    if nullable_values {
+        map.remove("required");
+    } else if let Some(Value::Array(required)) = map.get_mut("required") {
+        required.retain(|name| !nullable.iter().any(|n| name == n.as_str()));
+        if required.is_empty() {
+            map.remove("required");
+        }
+    }
+    inner_schemas(schema).into_iter().for_each(simplify);
 }
 
 pub(super) fn kinds(group: &str, version: &str, kind: &str) -> Value {

@@ -116,6 +116,50 @@ fn custom_resources_bring_their_schemas() {
 }
 
 #[test]
+fn what_kubectl_would_misread_is_left_out_of_version_two() {
+    let mut scheme = Scheme::new();
+    scheme.insert(resource("example.com", "v1", "Foo", "foos", "foo"));
+    let kinds = json!([{"group": "example.com", "version": "v1", "kind": "Foo"}]);
+    let free = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = |schema: Value| {
+        let document = v2_with(&scheme, builtin(), &NoDocs, &|_: &Resource| Some(schema.clone()));
+        document["definitions"]["com.example.v1.Foo"].clone()
+    };
+    let open = json!({"type": "object", "x-kubernetes-group-version-kind": kinds});
+    assert_eq!(definition(free.clone()), open);
+    assert_eq!(definition(Value::Null), open);
+    let nullable = json!({"type": "array", "nullable": true, "items": {"type": "string"}});
+    let made = definition(json!({"type": "object", "properties": {
+        "not": {"type": "string"},
+        "spec": {"type": "object", "required": ["a", "b"], "properties": {
+            "a": nullable,
+            "b": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "c": free,
+        }},
+        "pod": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"spec": {"type": "object"}}},
+    }}));
+    let properties = &made["properties"];
+    assert_eq!(properties["not"], json!({"type": "string"}));
+    assert_eq!(
+        properties["spec"],
+        json!({"type": "object", "required": ["b"], "properties": {
+            "a": {},
+            "b": {"x-kubernetes-int-or-string": true},
+            "c": {"x-kubernetes-preserve-unknown-fields": true},
+        }})
+    );
+    assert_eq!(properties["pod"]["required"], json!(["kind", "apiVersion"]));
+    for object in [&made, &properties["pod"]] {
+        let metadata = &object["properties"]["metadata"]["$ref"];
+        assert_eq!(
+            metadata,
+            "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+        );
+        assert_eq!(object["properties"]["kind"]["type"], "string");
+    }
+}
+
+#[test]
 fn the_index_names_every_group_version() {
     let mut all = scheme();
     all.insert(resource(

@@ -50,7 +50,9 @@ where
         return Err(StatusError::path_not_found());
     }
     let custom = served.custom(&resource);
-    let accept = Accept::negotiate(request.headers(), &query, true, custom.is_none())?;
+    // What isn't stored has no metadata to make a table of.
+    let tables = resource.storage_prefix.is_some();
+    let accept = Accept::negotiate(request.headers(), &query, tables, custom.is_none())?;
     let warnings: Mutex<Vec<String>> = Mutex::default();
     if let Some(text) = custom.and_then(Custom::deprecation) {
         warnings.lock().push(text.to_owned());

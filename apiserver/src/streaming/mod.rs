@@ -337,9 +337,10 @@ impl Streaming {
 
     async fn proxy_to(&self, request: Request<StreamBody>, backend: &Backend, rest: &str) -> Answer {
         let uri = request.uri().clone();
+        let target = if rest.is_empty() { "/" } else { rest };
         let path = match uri.query() {
-            Some(query) => format!("{rest}?{query}"),
-            None => rest.to_owned(),
+            Some(query) => format!("{target}?{query}"),
+            None => target.to_owned(),
         };
         if pass::is_upgrade(&request) {
             return self.upgrade(backend, request, &path).await;

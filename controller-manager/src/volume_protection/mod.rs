@@ -1,4 +1,5 @@
-//! The protection controllers: a claim that a pod uses, and a volume that is bound, can't be deleted from under their users. A finalizer holds them.
+//! The protection controllers: a claim that a pod uses, a volume that is bound and a volume attributes class that either names can't be deleted
+//! from under their users. A finalizer holds them.
 
 use crate::common::owners::{has_finalizer, name, namespace};
 use crate::common::pods::{is_terminal, node_name};
@@ -6,6 +7,7 @@ use crate::frame::{Context, Loop, Reconcile, ignore_not_found, own_key};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::PostParams;
@@ -14,6 +16,7 @@ use rutter_client::{Requeue, Store};
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
+const CLASS: &str = "kubernetes.io/vac-protection";
 
 /// What to do about a finalizer.
 #[derive(Debug, PartialEq, Eq)]
@@ -165,6 +168,93 @@ impl Reconcile for VolumeProtection {
     }
 }
 
+/// The volume attributes classes that a claim names: the one that it asks for, has, or is on its way to (KEP-3751).
+fn classes_of_claim(claim: &PersistentVolumeClaim) -> impl Iterator<Item = &str> {
+    let asked = claim
+        .spec
+        .iter()
+        .filter_map(|s| s.volume_attributes_class_name.as_deref());
+    let status = claim.status.iter().flat_map(|s| {
+        let target = s.modify_volume_status.as_ref();
+        [
+            s.current_volume_attributes_class_name.as_deref(),
+            target.and_then(|m| m.target_volume_attributes_class_name.as_deref()),
+        ]
+    });
+    asked.chain(status.flatten())
+}
+
+fn class_of_volume(volume: &PersistentVolume) -> Option<&str> {
+    volume.spec.as_ref()?.volume_attributes_class_name.as_deref()
+}
+
+/// Protects volume attributes classes.
+pub struct ClassProtection {
+    client: kube::Client,
+    classes: Store<VolumeAttributesClass>,
+    claims: Store<PersistentVolumeClaim>,
+    volumes: Store<PersistentVolume>,
+}
+
+/// Runs the classes' controller until stopped.
+pub async fn run_classes(context: Context) {
+    let mut frame = Loop::<ObjectKey>::new(&context);
+    let classes = frame.watch::<VolumeAttributesClass>(own_key);
+    // What an object named before may have become free.
+    let claims = frame.watch::<PersistentVolumeClaim>(|change, queue| {
+        for class in change.old.iter().flat_map(|claim| classes_of_claim(claim)) {
+            queue.add(ObjectKey::new("", class));
+        }
+    });
+    let volumes = frame.watch::<PersistentVolume>(|change, queue| {
+        if let Some(class) = change.old.as_deref().and_then(class_of_volume) {
+            queue.add(ObjectKey::new("", class));
+        }
+    });
+    frame
+        .run(
+            1,
+            ClassProtection {
+                client: context.client,
+                classes,
+                claims,
+                volumes,
+            },
+        )
+        .await;
+}
+
+#[async_trait]
+impl Reconcile for ClassProtection {
+    type Key = ObjectKey;
+
+    async fn reconcile(&self, key: ObjectKey) -> anyhow::Result<Requeue> {
+        let Some(class) = self.classes.get("", &key.name) else {
+            return Ok(Requeue::Done);
+        };
+        let class_name = key.name.as_str();
+        let used = || {
+            let claims = self.claims.list();
+            let volumes = self.volumes.list();
+            claims
+                .iter()
+                .any(|claim| classes_of_claim(claim).any(|c| c == class_name))
+                || volumes
+                    .iter()
+                    .any(|volume| class_of_volume(volume) == Some(class_name))
+        };
+        let step = step(&class.metadata, CLASS, used());
+        if step != Step::Nothing {
+            let mut after = VolumeAttributesClass::clone(&class);
+            apply(&mut after.metadata, CLASS, &step);
+            let api: Api<VolumeAttributesClass> = Api::all(self.client.clone());
+            ignore_not_found(api.replace(&key.name, &PostParams::default(), &after).await)
+                .context("protecting a volume attributes class")?;
+        }
+        Ok(Requeue::Done)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,5 +291,17 @@ mod tests {
                 && !uses(&pod("n", "Succeeded"), "data")
                 && !uses(&pod("n", "Running"), "x")
         );
+    }
+
+    #[test]
+    fn a_claim_names_the_classes_it_asks_for_has_and_is_on_its_way_to() {
+        let claim: PersistentVolumeClaim = serde_json::from_value(json!({"spec": {"volumeAttributesClassName": "gold"},
+            "status": {"currentVolumeAttributesClassName": "silver", "modifyVolumeStatus": {"status": "InProgress", "targetVolumeAttributesClassName": "gold"}}}))
+        .unwrap();
+        assert_eq!(
+            classes_of_claim(&claim).collect::<Vec<_>>(),
+            ["gold", "silver", "gold"]
+        );
+        assert_eq!(classes_of_claim(&PersistentVolumeClaim::default()).count(), 0);
     }
 }

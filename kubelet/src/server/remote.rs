@@ -16,8 +16,9 @@ use hyper_util::rt::TokioIo;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncWrite;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -26,6 +27,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 const STDIN: u8 = 0;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
+
+/// How long either end has to close its side once a command has ended.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// How streams are put into messages. All begin with the channel; the older ones have no way to end standard input alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,8 +237,10 @@ where
             }
         }
     });
-    let feeding = tokio::spawn({
+    let (end, ended) = watch::channel(());
+    let mut feeding = tokio::spawn({
         let sender = sender.clone();
+        let mut ended = ended.clone();
         async move {
             // A command may end without reading its input: the caller is still to get the rest of its output.
             let mut deaf = false;
@@ -249,21 +255,26 @@ where
                 let Some((channel, rest)) = protocol.read(&bytes) else {
                     continue;
                 };
-                let mut sender = sender.lock().await;
-                let done = match (channel, inputs.get(&channel)) {
-                    (CLOSE, _) => match rest.first().and_then(|c| inputs.get(c)) {
-                        Some(stream) => sender.end(*stream).await,
-                        None => Ok(()),
-                    },
-                    (_, Some(stream)) if !rest.is_empty() => sender.send(*stream, &rest).await,
-                    _ => Ok(()),
+                let send = async {
+                    let mut sender = sender.lock().await;
+                    match (channel, inputs.get(&channel)) {
+                        (CLOSE, _) => match rest.first().and_then(|c| inputs.get(c)) {
+                            Some(stream) => sender.end(*stream).await,
+                            None => Ok(()),
+                        },
+                        (_, Some(stream)) if !rest.is_empty() => sender.send(*stream, &rest).await,
+                        _ => Ok(()),
+                    }
                 };
-                deaf = done.is_err();
+                tokio::select! {
+                    done = send => deaf = done.is_err(),
+                    // The runtime no longer takes what nobody is there to read.
+                    _ = ended.changed() => deaf = true,
+                }
             }
         }
     });
     let mut gone = false;
-    tokio::pin!(feeding);
     loop {
         tokio::select! {
             item = from_runtime.recv() => match item {
@@ -293,9 +304,14 @@ where
         };
         let _ = to_socket.send(Message::Close(Some(normal))).await;
         let _ = to_socket.close().await;
+        // Input that is still under way is taken until the caller has closed, too: a connection that ends with bytes unread is reset, and
+        // the reset can overtake the end of the output.
+        drop(end);
+        let _ = tokio::time::timeout(CLOSING, &mut feeding).await;
         feeding.abort();
     }
-    let _ = sender.lock().await.close().await;
+    // A runtime that is done doesn't read any more.
+    let _ = tokio::time::timeout(CLOSING, async { sender.lock().await.close().await }).await;
     answering.abort();
     reading.abort();
     Ok(())

@@ -74,9 +74,9 @@ pub(crate) fn client_config(at: &At<'_, '_>, errors: &mut ErrorList) {
         required_text(&service.child("name"), errors);
         required_text(&service.child("namespace"), errors);
         let path = service.child("path");
-        if path.is_set() && !path.text().starts_with('/') {
+        if !path.text().is_empty() && !path.text().starts_with('/') {
             errors.push(path.invalid("must start with a '/'"));
-        } else if path.is_set() && path.text().contains("//") {
+        } else if path.text().contains("//") {
             errors.push(path.invalid("segment[0] may not be empty"));
         }
         let port = service.child("port").int().unwrap_or(443);
