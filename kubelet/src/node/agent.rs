@@ -10,6 +10,8 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::runtime::watcher;
+use rutter_client::Informer;
 use rutter_client::events::EventType;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -54,7 +56,28 @@ impl Agent {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.report() => {}
+            () = self.follow() => {}
             () = lease => {}
+        }
+    }
+
+    /// Keeps the node's object current once it is registered: pods are let in by the labels and taints that it has now.
+    async fn follow(&self) {
+        let mut registered = self.registered.subscribe();
+        // The agent holds the other end, so the wait only ends with a registration.
+        let _ = registered.wait_for(|r| *r).await;
+        let own = watcher::Config::default().fields(&format!("metadata.name={}", self.facts.name));
+        let informer = Informer::start(Api::<Node>::all(self.shared.client.clone()), own);
+        let mut changes = informer.subscribe();
+        while let Some(change) = changes.recv().await {
+            let newer = |node: &Node| {
+                let known = self.node.load();
+                node.metadata.uid != known.metadata.uid || version(node) > version(&known)
+            };
+            if let Some(node) = change.new.filter(|node| newer(node)) {
+                self.take_pod_cidr(&node).await;
+                self.node.store(node);
+            }
         }
     }
 
@@ -252,6 +275,12 @@ impl Agent {
             })
             .collect()
     }
+}
+
+/// How new a view of an object is (KEP-5504).
+fn version(node: &Node) -> u64 {
+    let version = node.metadata.resource_version.as_deref();
+    version.and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 /// A strategic merge patch from one status to another.

@@ -215,8 +215,12 @@ where
             let mut status = Vec::new();
             while let Some(bytes) = receiver.recv().await {
                 if channel == 3 {
-                    // The final status is one message.
+                    // The final status is one message. It comes after the end of all output, and sometimes nothing comes after it: a
+                    // runtime with input that nobody takes doesn't get to closing.
                     status.extend_from_slice(&bytes);
+                    if serde_json::from_slice::<serde::de::IgnoredAny>(&status).is_ok() {
+                        break;
+                    }
                 } else if to_caller.send((channel, bytes)).await.is_err() {
                     return None;
                 }
