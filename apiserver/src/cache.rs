@@ -107,12 +107,7 @@ impl Decoder for ObjectDecoder {
             fields: self.interner.pairs(fields),
             owners: owners.iter().map(|owner| owner.str_at("uid").into()).collect(),
         };
-        Ok(Entry {
-            key: key.into(),
-            bytes,
-            index,
-            revision,
-        })
+        Ok(Entry::new(key.into(), bytes, index, revision))
     }
 }
 
@@ -164,20 +159,20 @@ const TREES_LIST: usize = 64;
 impl Trees {
     /// The tree of an object, kept for the next who asks.
     fn of(&self, entry: &Entry) -> Option<Arc<Value>> {
-        if entry.bytes.len() > TREE_BYTES {
-            return parse(&entry.bytes).ok().map(Arc::new);
+        if entry.size() > TREE_BYTES {
+            return parse(&entry.bytes()).ok().map(Arc::new);
         }
         if let Some((revision, tree)) = self.0.read().trees.get(&entry.key)
             && *revision == entry.revision
         {
             return Some(tree.clone());
         }
-        let tree = Arc::new(parse(&entry.bytes).ok()?);
+        let tree = Arc::new(parse(&entry.bytes()).ok()?);
         let mut state = self.0.write();
-        if state.bytes + entry.bytes.len() > TREES_BYTES {
+        if state.bytes + entry.size() > TREES_BYTES {
             *state = TreesState::default();
         }
-        state.bytes += entry.bytes.len();
+        state.bytes += entry.size();
         state
             .trees
             .insert(entry.key.clone(), (entry.revision, tree.clone()));
@@ -268,7 +263,7 @@ impl ObjectReader for CacheReader {
         };
         let tree = |entry: &Arc<Entry>| match snapshot.len() {
             0..=TREES_LIST => self.trees.of(entry),
-            _ => parse(&entry.bytes).ok().map(Arc::new),
+            _ => parse(&entry.bytes()).ok().map(Arc::new),
         };
         snapshot.range(&range, None).filter_map(tree).collect()
     }
@@ -296,7 +291,7 @@ impl ObjectReader for CacheReader {
         };
         found
             .range(&range, None)
-            .filter_map(|entry| parse(&entry.bytes).ok().map(Arc::new))
+            .filter_map(|entry| parse(&entry.bytes()).ok().map(Arc::new))
             .collect()
     }
 

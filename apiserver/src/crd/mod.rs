@@ -115,7 +115,7 @@ impl Follower {
         // Those whose names came first keep them.
         let mut parsed: Vec<(Value, _)> = Vec::with_capacity(due.len());
         for entry in due {
-            match parse(&entry.bytes) {
+            match parse(&entry.bytes()) {
                 Ok(object) => parsed.push((object, entry)),
                 Err(error) => tracing::error!(key = %entry.key, %error, "a definition cannot be read"),
             }
@@ -136,7 +136,7 @@ impl Follower {
             if wanted.at("status") != object.at("status") {
                 statuses.push(wanted.clone());
             }
-            changed |= self.learn(&wanted, entry.revision, &entry.bytes);
+            changed |= self.learn(&wanted, entry.revision, &entry.bytes());
         }
         let mut again = false;
         if changed {
@@ -322,7 +322,7 @@ async fn write_status(server: &Arc<Server>, wanted: &Value) -> Result<(), Status
 /// Deletes the objects of a definition that is being deleted; whether none is left and it may go.
 async fn empty(server: &Arc<Server>, name: &str) -> Result<bool, StatusError> {
     let entry = server.cache.get(&format!("{FOLDER}{name}"));
-    let Some(definition) = entry.map(|entry| parse(&entry.bytes)).transpose()? else {
+    let Some(definition) = entry.map(|entry| parse(&entry.bytes())).transpose()? else {
         return Ok(true);
     };
     let finalizers = definition.list_at("metadata.finalizers");

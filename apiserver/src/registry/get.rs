@@ -48,8 +48,8 @@ impl Call {
             .get(&key)
             .ok_or_else(|| self.not_found(&self.info.name))?;
         if self.is_verbatim() {
-            return Ok(answer::bytes(StatusCode::OK, line(&entry.bytes), &self.accept));
+            return Ok(answer::bytes(StatusCode::OK, line(&entry.bytes()), &self.accept));
         }
-        Ok(self.answer(StatusCode::OK, &self.to_served(&entry.bytes).await?))
+        Ok(self.answer(StatusCode::OK, &self.to_served(&entry.bytes()).await?))
     }
 }

@@ -141,7 +141,7 @@ impl Call {
             return true;
         }
         // The index speaks of the stored version; the selector of this one.
-        parse(&entry.bytes).is_ok_and(|object| self.selects(selection, &self.served_form(object)))
+        parse(&entry.bytes()).is_ok_and(|object| self.selects(selection, &self.served_form(object)))
     }
 
     /// Whether the fields of an object in the served version are wanted.
@@ -173,7 +173,7 @@ impl Call {
         selection: &Selection,
     ) -> Result<Vec<Arc<Entry>>, StatusError> {
         let objects = self
-            .all_to_served(candidates.iter().map(|entry| &entry.bytes))
+            .all_to_served(candidates.iter().map(|entry| entry.bytes()))
             .await?;
         let wanted = candidates.into_iter().zip(objects);
         let wanted = wanted.filter(|(_, object)| self.selects(selection, object));
@@ -346,7 +346,7 @@ impl Call {
         if self.accept.format == Format::Protobuf && self.accept.shape == Shape::Object {
             return Ok(self.protobuf_list(&page.entries, &metadata));
         }
-        let bytes = page.entries.iter().map(|entry| &entry.bytes);
+        let bytes = page.entries.iter().map(|entry| entry.bytes());
         let objects = self.all_to_served(bytes).await?;
         Ok(self.answer_list(&objects, &metadata))
     }
@@ -357,7 +357,7 @@ impl Call {
             "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
             self.resource.list_kind, self.resource.group_version
         );
-        let objects: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
+        let objects: usize = entries.iter().map(|entry| entry.size()).sum();
         let size = head.len() + objects + entries.len().saturating_sub(1) + TAIL.len();
         let pieces = ListPieces {
             gathered: Some(BytesMut::from(head.as_bytes())),
@@ -371,7 +371,7 @@ impl Call {
     /// A list as protobuf, of which only one object is a tree at a time.
     fn protobuf_list(&self, entries: &[Arc<Entry>], metadata: &Value) -> Response<Body> {
         let (types, schema) = (self.types(), &*self.resource.schema);
-        let trees = entries.iter().filter_map(|entry| parse(&entry.bytes).ok());
+        let trees = entries.iter().filter_map(|entry| parse(&entry.bytes()).ok());
         let items: Vec<Bytes> = trees
             .map(|object| codec::protobuf::encode_item(types, schema, &self.served_form(object)).into())
             .collect();
@@ -458,14 +458,14 @@ impl Iterator for ListPieces {
             if !std::mem::replace(&mut self.first, false) {
                 gathered.put_u8(b',');
             }
-            if entry.bytes.len() >= WHOLE {
-                self.whole = Some(entry.bytes.clone());
+            if entry.size() >= WHOLE {
+                self.whole = Some(entry.bytes());
                 self.gathered = Some(BytesMut::new());
                 return Some(gathered.freeze())
                     .filter(|gathered| !gathered.is_empty())
                     .or_else(|| self.whole.take());
             }
-            gathered.put_slice(&entry.bytes);
+            gathered.put_slice(&entry.bytes());
             if gathered.len() >= GATHER {
                 self.gathered = Some(BytesMut::new());
                 return Some(gathered.freeze());

@@ -190,11 +190,8 @@ impl Call {
     }
 
     /// Several of the cache's bytes as objects in the served version. What can't be read is left out.
-    pub async fn all_to_served<'b>(
-        &self,
-        all: impl Iterator<Item = &'b Bytes>,
-    ) -> Result<Vec<Value>, StatusError> {
-        let parsed = all.filter_map(|bytes| parse(bytes).ok());
+    pub async fn all_to_served(&self, all: impl Iterator<Item = Bytes>) -> Result<Vec<Value>, StatusError> {
+        let parsed = all.filter_map(|bytes| parse(&bytes).ok());
         match self.served.converted(&self.resource) {
             None => Ok(parsed.map(|object| self.served_form(object)).collect()),
             Some(_) => self.convert(parsed.collect()).await,
@@ -248,7 +245,7 @@ impl Call {
         let key = self.key(name)?;
         if !live && let Some(entry) = self.server.cache.get(&key) {
             return Ok(Some(Stored {
-                object: self.to_served(&entry.bytes).await?,
+                object: self.to_served(&entry.bytes()).await?,
                 revision: entry.revision,
                 live: false,
             }));

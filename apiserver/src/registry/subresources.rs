@@ -47,7 +47,7 @@ impl Call {
         self.settle("").await?;
         let entry = self.server.cache.get(&self.key(&self.info.name)?);
         let entry = entry.ok_or_else(|| self.not_found(&self.info.name))?;
-        Ok(self.answer_scale(&self.to_served(&entry.bytes).await?))
+        Ok(self.answer_scale(&self.to_served(&entry.bytes()).await?))
     }
 
     fn answer_scale(&self, object: &Value) -> http::Response<crate::answer::Body> {

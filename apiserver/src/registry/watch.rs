@@ -281,7 +281,7 @@ impl Watcher {
             };
         }
         let slot = match (self.call.accept.shape, self.call.accept.format) {
-            (Shape::Object, Format::Json) if self.call.is_verbatim() && entry.bytes.len() < WHOLE => 0,
+            (Shape::Object, Format::Json) if self.call.is_verbatim() && entry.size() < WHOLE => 0,
             (Shape::Object, Format::Protobuf) if self.call.resource.strategy.served_is_stored() => 3,
             _ => return self.encode(delivery.kind, &entry),
         };
@@ -299,7 +299,7 @@ impl Watcher {
         if self.call.is_verbatim() || self.call.served.converted(&self.call.resource).is_none() {
             return self.encode(kind, entry);
         }
-        let object = match self.call.to_served(&entry.bytes).await {
+        let object = match self.call.to_served(&entry.bytes()).await {
             Ok(object) => object,
             Err(error) => {
                 self.over = true;
@@ -327,7 +327,7 @@ impl Watcher {
                 .flatten(),
             event.current.as_ref(),
         ];
-        let present = states.iter().flatten().map(|entry| &entry.bytes);
+        let present = states.iter().flatten().map(|entry| entry.bytes());
         let mut objects = match self.call.all_to_served(present).await {
             Ok(objects) => objects.into_iter(),
             Err(error) => {
@@ -352,14 +352,13 @@ impl Watcher {
     fn encode(&mut self, kind: EventType, entry: &Entry) -> Bytes {
         let name = kind_name(kind);
         if self.call.is_verbatim() {
-            if entry.bytes.len() < WHOLE || self.whole {
-                return json_frame(name, &entry.bytes);
+            if entry.size() < WHOLE || self.whole {
+                return json_frame(name, &entry.bytes());
             }
-            self.rest
-                .extend([entry.bytes.clone(), Bytes::from_static(JSON_END)]);
+            self.rest.extend([entry.bytes(), Bytes::from_static(JSON_END)]);
             return format!("{{\"type\":\"{name}\",\"object\":").into();
         }
-        match parse(&entry.bytes) {
+        match parse(&entry.bytes()) {
             Ok(object) => {
                 let object = self.call.served_form(object);
                 self.object_frame(name, &object)

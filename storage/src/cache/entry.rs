@@ -1,8 +1,9 @@
 //! What the cache keeps of one object: its served bytes and a small index, and the [`Decoder`] that makes them.
 //!
-//! Guarantee: an [`Entry`] never changes; whoever holds one holds a consistent object. Memory is kept small by boxed
+//! Guarantee: what an [`Entry`] says never changes; whoever holds one holds a consistent object. Memory is kept small by boxed
 //! slices and by [`Atom`]s shared through an [`Interner`]. This file parses nothing: the decoder is supplied.
 
+use super::body::Body;
 use crate::Revision;
 use ahash::RandomState;
 use bytes::Bytes;
@@ -19,12 +20,38 @@ pub type Atom = Arc<str>;
 pub struct Entry {
     /// The whole key, such as `/registry/pods/default/web`.
     pub key: Box<str>,
-    /// The served JSON, with `metadata.resourceVersion` of `revision` in it.
-    pub bytes: Bytes,
+    body: Body,
     /// What selectors and look-ups need, so that nothing is parsed to answer them.
     pub index: Index,
     /// The revision of the put that made this state; for the last state of a deleted object, the deletion's.
     pub revision: Revision,
+}
+
+impl Entry {
+    /// An entry of the served JSON, with `metadata.resourceVersion` of `revision` in it.
+    pub fn new(key: Box<str>, bytes: Bytes, index: Index, revision: Revision) -> Self {
+        Self {
+            key,
+            body: Body::new(bytes),
+            index,
+            revision,
+        }
+    }
+
+    /// The served JSON, with `metadata.resourceVersion` of the entry's revision in it.
+    pub fn bytes(&self) -> Bytes {
+        self.body.bytes()
+    }
+
+    /// How many bytes the served JSON has.
+    pub fn size(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Makes it take less memory, for it is no longer the object's newest state; how many bytes its JSON takes then.
+    pub(crate) fn pack(&self) -> usize {
+        self.body.pack()
+    }
 }
 
 /// The part of an object that lists, watches and selectors look at.

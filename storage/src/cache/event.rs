@@ -80,15 +80,10 @@ impl Event {
             EventType::Deleted => {
                 let last = self.previous.as_ref()?;
                 Some(self.gone.get_or_init(|| {
-                    let bytes = splice_resource_version(&last.bytes, self.revision)
-                        .unwrap_or_else(|_| last.bytes.clone());
+                    let bytes = last.bytes();
+                    let bytes = splice_resource_version(&bytes, self.revision).unwrap_or(bytes);
                     let (key, index) = (last.key.clone(), last.index.clone());
-                    Arc::new(Entry {
-                        key,
-                        bytes,
-                        index,
-                        revision: self.revision,
-                    })
+                    Arc::new(Entry::new(key, bytes, index, self.revision))
                 }))
             }
         }
@@ -117,9 +112,12 @@ impl Event {
         }
     }
 
-    /// Forgets the frames: most watchers have had them.
+    /// Forgets the frames, and packs what only few will ask for: most watchers have had them.
     pub(crate) fn retire_frames(&self) {
         self.retired.store(true, Ordering::Release);
         self.frames.store(None);
+        if let Some(gone) = self.gone.get() {
+            gone.pack();
+        }
     }
 }

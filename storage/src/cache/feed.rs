@@ -254,7 +254,7 @@ fn settle(shared: &Shared, loaded: Vec<(Box<str>, Loaded)>, at: Revision) {
     if first {
         for (_, key, entry) in steps {
             if let (Some(resource), Some(entry)) = (shared.resource_of(&key), entry) {
-                state.live_bytes += entry.bytes.len();
+                state.live_bytes += entry.size();
                 resource.state.write().load(entry);
             }
         }
@@ -388,28 +388,34 @@ fn apply_group(
     revision: Revision,
     group: Group,
 ) {
-    let mut state = resource.state.write();
     let count = group.len();
+    let mut superseded = Vec::with_capacity(count);
+    let mut state = resource.state.write();
     for (key, entry) in group {
         let position = state.next_position();
-        feed.live_bytes += entry.as_ref().map_or(0, |entry| entry.bytes.len());
-        let Some(event) = state.apply(revision, &key, entry) else {
-            continue;
-        };
-        let superseded = event.previous.as_ref().map_or(0, |entry| entry.bytes.len());
-        feed.live_bytes = feed.live_bytes.saturating_sub(superseded);
-        let weight = superseded + EVENT_WEIGHT;
-        feed.history_bytes += weight;
-        feed.history.push_back((resource.clone(), position, weight));
+        feed.live_bytes += entry.as_ref().map_or(0, |entry| entry.size());
+        if let Some(event) = state.apply(revision, &key, entry) {
+            superseded.push((position, event.previous.clone()));
+        }
         if state.history_len() > shared.options.history_events {
             let oldest = state.next_position() - state.history_len() as u64;
             state.evict(oldest);
         }
     }
+    let objects = state.objects().len();
+    // Packing takes its time: readers needn't wait for it.
+    drop(state);
+    for (position, previous) in superseded {
+        let size = previous.as_ref().map_or(0, |entry| entry.size());
+        feed.live_bytes = feed.live_bytes.saturating_sub(size);
+        let weight = previous.map_or(0, |entry| entry.pack()) + EVENT_WEIGHT;
+        feed.history_bytes += weight;
+        feed.history.push_back((resource.clone(), position, weight));
+    }
     shared
         .options
         .metrics
-        .received(&resource.group, &resource.name, count, state.objects().len());
+        .received(&resource.group, &resource.name, count, objects);
 }
 
 /// Keeps the history within its budget, the oldest events going first.
@@ -471,7 +477,7 @@ pub(crate) fn register(shared: &Shared, prefix: &str, group: &str, name: &str, f
         }
         match shared.decoder.decode(&key, &value, revision) {
             Ok(entry) => {
-                feed.live_bytes += entry.bytes.len();
+                feed.live_bytes += entry.size();
                 objects += 1;
                 resource.state.write().load(Arc::new(entry));
             }
@@ -509,8 +515,8 @@ pub(crate) async fn redecode(shared: &Shared, prefix: &str) -> Result<(), StoreE
             let mut state = resource.state.write();
             let known = state.objects().get(&*item.key).map(|known| known.0.clone());
             if let Some(known) = known.filter(|known| known.revision == item.modified) {
-                feed.live_bytes += entry.bytes.len();
-                feed.live_bytes = feed.live_bytes.saturating_sub(known.bytes.len());
+                feed.live_bytes += entry.size();
+                feed.live_bytes = feed.live_bytes.saturating_sub(known.size());
                 state.load(Arc::new(entry));
             }
         }

@@ -12,6 +12,7 @@
 //!
 //! The cache knows no kind: a [`Decoder`] makes entries of stored values. It deliberately never writes to the store.
 
+mod body;
 mod entry;
 mod event;
 mod feed;

@@ -301,7 +301,7 @@ impl State {
     }
 
     fn weigh(&mut self, previous: Option<&Entry>, current: Option<&Entry>) {
-        let size = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.bytes.len());
+        let size = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.size());
         self.bytes = (self.bytes + size(current)).saturating_sub(size(previous));
     }
 

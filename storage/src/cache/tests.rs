@@ -51,12 +51,7 @@ impl Decoder for Json {
                 .pairs([("spec.nodeName", text("/spec/nodeName").as_str())]),
             owners: Box::default(),
         };
-        Ok(Entry {
-            key: key.into(),
-            bytes,
-            index,
-            revision,
-        })
+        Ok(Entry::new(key.into(), bytes, index, revision))
     }
 }
 
@@ -204,7 +199,7 @@ fn drain(subscription: &mut Subscription) -> Vec<String> {
     let mut seen = Vec::new();
     while let Some(delivery) = subscription.try_next().unwrap() {
         let entry = delivery.entry().unwrap();
-        let served: serde_json::Value = serde_json::from_slice(&entry.bytes).unwrap();
+        let served: serde_json::Value = serde_json::from_slice(&entry.bytes()).unwrap();
         assert_eq!(
             served["metadata"]["resourceVersion"],
             delivery.revision().to_string()

@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub struct Options {
     /// How long a read waits for the cache to reach a revision.
     pub wait: Duration,
-    /// How many bytes of superseded state the history may hold at least.
+    /// How many bytes of superseded state, packed, the history may hold at least.
     pub history_bytes: usize,
     /// The history may hold this fraction (one in so many) of the live bytes when that is more; 0 for never.
     pub history_share: usize,
@@ -38,7 +38,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             wait: Duration::from_secs(3),
-            history_bytes: 16 << 20,
+            history_bytes: 6 << 20,
             history_share: 8,
             history_events: 20_000,
             page: 1000,

@@ -27,7 +27,7 @@ use writer::{Order, Writer};
 /// How many changes a watch reads from the file at once.
 const READ: usize = 1000;
 /// How many bytes of the newest changes are kept in memory for watches.
-const RECENT_BYTES: usize = 4 << 20;
+const RECENT_BYTES: usize = 1 << 20;
 
 /// How the engine behaves.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct EmbeddedOptions {
     pub history_age: Duration,
     /// How many revisions of history are kept at most, give or take an eighth. Default: 200,000.
     pub history_revisions: u64,
-    /// How many bytes of the file are cached in memory. Default: 16 MiB.
+    /// How many bytes of the file are cached in memory. Default: 4 MiB.
     pub cache_bytes: usize,
 }
 
@@ -48,7 +48,7 @@ impl Default for EmbeddedOptions {
             max_value: 3 << 19,
             history_age: Duration::from_secs(300),
             history_revisions: 200_000,
-            cache_bytes: 16 << 20,
+            cache_bytes: 4 << 20,
         }
     }
 }
