@@ -1,5 +1,6 @@
 //! What is measured, under upstream's names.
 
+use crate::access::metrics::AccessMetrics;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use std::time::Duration;
 pub struct Metrics {
     /// The registry.
     pub registry: Registry,
+    /// What is counted of authentication and authorization.
+    pub access: AccessMetrics,
     requests: IntCounterVec,
     durations: HistogramVec,
     in_flight: IntGaugeVec,
@@ -112,6 +115,7 @@ impl Metrics {
         registry.register(Box::new(long_running.clone()))?;
         registry.register(Box::new(rejected.clone()))?;
         Ok(Self {
+            access: AccessMetrics::register(&registry)?,
             registry,
             requests,
             durations,

@@ -165,6 +165,9 @@ pub struct Options {
     /// Admission plugins to use besides the default ones.
     #[arg(long, value_delimiter = ',')]
     pub enable_admission_plugins: Vec<String>,
+    /// A file that tells admission plugins more.
+    #[arg(long, value_name = "FILE")]
+    pub admission_control_config_file: Option<PathBuf>,
     /// Default admission plugins not to use.
     #[arg(long, value_delimiter = ',')]
     pub disable_admission_plugins: Vec<String>,

@@ -286,13 +286,15 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         keys: &keys,
         audiences: &audiences,
         outbound: &outbound,
+        metrics: &metrics.access,
     })?;
-    let authorization = authorization::build(options, &reader, &clock, &outbound)?;
+    let authorization = authorization::build(options, &reader, &clock, &outbound, &metrics.access)?;
     let mut background = authentication.background;
     background.extend(authorization.background);
     let aggregate = Aggregate::new(outbound.clone(), proxy_identity(options)?, &metrics.registry)?;
     let authorizer = authorization.authorizer;
     let quota = Arc::new(QuotaStatus::default());
+    let told = crate::access::admission::read(options)?;
     let with = Dependencies {
         reader: reader.clone(),
         live: reader.clone(),
@@ -301,9 +303,10 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         clock: clock.clone(),
         not_ready_toleration_seconds: options.default_not_ready_toleration_seconds,
         unreachable_toleration_seconds: options.default_unreachable_toleration_seconds,
-        pod_security: Default::default(),
-        event_rate_limit: Default::default(),
-        outbound: outbound.clone(),
+        pod_security: told.pod_security,
+        event_rate_limit: told.event_rate_limit,
+        mutating_webhooks: outbound.introduced_by(told.mutating),
+        validating_webhooks: outbound.introduced_by(told.validating),
         webhook_metrics: WebhookMetrics::register(&metrics.registry)?,
     };
     let admission = Chain::new(

@@ -32,8 +32,10 @@ pub struct Dependencies {
     pub pod_security: pod_security::Configuration,
     /// `EventRateLimit`'s part of it.
     pub event_rate_limit: event_rate_limit::Configuration,
-    /// The way to webhooks.
-    pub outbound: Outbound,
+    /// The way to webhooks that change objects.
+    pub mutating_webhooks: Outbound,
+    /// The way to webhooks that judge them.
+    pub validating_webhooks: Outbound,
     /// What is measured of webhooks.
     pub webhook_metrics: WebhookMetrics,
 }
@@ -231,14 +233,14 @@ fn make(name: &str, with: &Dependencies) -> Option<Arc<dyn Plugin>> {
             reader(),
             with.live.clone(),
             authorizer(),
-            with.outbound.clone(),
+            with.mutating_webhooks.clone(),
             with.webhook_metrics.clone(),
         )),
         "ValidatingAdmissionWebhook" => Arc::new(webhook::ValidatingAdmissionWebhook::new(
             reader(),
             with.live.clone(),
             authorizer(),
-            with.outbound.clone(),
+            with.validating_webhooks.clone(),
             with.webhook_metrics.clone(),
         )),
         "PodTopologyLabels" => Arc::new(topology_labels::PodTopologyLabels::new(reader())),

@@ -102,7 +102,8 @@ pub(crate) fn with(objects: &Objects) -> Dependencies {
         unreachable_toleration_seconds: 300,
         pod_security: Default::default(),
         event_rate_limit: Default::default(),
-        outbound: Outbound::new(Arc::new(ClusterAddresses(objects.clone()))),
+        mutating_webhooks: Outbound::new(Arc::new(ClusterAddresses(objects.clone()))),
+        validating_webhooks: Outbound::new(Arc::new(ClusterAddresses(objects.clone()))),
         webhook_metrics: WebhookMetrics::make().unwrap(),
     }
 }

@@ -5,6 +5,7 @@ use crate::connect::{Connector, Failed, Target};
 use crate::endpoint::{Authorization, Endpoint, EndpointError};
 use crate::error::{CallError, Failure};
 use crate::forward::{self, Connect};
+use crate::kubeconfig::Users;
 use crate::resolve::ServiceResolver;
 use arc_swap::ArcSwapOption;
 use base64::Engine as _;
@@ -37,16 +38,35 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Clone)]
 pub struct Outbound {
     resolver: Arc<dyn ServiceResolver>,
+    users: Option<Arc<Users>>,
 }
 
 impl Outbound {
     /// Services are found by `resolver`.
     pub fn new(resolver: Arc<dyn ServiceResolver>) -> Self {
-        Self { resolver }
+        Self {
+            resolver,
+            users: None,
+        }
+    }
+
+    /// The same, introducing itself by these users where an endpoint doesn't say by whom.
+    #[must_use]
+    pub fn introduced_by(&self, users: Option<Arc<Users>>) -> Self {
+        Self {
+            resolver: self.resolver.clone(),
+            users,
+        }
     }
 
     /// A caller of an endpoint. No connection is made yet. Must be kept for its pool to be of use.
-    pub fn caller(&self, endpoint: Endpoint) -> Result<Caller, EndpointError> {
+    pub fn caller(&self, mut endpoint: Endpoint) -> Result<Caller, EndpointError> {
+        if let Some(users) = &self.users
+            && endpoint.identity.is_none()
+            && endpoint.authorization.is_none()
+        {
+            users.introduce(&mut endpoint);
+        }
         let target = Arc::new(Target::new(&endpoint, self.resolver.clone())?);
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())

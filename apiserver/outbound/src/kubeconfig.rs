@@ -5,6 +5,7 @@ use crate::tls::{Identity, Trust};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -94,6 +95,80 @@ pub fn endpoint_of_kubeconfig(file: &Path) -> Result<Endpoint, EndpointError> {
     Ok(endpoint)
 }
 
+/// Who we are to which servers: the users of a kubeconfig file, each named after the servers it is for, as the files of admission
+/// webhooks have it.
+#[derive(Debug, Default)]
+pub struct Users {
+    named: HashMap<String, Credentials>,
+    /// The current context's.
+    other: Option<Credentials>,
+}
+
+#[derive(Clone, Debug)]
+struct Credentials {
+    identity: Option<Identity>,
+    authorization: Option<Authorization>,
+}
+
+impl Users {
+    /// Reads all users. Files that they name are relative to the file's folder, and are read now.
+    pub fn of_kubeconfig(file: &Path) -> Result<Self, EndpointError> {
+        let bad = |why: String| EndpointError::Kubeconfig {
+            file: file.to_owned(),
+            why,
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
+        let config: Kubeconfig = serde_yaml_ng::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let mut users = Self::default();
+        for NamedUser { name, user } in &config.users {
+            let credentials = Credentials {
+                identity: identity(user, folder).map_err(bad)?,
+                authorization: authorization(user, folder).map_err(bad)?,
+            };
+            users.named.insert(name.clone(), credentials);
+        }
+        let context = config
+            .contexts
+            .iter()
+            .find(|context| !config.current_context.is_empty() && context.name == config.current_context);
+        users.other = context.and_then(|context| users.named.get(&context.context.user).cloned());
+        Ok(users)
+    }
+
+    /// The endpoint with the credentials of the user that is named after it, if any: `host:port`, `*.domain:port`, the same without the
+    /// port when that is 443, `*`, and last the current context's.
+    pub(crate) fn introduce(&self, endpoint: &mut Endpoint) {
+        let Some(credentials) = self.find(endpoint) else {
+            return;
+        };
+        endpoint.identity.clone_from(&credentials.identity);
+        endpoint.authorization.clone_from(&credentials.authorization);
+    }
+
+    fn find(&self, endpoint: &Endpoint) -> Option<&Credentials> {
+        let host = endpoint.url.host().unwrap_or_default();
+        let port = endpoint.url.port_u16().unwrap_or(443);
+        let with_port = format!("{host}:{port}");
+        let mut targets = vec![with_port.as_str()];
+        if port == 443 {
+            targets.push(host);
+        }
+        for target in targets {
+            if let Some(found) = self.named.get(target) {
+                return Some(found);
+            }
+            for (at, _) in target.match_indices('.') {
+                let rest = target.get(at..).unwrap_or_default();
+                if let Some(found) = self.named.get(&format!("*{rest}")) {
+                    return Some(found);
+                }
+            }
+        }
+        self.named.get("*").or(self.other.as_ref())
+    }
+}
+
 /// The cluster and the user that are meant: the current context's, or the only ones.
 fn current(config: &Kubeconfig) -> Result<(&Cluster, Option<&User>), String> {
     let context = match config.current_context.as_str() {
@@ -169,4 +244,50 @@ fn data(inline: &str, file: &str, what: &str, folder: &Path) -> Result<Option<Ar
     }
     let read = std::fs::read(folder.join(file)).map_err(|error| format!("{what} {file:?}: {error}"))?;
     Ok(Some(Arc::from(read)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_named_most_closely_after_a_server_is_shown_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        let users = |names: &[&str]| {
+            let list: Vec<String> = names
+                .iter()
+                .map(|name| format!("{{name: '{name}', user: {{token: '{name}'}}}}"))
+                .collect();
+            let text = format!(
+                "users: [{}]\ncurrent-context: c\ncontexts: [{{name: c, context: {{user: own}}}}]",
+                list.join(", ")
+            );
+            std::fs::write(&file, text).unwrap();
+            Users::of_kubeconfig(&file).unwrap()
+        };
+        let service = "https://hook.ns.svc:443/x";
+        for (names, url, want) in [
+            (
+                &["hook.ns.svc:443", "hook.ns.svc", "*"][..],
+                service,
+                Some("hook.ns.svc:443"),
+            ),
+            (&["hook.ns.svc", "*.ns.svc"], service, Some("hook.ns.svc")),
+            (&["*.svc", "*.ns.svc", "*"], service, Some("*.ns.svc")),
+            (&["*.svc", "*"], "https://hook.ns.svc:8443/", Some("*")),
+            (
+                &["*.svc:8443", "*"],
+                "https://hook.ns.svc:8443/",
+                Some("*.svc:8443"),
+            ),
+            (&["own"], "https://elsewhere.example/", Some("own")),
+            (&["other"], "https://elsewhere.example/", None),
+        ] {
+            let mut endpoint = Endpoint::url(url, Trust::System).unwrap();
+            users(names).introduce(&mut endpoint);
+            let want = want.map(|name| Authorization::Bearer(name.to_owned()));
+            assert!(endpoint.authorization == want, "{names:?} {url}");
+        }
+    }
 }

@@ -24,5 +24,5 @@ pub use body::{BoxError, StreamBody};
 pub use call::{Caller, Outbound};
 pub use endpoint::{Authorization, Endpoint, EndpointError, ServiceReference};
 pub use error::{CallError, Failure};
-pub use kubeconfig::endpoint_of_kubeconfig;
+pub use kubeconfig::{Users, endpoint_of_kubeconfig};
 pub use resolve::{ClusterAddresses, EndpointAddresses, Place, ResolveError, ServiceResolver};

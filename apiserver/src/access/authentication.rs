@@ -1,6 +1,7 @@
 //! The chain of authenticators that the flags ask for, in upstream's order: proxies, client certificates, static tokens, service
 //! accounts, bootstrap tokens, issuers, the webhook, and last who comes without anything.
 
+use super::metrics::{AccessMetrics, Configuration};
 use super::remote::{Issuers, webhook};
 use super::{Background, reload};
 use crate::cache::CacheReader;
@@ -24,7 +25,7 @@ use rutter_auth::{Authenticated, AuthenticationError, Authenticator, Clock, Cred
 use rutter_outbound::Outbound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How long a server waits before it tries again to reach an issuer.
@@ -46,6 +47,8 @@ pub struct Sources<'a> {
     pub audiences: &'a [String],
     /// The way out.
     pub outbound: &'a Outbound,
+    /// What is counted.
+    pub metrics: &'a AccessMetrics,
 }
 
 /// The authenticators, and what they need.
@@ -152,7 +155,7 @@ struct Issuing {
 }
 
 /// Issuers that a changed configuration replaces.
-struct Issued(Arc<ArcSwap<Issuing>>);
+struct Issued(Arc<ArcSwap<Issuing>>, AccessMetrics);
 
 #[async_trait]
 impl Authenticator for Issued {
@@ -166,8 +169,12 @@ impl Authenticator for Issued {
         let now = self.0.load_full();
         for issuer in &now.issuers {
             // A token names one issuer, and no two are of one name.
-            if let Some(known) = issuer.authenticate(credentials).await? {
-                return Ok(Some(known));
+            let since = Instant::now();
+            let answer = issuer.authenticate(credentials).await;
+            if !matches!(answer, Ok(None)) {
+                let took = since.elapsed();
+                self.1.token_checked(issuer.issuer(), answer.is_ok(), took);
+                return answer;
             }
         }
         Ok(None)
@@ -256,18 +263,21 @@ fn issuers(from: &Sources<'_>, background: &mut Vec<Background>) -> anyhow::Resu
     }
     let current = Arc::new(ArcSwap::from_pointee(first));
     if let Some(file) = options.authentication_config.clone() {
-        let current = current.clone();
+        let (current, metrics) = (current.clone(), from.metrics.clone());
         background.push(Box::new(move |_, stop| {
             Box::pin(async move {
                 let files = vec![file.clone()];
                 let changed = move || -> futures::future::BoxFuture<'static, anyhow::Result<()>> {
-                    Box::pin(take_over(file.clone(), maker.clone(), current.clone()))
+                    let taking = take_over(file.clone(), maker.clone(), current.clone());
+                    let metrics = metrics.clone();
+                    Box::pin(async move { metrics.reloaded(Configuration::Authentication, taking.await) })
                 };
                 reload::follow("the authentication configuration", files, stop, changed).await;
             })
         }));
     }
-    Ok((Arc::new(Issued(current.clone())), Arc::new(Nobody(current))))
+    let issued = Issued(current.clone(), from.metrics.clone());
+    Ok((Arc::new(issued), Arc::new(Nobody(current))))
 }
 
 /// Whether callers without credentials are let in when the configuration doesn't say. Never where everything is allowed.

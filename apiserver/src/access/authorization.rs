@@ -1,5 +1,6 @@
 //! The authorizers that the flags or the configuration file ask for, in order.
 
+use super::metrics::{AccessMetrics, Configuration};
 use super::remote::webhook;
 use super::{Background, reload};
 use crate::cache::CacheReader;
@@ -40,14 +41,17 @@ struct Maker {
     own: BTreeMap<String, Arc<dyn Authorizer>>,
     outbound: Outbound,
     clock: Clock,
+    metrics: AccessMetrics,
 }
 
 impl Maker {
     fn make(&self, planned: Vec<Planned>) -> anyhow::Result<Authorizers> {
         let mut all: Vec<Arc<dyn Authorizer>> = Vec::new();
+        let mut counters = Vec::new();
         for plan in planned {
             match plan {
                 Planned::Own(kind) => {
+                    counters.push(self.metrics.decisions_of(&kind, &kind.to_lowercase()));
                     let own = self.own.get(&kind);
                     all.push(
                         own.with_context(|| format!("{kind} cannot be added while running"))?
@@ -55,12 +59,20 @@ impl Maker {
                     );
                 }
                 Planned::Webhook(settings, file) => {
-                    let remote = webhook(&self.outbound, &file)?;
+                    counters.push(self.metrics.decisions_of("Webhook", &settings.name));
+                    let remote = self
+                        .metrics
+                        .counted(&settings.name, webhook(&self.outbound, &file)?);
                     all.push(Arc::new(Webhook::new(settings, remote, self.clock.clone())));
                 }
             }
         }
-        Ok(Authorizers::new(all))
+        let observer = move |at: usize, allowed: bool| {
+            if let Some([allows, denies]) = counters.get(at) {
+                if allowed { allows } else { denies }.inc();
+            }
+        };
+        Ok(Authorizers::new(all).observed(Box::new(observer)))
     }
 }
 
@@ -84,6 +96,7 @@ pub fn build(
     reader: &Arc<CacheReader>,
     clock: &Clock,
     outbound: &Outbound,
+    metrics: &AccessMetrics,
 ) -> anyhow::Result<Authorization> {
     let planned = match &options.authorization_config {
         Some(file) => plan_of(file)?,
@@ -117,6 +130,7 @@ pub fn build(
         own,
         outbound: outbound.clone(),
         clock: clock.clone(),
+        metrics: metrics.clone(),
     };
     let current = Arc::new(ArcSwap::from_pointee(maker.make(planned)?));
     let mut background: Vec<Background> = Vec::new();
@@ -127,6 +141,7 @@ pub fn build(
                 let files = vec![file.clone()];
                 let changed = move || -> futures::future::BoxFuture<'static, anyhow::Result<()>> {
                     let taken = take_over(&file, &kinds_of(&maker), &maker, &current);
+                    let taken = maker.metrics.reloaded(Configuration::Authorization, taken);
                     Box::pin(std::future::ready(taken))
                 };
                 reload::follow("the authorization configuration", files, stop, changed).await;

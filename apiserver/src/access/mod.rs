@@ -1,7 +1,9 @@
 //! Who may: the authenticators and authorizers that the flags and files ask for, and keeping them as the files are.
 
+pub mod admission;
 pub mod authentication;
 pub mod authorization;
+pub mod metrics;
 pub mod reload;
 pub mod remote;
 

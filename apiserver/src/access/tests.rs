@@ -115,6 +115,26 @@ async fn an_issuer_vouches_for_its_users_and_a_policy_file_says_what_they_may() 
             );
         }
     }
+    let text = world.server.metrics.text();
+    for (name, labels) in [
+        ("apiserver_authorization_decisions_total", "type=\"ABAC\""),
+        (
+            "apiserver_authentication_jwt_authenticator_latency_seconds_count",
+            "result=\"success\"",
+        ),
+        (
+            "apiserver_authentication_jwt_authenticator_latency_seconds_count",
+            "result=\"failure\"",
+        ),
+        ("authentication_attempts", "result=\"error\""),
+        ("authorization_attempts_total", "result=\"no-opinion\""),
+        ("authenticated_user_requests", "username=\"other\""),
+    ] {
+        let counted = text
+            .lines()
+            .any(|line| line.starts_with(name) && line.contains(labels) && !line.ends_with(" 0"));
+        assert!(counted, "{name} {labels}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 pub mod dispatch;
 pub mod inflight;
 
+use crate::access::metrics::Authentication;
 use crate::aggregate;
 use crate::answer::{self, Answer, Body};
 use crate::audit::Record;
@@ -272,7 +273,10 @@ where
             record.annotate("authorization.k8s.io/reason", reason);
         }
     };
-    match server.authorizer.authorize(&user, &attributes).await {
+    let since = Instant::now();
+    let decision = server.authorizer.authorize(&user, &attributes).await;
+    server.metrics.access.authorized(&decision, since.elapsed());
+    match decision {
         Decision::Allow(reason) => note("allow", &reason),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
             note("forbid", &reason);
@@ -387,7 +391,15 @@ async fn authenticate(
         path,
         ..Credentials::default()
     };
-    match server.authenticator.authenticate(&credentials).await {
+    let since = Instant::now();
+    let answer = server.authenticator.authenticate(&credentials).await;
+    let result = match &answer {
+        Ok(Some(known)) => Authentication::Success(&known.user.name),
+        Ok(None) => Authentication::Failure,
+        Err(_) => Authentication::Error,
+    };
+    server.metrics.access.authenticated(result, since.elapsed());
+    match answer {
         Ok(Some(known)) => Ok(known.user),
         Ok(None) => Err(StatusError::unauthorized()),
         Err(error) => {

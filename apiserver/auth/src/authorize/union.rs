@@ -49,14 +49,32 @@ impl Authorizer for PrivilegedGroups {
 }
 
 /// Asks authorizers in order; the first with an opinion decides. Who nobody has an opinion on may not.
-pub struct Union(Vec<Arc<dyn Authorizer>>);
+pub struct Union {
+    authorizers: Vec<Arc<dyn Authorizer>>,
+    observer: Option<Observer>,
+}
+
+/// Told which authorizer decided (from 0; not [`PrivilegedGroups`]) and whether it allowed. Must be quick.
+pub type Observer = Box<dyn Fn(usize, bool) + Send + Sync>;
 
 impl Union {
     /// These authorizers, behind [`PrivilegedGroups::masters`].
     pub fn new(authorizers: Vec<Arc<dyn Authorizer>>) -> Self {
         let mut all: Vec<Arc<dyn Authorizer>> = vec![Arc::new(PrivilegedGroups::masters())];
         all.extend(authorizers);
-        Self(all)
+        Self {
+            authorizers: all,
+            observer: None,
+        }
+    }
+
+    /// The same, telling an observer.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Self {
+        Self {
+            observer: Some(observer),
+            ..self
+        }
     }
 }
 
@@ -64,11 +82,16 @@ impl Union {
 impl Authorizer for Union {
     async fn authorize(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision {
         let mut reasons = Vec::new();
-        for authorizer in &self.0 {
+        for (at, authorizer) in self.authorizers.iter().enumerate() {
             match authorizer.authorize(user, attributes).await {
                 Decision::NoOpinion(reason) if reason.is_empty() => {}
                 Decision::NoOpinion(reason) => reasons.push(reason),
-                decided => return decided,
+                decided => {
+                    if let (Some(observer), Some(at)) = (&self.observer, at.checked_sub(1)) {
+                        observer(at, matches!(decided, Decision::Allow(_)));
+                    }
+                    return decided;
+                }
             }
         }
         Decision::NoOpinion(reasons.join("\n"))
@@ -77,7 +100,7 @@ impl Authorizer for Union {
     fn rules(&self, user: &UserInfo, namespace: &str) -> Option<Rules> {
         let mut all = Rules::default();
         let mut incomplete = Vec::new();
-        for authorizer in &self.0 {
+        for authorizer in &self.authorizers {
             match authorizer.rules(user, namespace) {
                 Some(rules) => {
                     all.resource_rules.extend(rules.resource_rules);

@@ -90,7 +90,7 @@ async fn create(objects: &Objects, dry_run: bool) -> Outcome {
     let with = with(objects);
     let mut chain = Chain::new(&[], &crate::chain::names(), &with).unwrap();
     let (reader, live) = (with.reader.clone(), with.live.clone());
-    let (outbound, metrics) = (with.outbound.clone(), with.webhook_metrics.clone());
+    let (outbound, metrics) = (with.mutating_webhooks.clone(), with.webhook_metrics.clone());
     chain.insert(Arc::new(MutatingAdmissionWebhook::new(
         reader.clone(),
         live.clone(),
