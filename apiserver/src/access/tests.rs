@@ -235,6 +235,8 @@ async fn who_may_impersonate_acts_as_another_and_is_told_so() {
         let (status, answer) = world.admin("POST", &format!("{rbac}/{path}"), object).await;
         assert_eq!(status, 201, "{answer}");
     }
+    // Who decides reads from the cache.
+    world.server.cache.consistent().await.unwrap();
     let own = ("authorization", "Bearer t");
     // What is granted counts within moments, not at once.
     for _ in 0..100 {

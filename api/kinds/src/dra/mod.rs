@@ -1,10 +1,16 @@
 //! The kinds of `resource.k8s.io`: devices and claims to them.
 
+mod check;
+#[cfg(test)]
+mod tests;
+
+use crate::check::immutable;
 use crate::fill::{Fields, absent, each, inside, made, number, spec, text, text_of};
 use crate::print::{self, AGE, NAME};
 use rutter_api::object::ObjectExt;
 use rutter_api::strategy::{Column, prepare_plain_update};
-use rutter_api::{Context, Strategy, Value};
+use rutter_api::validation::At;
+use rutter_api::{Context, ErrorList, Strategy, Value};
 
 /// DeviceClass.
 pub(crate) struct DeviceClass;
@@ -45,6 +51,18 @@ impl Strategy for DeviceClass {
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
 
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        check::class_spec(&At::root(object).child("spec"), None, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        check::class_spec(&At::root(object).child("spec"), Some(old.at("spec")), &mut errors);
+        errors
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[NAME, AGE];
         COLUMNS
@@ -80,6 +98,22 @@ impl Strategy for ResourceClaim {
         if cx.subresource == "status" {
             drop_released_devices(object, old);
         }
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        check::claim_spec(&At::root(object).child("spec"), &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        if cx.subresource == "status" {
+            check::claim_status(object, old, &mut errors);
+        } else {
+            immutable(&At::root(object).child("spec"), old.at("spec"), &mut errors);
+        }
+        errors
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -146,6 +180,20 @@ impl Strategy for ResourceClaimTemplate {
 
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _cx: &Context<'_>) {}
 
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let root = At::root(object);
+        let spec = root.child("spec");
+        check::claim_spec(&spec.child("spec"), &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        immutable(&At::root(object).child("spec"), old.at("spec"), &mut errors);
+        errors
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[NAME, AGE];
         COLUMNS
@@ -193,6 +241,18 @@ impl Strategy for ResourceSlice {
             object.str_at("spec.nodeName").to_owned(),
             object.str_at("spec.driver").to_owned(),
         ]
+    }
+
+    fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        check::slice_spec(&At::root(object).child("spec"), None, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, _cx: &Context<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        check::slice_spec(&At::root(object).child("spec"), Some(old.at("spec")), &mut errors);
+        errors
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -11,7 +11,7 @@ mod volume;
 pub(crate) mod warnings;
 
 pub(crate) use container::Scope;
-pub(crate) use resources::{quantity_value, resource_name};
+pub(crate) use resources::{is_extended, quantity_value, resource_name};
 pub(crate) use scheduling::{node_selector, tolerations};
 pub(crate) use volume::{backsteps, csi_driver_name, local_non_reserved_path, shared_source};
 
