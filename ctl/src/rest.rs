@@ -320,13 +320,12 @@ impl Rest {
         let response = self.send(Self::request(Method::GET, path, accept, None)?).await?;
         Ok(ByteStream {
             until: self.timeout.map(|limit| tokio::time::Instant::now() + limit),
-            inner: Box::pin(response.into_body().into_data_stream().map(|r| {
-                r.map_err(|e| {
-                    Error::new(crate::error::chain(&*Box::<dyn std::error::Error>::from(
-                        e.to_string(),
-                    )))
-                })
-            })),
+            inner: Box::pin(
+                response
+                    .into_body()
+                    .into_data_stream()
+                    .map(|r| r.map_err(|e| Error::new(crate::error::chain(&e)))),
+            ),
             buffer: Vec::new(),
         })
     }
@@ -358,9 +357,7 @@ impl ByteStream {
         };
         match tokio::time::timeout_at(until, self.inner.next()).await {
             Ok(more) => more.transpose(),
-            Err(_) => Err(Error::new(
-                "net/http: request canceled (Client.Timeout or context cancellation while reading body)",
-            )),
+            Err(_) => Err(Error::new("context deadline exceeded")),
         }
     }
 
@@ -393,10 +390,14 @@ impl ByteStream {
             }
         }
     }
-    /// The next event of a watch: its type and object.
+    /// The next event of a watch: its type and object, None at its end or when its time is over.
     pub async fn event(&mut self) -> Result<Option<(String, Value)>> {
         loop {
-            let Some(line) = self.line().await? else {
+            let line = match self.line().await {
+                Err(_) if self.until.is_some_and(|u| u <= tokio::time::Instant::now()) => None,
+                other => other?,
+            };
+            let Some(line) = line else {
                 return Ok(None);
             };
             if line.iter().all(u8::is_ascii_whitespace) {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::print::Printer;
 use crate::resource::Info;
 use crate::resource::builder::Query;
-use crate::rest::patch;
+use crate::rest::{patch, with_query};
 use rutter_api::codec::yaml::parse_text;
 use serde_json::Value;
 
@@ -69,7 +69,13 @@ async fn run(call: Call) -> Result<()> {
             ))
         })?
     };
-    let body = parse_text(&text).map_err(|e| Error::new(format!("unable to parse {text:?}: {e}")))?;
+    // JSON goes to the server as it stands, which says what is wrong with it.
+    let body = if text.trim_start().starts_with('{') {
+        text.into_bytes()
+    } else {
+        let parsed = parse_text(&text).map_err(|e| Error::new(format!("unable to parse {text:?}: {e}")))?;
+        serde_json::to_vec(&parsed)?
+    };
     let write = Write::from_call(&call, "kubectl-patch")?;
     let printer = Printer::from_call(&call)?;
     let query = Query::from_call(&call);
@@ -79,6 +85,7 @@ async fn run(call: Call) -> Result<()> {
         ));
     }
     if call.bool("local") || write.dry == DryRun::Client {
+        let body = serde_json::from_slice(&body)?;
         return local(&call, &query, &write, &body, kind, &printer).await;
     }
     let targets = query.targets(&call.ctx).await?;
@@ -92,10 +99,10 @@ async fn run(call: Call) -> Result<()> {
         };
         let before = rest.get(&info.sub_path(call.str("subresource"))).await;
         let outcome = match before {
-            Ok(b) => write
-                .patch(&rest, &info, call.str("subresource"), kind, &body)
-                .await
-                .map(|o| (b, o)),
+            Ok(b) => {
+                let path = with_query(&info.sub_path(call.str("subresource")), &write.params());
+                rest.patch(&path, kind, body.clone()).await.map(|o| (b, o))
+            }
             Err(e) => Err(e),
         };
         match outcome {

@@ -214,7 +214,7 @@ fn claim(cx: &mut Cx<'_>, source: &str, place: &str) -> Option<String> {
         &mut cx.report,
         &entry,
         &at,
-        &["external", "name", "driver_opts", "driver", "x-size"],
+        &["external", "name", "driver_opts", "driver"],
         &[("labels", "claims carry the project's labels")],
     );
     let name = dns_label(&text(&entry["name"]).unwrap_or_else(|| source.to_owned()));
@@ -228,10 +228,8 @@ fn claim(cx: &mut Cx<'_>, source: &str, place: &str) -> Option<String> {
         );
     }
     let mut size = cx.settings.volume_size.clone();
-    for key in [&entry["driver_opts"]["size"], &entry["x-size"]] {
-        if let Some(n) = bytes(key) {
-            size = rutter_api::Quantity::bytes(n).to_string();
-        }
+    if let Some(n) = bytes(&entry["driver_opts"]["size"]) {
+        size = rutter_api::Quantity::bytes(n).to_string();
     }
     for (key, _) in entry["driver_opts"].as_object().into_iter().flatten() {
         if key != "size" {
