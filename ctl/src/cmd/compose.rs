@@ -120,12 +120,18 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
-fn project_name(call: &Call, read: &str) -> String {
-    call.flags
+fn project_name(call: &Call, read: &str) -> Result<String> {
+    let said = call
+        .flags
         .given("project-name")
         .map(str::to_owned)
         .or_else(|| environment("COMPOSE_PROJECT_NAME"))
-        .unwrap_or_else(|| read.to_owned())
+        .unwrap_or_else(|| read.to_owned());
+    compose::project_name(&said).ok_or_else(|| {
+        Error::new(format!(
+            "{said:?} is no name of a project: give one with --project-name"
+        ))
+    })
 }
 
 /// Reads and converts; warnings are told, refusals are the error.
@@ -154,7 +160,7 @@ fn converted(call: &Call) -> Result<(String, Output)> {
         environment("COMPOSE_PROFILES").map_or_else(Vec::new, |v| v.split(',').map(str::to_owned).collect())
     };
     let settings = Settings {
-        project: project_name(call, &project.name),
+        project: project_name(call, &project.name)?,
         profiles,
         publish,
         volume_size: size.to_owned(),
@@ -241,8 +247,12 @@ impl Cluster {
             )));
         }
         let after = match self.send(&info).await {
-            // What a Job runs can't change.
-            Err(e) if e.is_invalid() && info.mapping.kind == "Job" && before.is_some() => {
+            // What a Job runs can't change, nor whether a Service has an address.
+            Err(e)
+                if e.is_invalid()
+                    && matches!(info.mapping.kind.as_str(), "Job" | "Service")
+                    && before.is_some() =>
+            {
                 delete_and_wait(&self.rest, &info, -1, "Background", self.timeout).await?;
                 self.send(&info).await?
             }
@@ -561,7 +571,7 @@ async fn down(call: Call) -> Result<()> {
     } else {
         compose::load::load(&call.list("file"), &call.list("env-file"))?.name
     };
-    let cluster = Cluster::of(&call, project_name(&call, &read)).await?;
+    let cluster = Cluster::of(&call, project_name(&call, &read)?).await?;
     let mut found = cluster.present(KINDS).await?;
     if call.bool("volumes") {
         found.extend(cluster.present(&[("v1", "PersistentVolumeClaim")]).await?);

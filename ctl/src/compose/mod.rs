@@ -36,6 +36,11 @@ pub const MANAGER: &str = "rctl-compose";
 /// The label that names the service.
 pub const NAME: &str = "app.kubernetes.io/name";
 
+/// The name of a project as labels can carry it; None if nothing is left of it.
+pub fn project_name(text: &str) -> Option<String> {
+    Some(value::label(&text.to_lowercase())).filter(|name| !name.is_empty())
+}
+
 /// A remark about a place of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
@@ -119,7 +124,7 @@ pub enum Publish {
 /// What isn't said by the file.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Name of the project.
+    /// Name of the project, as [`project_name`] gives it.
     pub project: String,
     /// Profiles that are on; `*` is all.
     pub profiles: Vec<String>,
@@ -153,7 +158,7 @@ struct Cx<'a> {
 impl Cx<'_> {
     /// Labels of every object; with the service's name if it belongs to one.
     fn labels(&self, service: Option<&str>) -> Value {
-        let mut labels = json!({MANAGED_BY: MANAGER, PART_OF: value::label(&self.settings.project)});
+        let mut labels = json!({MANAGED_BY: MANAGER, PART_OF: self.settings.project});
         if let Some(name) = service {
             labels[NAME] = json!(value::label(name));
         }
@@ -162,7 +167,7 @@ impl Cx<'_> {
 
     /// What selects a service's pods.
     fn selector(&self, service: &str) -> Value {
-        json!({PART_OF: value::label(&self.settings.project), NAME: value::label(service)})
+        json!({PART_OF: self.settings.project, NAME: value::label(service)})
     }
 }
 

@@ -490,6 +490,18 @@ fn files_volumes_and_secrets_become_objects() {
 }
 
 #[test]
+fn projects_have_names_that_labels_can_carry() {
+    for (text, want) in [
+        ("My Shop", Some("my-shop")),
+        ("_x_", Some("x")),
+        ("a.b", Some("a.b")),
+        ("///", None),
+    ] {
+        assert_eq!(project_name(text).as_deref(), want, "{text}");
+    }
+}
+
+#[test]
 fn services_start_in_the_order_in_which_they_need_each_other() {
     let output = run(
         "services: {web: {image: i, depends_on: {db: {condition: service_healthy}, setup: {condition: service_completed_successfully}, cache: {condition: service_started, required: false}}}, setup: {image: i, depends_on: [db]}, db: {image: i}, cache: {image: i, profiles: [fast]}}",
