@@ -8,8 +8,8 @@ use std::ffi::{CStr, c_char};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Few arenas, because each keeps free memory of its own; free memory goes back to the system within a second.
-const SETTINGS: &CStr = c"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true";
+/// Few arenas, because each keeps free memory of its own; free memory goes back to the system at once, nearly.
+const SETTINGS: &CStr = c"narenas:2,dirty_decay_ms:100,muzzy_decay_ms:0,background_thread:true";
 
 /// The symbol that jemalloc reads its settings from.
 // SAFETY: the name is jemalloc's own and nobody else's; it reads a pointer to a text that ends in NUL, which this is.

@@ -22,6 +22,14 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Keeps this server's endpoint until `stop`, then takes it out.
 pub(super) async fn keep(server: &Arc<Server>, settings: &Settings, stop: CancellationToken) {
+    if settings.address.is_loopback() {
+        // Endpoints on other machines' loopback would be nobody's; Kubernetes refuses them.
+        tracing::warn!(
+            address = %settings.address,
+            "the kubernetes Service has no endpoint here: --advertise-address is a loopback address"
+        );
+        return;
+    }
     loop {
         if let Err(error) = renew(server, settings).await {
             tracing::warn!(%error, "the kubernetes Service's endpoints could not be kept");

@@ -337,10 +337,15 @@ impl Call {
         let options = self.delete_options(media_type, &bytes)?;
         let list = ListOptions::read(&self.query, false)?;
         let page = self.page(&list).await?;
-        let mut gone = Vec::new();
+        // Trees take many times the memory of what they are written as.
+        let verbatim = self.is_verbatim();
+        let (mut gone, mut written) = (Vec::new(), Vec::new());
         for entry in &page.entries {
             let scoped = self.in_namespace(&entry.index.namespace);
             match scoped.delete_object(&entry.index.name, &options).await {
+                Ok(Deleted::Gone(object) | Deleted::Marked(object)) if verbatim => {
+                    written.push(rutter_api::codec::json::to_vec(&object).into());
+                }
                 Ok(Deleted::Gone(object) | Deleted::Marked(object)) => gone.push(object),
                 Err(error) if error.reason == Reason::NotFound => {}
                 Err(error) => return Err(error),
@@ -349,6 +354,9 @@ impl Call {
             self.annotations.lock().append(&mut scoped.annotations.lock());
         }
         let metadata = json!({"resourceVersion": page.revision.to_string()});
+        if verbatim {
+            return Ok(self.answer_written(written, &metadata));
+        }
         Ok(self.answer_list(&gone, &metadata))
     }
 

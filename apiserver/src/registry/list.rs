@@ -353,10 +353,7 @@ impl Call {
 
     /// A header and the cache's bytes, written as the client takes them.
     fn verbatim(&self, entries: Vec<Arc<Entry>>, metadata: &Value) -> Response<Body> {
-        let head = format!(
-            "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-            self.resource.list_kind, self.resource.group_version
-        );
+        let head = self.list_head(metadata);
         let objects: usize = entries.iter().map(|entry| entry.size()).sum();
         let size = head.len() + objects + entries.len().saturating_sub(1) + TAIL.len();
         let pieces = ListPieces {
@@ -366,6 +363,28 @@ impl Call {
             whole: None,
         };
         answer::pieces(StatusCode::OK, pieces, size, &self.accept)
+    }
+
+    fn list_head(&self, metadata: &Value) -> String {
+        format!(
+            "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+            self.resource.list_kind, self.resource.group_version
+        )
+    }
+
+    /// A list of objects that are JSON already, where [`Call::is_verbatim`].
+    pub fn answer_written(&self, objects: Vec<Bytes>, metadata: &Value) -> Response<Body> {
+        let head = self.list_head(metadata);
+        let bytes: usize = objects.iter().map(Bytes::len).sum();
+        let size = head.len() + bytes + objects.len().saturating_sub(1) + TAIL.len();
+        let items = objects.into_iter().enumerate().flat_map(|(n, object)| {
+            let comma = Bytes::from_static(if n > 0 { b"," } else { b"" });
+            [comma, object]
+        });
+        let pieces = std::iter::once(head.into())
+            .chain(items)
+            .chain([Bytes::from_static(TAIL)]);
+        answer::pieces(StatusCode::OK, gather(pieces), size, &self.accept)
     }
 
     /// A list as protobuf, of which only one object is a tree at a time.

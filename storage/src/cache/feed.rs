@@ -18,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 /// How many pages are decoded at once while loading.
 const DECODING: usize = 4;
-/// What an event weighs beside the state it superseded.
+/// What an event weighs, beside the state it superseded.
 const EVENT_WEIGHT: usize = 256;
+/// What a superseded state weighs, beside its bytes.
+const STATE_WEIGHT: usize = 768;
 
 /// The cache's clock as its readers hold it.
 #[derive(Clone, Debug)]
@@ -408,7 +410,8 @@ fn apply_group(
     for (position, previous) in superseded {
         let size = previous.as_ref().map_or(0, |entry| entry.size());
         feed.live_bytes = feed.live_bytes.saturating_sub(size);
-        let weight = previous.map_or(0, |entry| entry.pack()) + EVENT_WEIGHT;
+        let state = previous.map_or(0, |entry| entry.pack() + STATE_WEIGHT);
+        let weight = state + EVENT_WEIGHT;
         feed.history_bytes += weight;
         feed.history.push_back((resource.clone(), position, weight));
     }

@@ -38,7 +38,7 @@ pub struct EmbeddedOptions {
     pub history_age: Duration,
     /// How many revisions of history are kept at most, give or take an eighth. Default: 200,000.
     pub history_revisions: u64,
-    /// How many bytes of the file are cached in memory. Default: 4 MiB.
+    /// How many bytes of the file are cached in memory. Default: 2 MiB.
     pub cache_bytes: usize,
 }
 
@@ -48,7 +48,7 @@ impl Default for EmbeddedOptions {
             max_value: 3 << 19,
             history_age: Duration::from_secs(300),
             history_revisions: 200_000,
-            cache_bytes: 4 << 20,
+            cache_bytes: 2 << 20,
         }
     }
 }
