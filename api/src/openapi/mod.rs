@@ -4,6 +4,7 @@
 //! path the operations with their parameters.
 
 mod paths;
+pub mod protobuf;
 mod schemas;
 
 use crate::meta::GroupVersion;

@@ -37,6 +37,10 @@ impl Documents {
 
     /// A document. `make` must look at what is served itself: one made while that changes is given out, but not kept.
     fn get(&self, key: &str, make: impl FnOnce() -> Value) -> Bytes {
+        self.get_bytes(key, || make().to_string().into())
+    }
+
+    fn get_bytes(&self, key: &str, make: impl FnOnce() -> Bytes) -> Bytes {
         let round = {
             let made = self.made.lock();
             if let Some(found) = made.documents.get(key) {
@@ -44,7 +48,7 @@ impl Documents {
             }
             made.round
         };
-        let bytes: Bytes = make().to_string().into();
+        let bytes = make();
         let mut made = self.made.lock();
         if made.round == round {
             made.documents.insert(key.to_owned(), bytes.clone());
@@ -197,38 +201,54 @@ fn v3_answer(bytes: Bytes, tag: &str, query: &Query) -> Response<Body> {
     response
 }
 
-/// `/openapi/v2`, as JSON alone.
+/// The media types of `/openapi/v2` as protobuf; the second is the older spelling.
+const V2_PROTOBUF: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+];
+
+/// `/openapi/v2`, as JSON or protobuf.
 pub fn v2<B>(server: &Server, request: &Request<B>) -> Answer {
     let accept = request
         .headers()
         .get(ACCEPT)
         .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let json = accept.is_empty()
-        || accept.split(',').any(|clause| {
-            let media = clause.split(';').next().unwrap_or_default().trim();
-            matches!(media, "application/json" | "*/*" | "application/*")
-        });
-    if !json {
-        return Err(StatusError::not_acceptable(&["application/json"]));
-    }
-    let bytes = server.documents.get("v2", || {
-        let served = server.served.load();
-        let custom = custom(&served);
-        let mut document = openapi::v2_with(
-            &served.scheme,
-            rutter_api::schema::builtin(),
-            rutter_api_docs::docs(),
-            &custom,
-        );
-        for route in server.aggregate.routes().all() {
-            let discovered = route.discovered.load();
-            let part = discovered.as_ref().and_then(|discovered| discovered.v2.as_ref());
-            if let Some(part) = part.and_then(|part| serde_json::from_slice::<Value>(part).ok()) {
-                aggregate::openapi::add(&mut document, &part);
-            }
-        }
-        document
+        .filter(|accept| !accept.is_empty())
+        .unwrap_or("*/*");
+    let mut wanted = accept
+        .split(',')
+        .map(|clause| clause.split(';').next().unwrap_or_default().trim());
+    let protobuf = wanted.find_map(|media| match media {
+        "application/json" | "*/*" | "application/*" => Some(false),
+        media => V2_PROTOBUF.contains(&media).then_some(true),
     });
-    Ok(answer::typed(StatusCode::OK, "application/json", bytes))
+    let json = || server.documents.get("v2", || v2_document(server));
+    match protobuf {
+        Some(false) => Ok(answer::typed(StatusCode::OK, "application/json", json())),
+        Some(true) => {
+            let make = || openapi::protobuf::document(&v2_document(server)).into();
+            let bytes = server.documents.get_bytes("v2.protobuf", make);
+            Ok(answer::typed(StatusCode::OK, V2_PROTOBUF[0], bytes))
+        }
+        None => Err(StatusError::not_acceptable(&["application/json", V2_PROTOBUF[0]])),
+    }
+}
+
+fn v2_document(server: &Server) -> Value {
+    let served = server.served.load();
+    let custom = custom(&served);
+    let mut document = openapi::v2_with(
+        &served.scheme,
+        rutter_api::schema::builtin(),
+        rutter_api_docs::docs(),
+        &custom,
+    );
+    for route in server.aggregate.routes().all() {
+        let discovered = route.discovered.load();
+        let part = discovered.as_ref().and_then(|discovered| discovered.v2.as_ref());
+        if let Some(part) = part.and_then(|part| serde_json::from_slice::<Value>(part).ok()) {
+            aggregate::openapi::add(&mut document, &part);
+        }
+    }
+    document
 }

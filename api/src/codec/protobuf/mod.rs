@@ -6,6 +6,8 @@
 mod read;
 mod write;
 
+pub(crate) use write::{delimited, double, integer, text};
+
 use super::ParseError;
 use crate::meta::{GroupVersion, GroupVersionKind};
 use crate::schema::{FieldValidation, Types, decode as decode_object};

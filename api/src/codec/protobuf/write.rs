@@ -35,17 +35,22 @@ pub(super) fn begin(out: &mut Vec<u8>, number: u32, length: usize) {
     varint(out, length as u64);
 }
 
-pub(super) fn text(out: &mut Vec<u8>, number: u32, value: &str) {
+pub(crate) fn text(out: &mut Vec<u8>, number: u32, value: &str) {
     bytes(out, number, value.as_bytes());
 }
 
-fn integer(out: &mut Vec<u8>, number: u32, value: i64) {
+pub(crate) fn integer(out: &mut Vec<u8>, number: u32, value: i64) {
     tag(out, number, VARINT);
     varint(out, value as u64);
 }
 
+pub(crate) fn double(out: &mut Vec<u8>, number: u32, value: f64) {
+    tag(out, number, FIXED64);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
 /// A nested message, whose length is known once it is written.
-pub(super) fn delimited(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn delimited(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
     tag(out, number, DELIMITED);
     let start = out.len();
     // Most messages are shorter than 128 bytes: one byte for the length.
@@ -151,8 +156,7 @@ fn scalar(types: &Types, kind: Scalar, number: u32, value: &Value, out: &mut Vec
             integer(out, number, n.as_i64().unwrap_or_default())
         }
         (Scalar::Double, Value::Number(n)) => {
-            tag(out, number, FIXED64);
-            out.extend_from_slice(&n.as_f64().unwrap_or_default().to_le_bytes());
+            double(out, number, n.as_f64().unwrap_or_default());
         }
         (Scalar::Bytes, Value::String(s)) => bytes(out, number, &STANDARD.decode(s).unwrap_or_default()),
         (Scalar::Time | Scalar::MicroTime, Value::String(s)) => delimited(out, number, |out| {
