@@ -1,6 +1,7 @@
 //! The kinds of `resource.k8s.io`: devices and claims to them.
 
 mod check;
+mod slice;
 #[cfg(test)]
 mod tests;
 
@@ -245,13 +246,13 @@ impl Strategy for ResourceSlice {
 
     fn validate_create(&self, object: &Value, _cx: &Context<'_>) -> ErrorList {
         let mut errors = ErrorList::new();
-        check::slice_spec(&At::root(object).child("spec"), None, &mut errors);
+        slice::slice_spec(&At::root(object).child("spec"), None, &mut errors);
         errors
     }
 
     fn validate_update(&self, object: &Value, old: &Value, _cx: &Context<'_>) -> ErrorList {
         let mut errors = ErrorList::new();
-        check::slice_spec(&At::root(object).child("spec"), Some(old.at("spec")), &mut errors);
+        slice::slice_spec(&At::root(object).child("spec"), Some(old.at("spec")), &mut errors);
         errors
     }
 
