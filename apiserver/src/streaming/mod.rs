@@ -17,6 +17,7 @@
 
 mod dial;
 mod forward;
+mod handshake;
 mod rewrite;
 pub mod target;
 mod tunnel;

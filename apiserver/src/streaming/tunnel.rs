@@ -2,21 +2,17 @@
 //! it is unwrapped, so that the kubelet sees the SPDY connection that it knows.
 
 use super::forward::dialing;
-use super::{Answer, StreamBody, empty};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use super::{Answer, StreamBody, empty, handshake};
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rutter_api::StatusError;
 use rutter_outbound::body::incoming;
 use rutter_outbound::forward::{Connect, ask, headers};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
@@ -26,39 +22,18 @@ const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-v
 
 /// Whether a client asks for the tunnel.
 pub(super) fn is_tunnel(headers: &HeaderMap) -> bool {
-    let websocket = headers
-        .get(header::UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let mut protocols = headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|v| v.to_str().ok());
-    websocket && protocols.any(|list| list.split(',').any(|protocol| protocol.trim() == TUNNEL))
+    handshake::is_asked(headers) && handshake::offered(headers).any(|protocol| protocol == TUNNEL)
 }
 
 /// Opens SPDY to the kubelet and the tunnel to the client.
 pub(super) async fn open(way: &dyn Connect, mut request: Request<StreamBody>, path: &str) -> Answer {
-    let Some(key) = request
-        .headers()
-        .get(header::SEC_WEBSOCKET_KEY)
-        .filter(|key| is_key(key))
-    else {
-        return Err(StatusError::bad_request(
-            "websocket: 'Sec-WebSocket-Key' header must be Base64 encoded value of 16-byte in length",
-        ));
-    };
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(StatusError::internal)?;
+    let accept = handshake::accept(request.headers())?;
     let client = hyper::upgrade::on(&mut request);
     let mut headers = headers(request.headers(), &way.authority(), true);
-    for name in [
-        header::SEC_WEBSOCKET_KEY,
-        header::SEC_WEBSOCKET_VERSION,
-        header::SEC_WEBSOCKET_PROTOCOL,
-        header::SEC_WEBSOCKET_EXTENSIONS,
-        header::CONTENT_LENGTH,
-    ] {
+    for name in handshake::HEADERS {
         headers.remove(name);
     }
+    headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, SPDY);
     headers.insert(STREAM_PROTOCOL, PORT_FORWARD);
@@ -77,18 +52,8 @@ pub(super) async fn open(way: &dyn Connect, mut request: Request<StreamBody>, pa
             Err(error) => tracing::debug!(%error, "upgrading a connection failed"),
         }
     });
-    let mut answer = Response::new(empty());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let out = answer.headers_mut();
-    out.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    out.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    out.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    out.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(TUNNEL));
-    Ok(answer)
-}
-
-fn is_key(key: &HeaderValue) -> bool {
-    STANDARD.decode(key.as_bytes()).is_ok_and(|key| key.len() == 16)
+    let protocol = HeaderValue::from_static(TUNNEL);
+    Ok(handshake::switching(empty(), accept, Some(protocol)))
 }
 
 /// Carries bytes between the messages and the connection until either ends: SPDY has its own half-closes inside.

@@ -3,14 +3,14 @@
 //! What a client sends is passed over; its close ends the answer. Browsers can't set headers, so their token comes as a subprotocol
 //! (which is never answered); programs that can't read bytes ask for `base64.binary.k8s.io`.
 
-use super::StreamBody;
+use super::{StreamBody, handshake};
 use crate::answer::{self, Body};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{SinkExt, Stream, StreamExt};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -19,7 +19,6 @@ use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 const BINARY: &str = "binary.k8s.io";
@@ -35,22 +34,14 @@ pub struct Socket {
 
 /// Whether a request asks for a WebSocket.
 pub fn is_wanted<B>(request: &Request<B>) -> bool {
-    let websocket = request
-        .headers()
-        .get(header::UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    websocket && rutter_outbound::forward::is_upgrade(request)
+    handshake::is_asked(request.headers()) && rutter_outbound::forward::is_upgrade(request)
 }
 
 /// The protocols that a client offers, without its token.
 fn offered(headers: &HeaderMap) -> Vec<String> {
-    let lists = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    let names = lists
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','));
-    names
-        .map(|name| name.trim().to_owned())
+    handshake::offered(headers)
         .filter(|name| !name.is_empty() && !name.starts_with(TOKEN))
+        .map(str::to_owned)
         .collect()
 }
 
@@ -78,25 +69,12 @@ impl Socket {
     }
 
     fn take<B>(request: &mut Request<B>, protocol: Option<String>) -> Result<Self, StatusError> {
-        let key = request.headers().get(header::SEC_WEBSOCKET_KEY);
-        let key = key.filter(|key| STANDARD.decode(key.as_bytes()).is_ok_and(|key| key.len() == 16));
-        let Some(key) = key else {
-            return Err(StatusError::bad_request(
-                "websocket: 'Sec-WebSocket-Key' header must be Base64 encoded value of 16-byte in length",
-            ));
-        };
-        let accept = derive_accept_key(key.as_bytes());
-        let accept = HeaderValue::from_str(&accept).map_err(StatusError::internal)?;
+        let accept = handshake::accept(request.headers())?;
         let upgrade = hyper::upgrade::on(&mut *request);
         let headers = request.headers_mut();
-        for name in [
-            header::UPGRADE,
-            header::CONNECTION,
-            header::SEC_WEBSOCKET_KEY,
-            header::SEC_WEBSOCKET_VERSION,
-            header::SEC_WEBSOCKET_PROTOCOL,
-            header::SEC_WEBSOCKET_EXTENSIONS,
-        ] {
+        headers.remove(header::UPGRADE);
+        headers.remove(header::CONNECTION);
+        for name in handshake::HEADERS {
             headers.remove(name);
         }
         Ok(Self {
@@ -111,16 +89,9 @@ impl Socket {
         self,
         messages: impl Stream<Item = Message> + Send + 'static,
     ) -> Result<Response<Body>, StatusError> {
-        let mut response = Response::new(answer::full(""));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
-        if let Some(protocol) = &self.protocol {
-            let protocol = HeaderValue::from_str(protocol).map_err(StatusError::internal)?;
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
+        let protocol = self.protocol.as_deref().map(HeaderValue::from_str);
+        let protocol = protocol.transpose().map_err(StatusError::internal)?;
+        let response = handshake::switching(answer::full(""), self.accept, protocol);
         tokio::spawn(async move {
             match self.upgrade.await {
                 Ok(client) => speak(TokioIo::new(client), messages).await,
