@@ -9,10 +9,13 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
+use k8s_openapi::serde::Serialize;
+use k8s_openapi::serde::de::DeserializeOwned;
 use kube::api::PostParams;
+use kube::{Api, Resource};
 use rutter_client::informer::ObjectKey;
 use rutter_client::{Requeue, Store};
+use std::fmt::Debug;
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
@@ -34,13 +37,25 @@ fn step(meta: &ObjectMeta, finalizer: &str, used: bool) -> Step {
     }
 }
 
-fn apply(meta: &mut ObjectMeta, finalizer: &str, step: &Step) {
-    let finalizers = meta.finalizers.get_or_insert_default();
-    match step {
-        Step::Add => finalizers.push(finalizer.to_owned()),
-        Step::Remove => finalizers.retain(|f| f != finalizer),
-        Step::Nothing => {}
+/// Writes an object with its finalizer set or taken away.
+async fn take<K>(step: Step, finalizer: &str, object: &K, api: Api<K>) -> anyhow::Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    if step == Step::Nothing {
+        return Ok(());
     }
+    let mut after = object.clone();
+    let finalizers = after.meta_mut().finalizers.get_or_insert_default();
+    finalizers.retain(|f| f != finalizer);
+    if step == Step::Add {
+        finalizers.push(finalizer.to_owned());
+    }
+    let written = api
+        .replace(name(object.meta()), &PostParams::default(), &after)
+        .await;
+    ignore_not_found(written).with_context(|| format!("protecting a {}", K::kind(&())))?;
+    Ok(())
 }
 
 /// The claims that a pod uses, by name; those that are made for it included.
@@ -115,13 +130,8 @@ impl Reconcile for ClaimProtection {
             used = pods.items.iter().any(|p| uses(p, &key.name));
         }
         let step = step(&claim.metadata, CLAIM, used);
-        if step != Step::Nothing {
-            let mut after = PersistentVolumeClaim::clone(&claim);
-            apply(&mut after.metadata, CLAIM, &step);
-            let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
-            ignore_not_found(api.replace(&key.name, &PostParams::default(), &after).await)
-                .context("protecting a claim")?;
-        }
+        let api = Api::namespaced(self.client.clone(), &key.namespace);
+        take(step, CLAIM, &*claim, api).await?;
         Ok(Requeue::Done)
     }
 }
@@ -157,13 +167,7 @@ impl Reconcile for VolumeProtection {
         };
         let bound = volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound");
         let step = step(&volume.metadata, VOLUME, bound);
-        if step != Step::Nothing {
-            let mut after = PersistentVolume::clone(&volume);
-            apply(&mut after.metadata, VOLUME, &step);
-            let api: Api<PersistentVolume> = Api::all(self.client.clone());
-            ignore_not_found(api.replace(&key.name, &PostParams::default(), &after).await)
-                .context("protecting a volume")?;
-        }
+        take(step, VOLUME, &*volume, Api::all(self.client.clone())).await?;
         Ok(Requeue::Done)
     }
 }
@@ -232,25 +236,19 @@ impl Reconcile for ClassProtection {
         let Some(class) = self.classes.get("", &key.name) else {
             return Ok(Requeue::Done);
         };
-        let class_name = key.name.as_str();
-        let used = || {
-            let claims = self.claims.list();
-            let volumes = self.volumes.list();
-            claims
+        let is_class = |named: &str| named == key.name;
+        let used = self
+            .claims
+            .list()
+            .iter()
+            .any(|claim| classes_of_claim(claim).any(is_class))
+            || self
+                .volumes
+                .list()
                 .iter()
-                .any(|claim| classes_of_claim(claim).any(|c| c == class_name))
-                || volumes
-                    .iter()
-                    .any(|volume| class_of_volume(volume) == Some(class_name))
-        };
-        let step = step(&class.metadata, CLASS, used());
-        if step != Step::Nothing {
-            let mut after = VolumeAttributesClass::clone(&class);
-            apply(&mut after.metadata, CLASS, &step);
-            let api: Api<VolumeAttributesClass> = Api::all(self.client.clone());
-            ignore_not_found(api.replace(&key.name, &PostParams::default(), &after).await)
-                .context("protecting a volume attributes class")?;
-        }
+                .any(|volume| class_of_volume(volume).is_some_and(is_class));
+        let step = step(&class.metadata, CLASS, used);
+        take(step, CLASS, &*class, Api::all(self.client.clone())).await?;
         Ok(Requeue::Done)
     }
 }
