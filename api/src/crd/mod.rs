@@ -52,7 +52,7 @@ pub fn prune(types: &Types, type_name: &str, object: Value) -> Value {
 }
 
 /// A flag such as `x-kubernetes-preserve-unknown-fields`.
-fn flag(schema: &Value, name: &str) -> bool {
+pub(crate) fn flag(schema: &Value, name: &str) -> bool {
     schema.get(name).and_then(Value::as_bool).unwrap_or_default()
 }
 

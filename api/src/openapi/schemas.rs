@@ -1,6 +1,7 @@
 //! The types of a document: of each resource, and of all that they refer to.
 
 use super::Docs;
+use crate::crd::flag;
 use crate::meta::GroupVersionKind;
 use crate::resource::Resource;
 use crate::schema::{Field, List, ListKind, Scalar, Struct, Type, TypeId, Types};
@@ -333,10 +334,6 @@ impl<'a> Schemas<'a> {
 }
 
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
-
-fn flag(schema: &Value, name: &str) -> bool {
-    schema.get(name) == Some(&Value::Bool(true))
-}
 
 /// The schemas directly within one: of properties, items and additional properties.
 fn inner_schemas(schema: &mut Value) -> Vec<&mut Value> {

@@ -73,14 +73,22 @@ struct Context {
     user: String,
 }
 
-/// Reads the current context's cluster and user. Files that it names are relative to its folder, and are read now.
-pub fn endpoint_of_kubeconfig(file: &Path) -> Result<Endpoint, EndpointError> {
-    let bad = |why: String| EndpointError::Kubeconfig {
+fn unusable(file: &Path, why: String) -> EndpointError {
+    EndpointError::Kubeconfig {
         file: file.to_owned(),
         why,
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
-    let config: Kubeconfig = serde_yaml_ng::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    }
+}
+
+fn read(file: &Path) -> Result<Kubeconfig, EndpointError> {
+    let text = std::fs::read_to_string(file).map_err(|error| unusable(file, error.to_string()))?;
+    serde_yaml_ng::from_str(&text).map_err(|error| unusable(file, error.to_string()))
+}
+
+/// Reads the current context's cluster and user. Files that it names are relative to its folder, and are read now.
+pub fn endpoint_of_kubeconfig(file: &Path) -> Result<Endpoint, EndpointError> {
+    let bad = |why: String| unusable(file, why);
+    let config = read(file)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let (cluster, user) = current(&config).map_err(bad)?;
     if cluster.server.is_empty() {
@@ -113,12 +121,8 @@ struct Credentials {
 impl Users {
     /// Reads all users. Files that they name are relative to the file's folder, and are read now.
     pub fn of_kubeconfig(file: &Path) -> Result<Self, EndpointError> {
-        let bad = |why: String| EndpointError::Kubeconfig {
-            file: file.to_owned(),
-            why,
-        };
-        let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
-        let config: Kubeconfig = serde_yaml_ng::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        let bad = |why: String| unusable(file, why);
+        let config = read(file)?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let mut users = Self::default();
         for NamedUser { name, user } in &config.users {

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use prometheus::Registry;
 use rutter_api::codec;
 use rutter_audit::Policy;
-use rutter_audit::backend::{Backend, Mode, Truncate};
+use rutter_audit::backend::{Backend, Deliver, Mode, Truncate};
 use rutter_audit::batch;
 use rutter_audit::log::{Format, Log, Settings};
 use rutter_auth::Clock;
@@ -193,14 +193,8 @@ fn log(flags: &Flags, path: &Path, clock: &Clock, metrics: &Metrics) -> anyhow::
         event: flags.audit_log_truncate_max_event_size,
         batch: flags.audit_log_truncate_max_batch_size,
     });
-    let lost = metrics.errors_of("log");
-    Ok(Backend::new(
-        Arc::new(opened),
-        flags.audit_log_mode.into(),
-        batch,
-        truncate,
-        Box::new(move |records| lost.inc_by(records)),
-    ))
+    let mode = flags.audit_log_mode.into();
+    Ok(counted(Arc::new(opened), mode, batch, truncate, metrics))
 }
 
 fn webhook(flags: &Flags, file: &Path, outbound: &Outbound, metrics: &Metrics) -> anyhow::Result<Backend> {
@@ -219,12 +213,19 @@ fn webhook(flags: &Flags, file: &Path, outbound: &Outbound, metrics: &Metrics) -
         event: flags.audit_webhook_truncate_max_event_size,
         batch: flags.audit_webhook_truncate_max_batch_size,
     });
-    let lost = metrics.errors_of("webhook");
-    Ok(Backend::new(
-        Arc::new(webhook),
-        flags.audit_webhook_mode.into(),
-        batch,
-        truncate,
-        Box::new(move |records| lost.inc_by(records)),
-    ))
+    let mode = flags.audit_webhook_mode.into();
+    Ok(counted(Arc::new(webhook), mode, batch, truncate, metrics))
+}
+
+/// A backend whose losses are counted under its name.
+fn counted(
+    inner: Arc<dyn Deliver>,
+    mode: Mode,
+    batch: batch::Settings,
+    truncate: Option<Truncate>,
+    metrics: &Metrics,
+) -> Backend {
+    let lost = metrics.errors_of(inner.name());
+    let tell = Box::new(move |records| lost.inc_by(records));
+    Backend::new(inner, mode, batch, truncate, tell)
 }

@@ -101,7 +101,7 @@ pub struct Kept {
 
 /// What came of a write's transaction.
 pub enum Written {
-    /// It is durable: at this revision, in this stored form unless it was deleted.
+    /// It is durable: at this revision, in this stored form, which is empty when it was deleted.
     Done(Revision, Bytes),
     /// The object isn't as it was read; this is what it is now.
     Stale(Option<KeyValue>),
@@ -362,7 +362,7 @@ impl Call {
         }
     }
 
-    /// An object that was written as these stored bytes at a revision.
+    /// An object that was written as these stored bytes, or deleted with none, at a revision.
     pub fn kept(&self, mut object: Value, revision: Revision, stored: &[u8]) -> Kept {
         object.set("metadata.resourceVersion", revision.to_string());
         let strategy = &self.resource.strategy;

@@ -190,10 +190,7 @@ impl Call {
             .commit(name, Some(stored.revision), (!gone).then_some(&object), extra)
             .await?;
         match written {
-            Written::Done(revision, bytes) => Ok(Attempt::Done(match gone {
-                true => self.kept(object, revision, &[]),
-                false => self.kept(object, revision, &bytes),
-            })),
+            Written::Done(revision, stored) => Ok(Attempt::Done(self.kept(object, revision, &stored))),
             Written::ExtraStale => Ok(Attempt::Again),
             Written::Stale(None) => Ok(Attempt::Stale(None)),
             Written::Stale(Some(now)) => Ok(Attempt::Stale(Some(self.of_store(&now).await?))),

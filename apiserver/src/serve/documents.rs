@@ -222,9 +222,11 @@ pub fn v2<B>(server: &Server, request: &Request<B>) -> Answer {
         "application/json" | "*/*" | "application/*" => Some(false),
         media => V2_PROTOBUF.contains(&media).then_some(true),
     });
-    let json = || server.documents.get("v2", || v2_document(server));
     match protobuf {
-        Some(false) => Ok(answer::typed(StatusCode::OK, "application/json", json())),
+        Some(false) => {
+            let bytes = server.documents.get("v2", || v2_document(server));
+            Ok(answer::typed(StatusCode::OK, "application/json", bytes))
+        }
         Some(true) => {
             let make = || openapi::protobuf::document(&v2_document(server)).into();
             let bytes = server.documents.get_bytes("v2.protobuf", make);

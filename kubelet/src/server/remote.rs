@@ -18,11 +18,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWrite;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, mpsc};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
+use tokio_util::sync::CancellationToken;
 
 const STDIN: u8 = 0;
 const RESIZE: u8 = 4;
@@ -241,10 +242,10 @@ where
             }
         }
     });
-    let (end, ended) = watch::channel(());
+    let ended = CancellationToken::new();
     let mut feeding = tokio::spawn({
         let sender = sender.clone();
-        let mut ended = ended.clone();
+        let ended = ended.clone();
         async move {
             // A command may end without reading its input: the caller is still to get the rest of its output.
             let mut deaf = false;
@@ -273,7 +274,7 @@ where
                 tokio::select! {
                     done = send => deaf = done.is_err(),
                     // The runtime no longer takes what nobody is there to read.
-                    _ = ended.changed() => deaf = true,
+                    () = ended.cancelled() => deaf = true,
                 }
             }
         }
@@ -310,7 +311,7 @@ where
         let _ = to_socket.close().await;
         // Input that is still under way is taken until the caller has closed, too: a connection that ends with bytes unread is reset, and
         // the reset can overtake the end of the output.
-        drop(end);
+        ended.cancel();
         let _ = tokio::time::timeout(CLOSING, &mut feeding).await;
         feeding.abort();
     }
