@@ -208,8 +208,8 @@ pub fn controllers() -> Vec<Registration> {
         ),
         controller!(
             "service-cidr-controller",
-            "",
             "service-cidrs-controller",
+            "service-cidr-controller",
             service_cidr::run
         ),
         controller!(

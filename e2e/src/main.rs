@@ -15,6 +15,7 @@ use cluster::Cluster;
 use report::say;
 use scenarios::{Group, Stage};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 /// Flags of the end-to-end tests.
@@ -31,7 +32,7 @@ struct Options {
     keep: bool,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let options = Options::parse();
     let began = Instant::now();
     let (mut passed, mut failed) = (0, Vec::new());
@@ -43,16 +44,31 @@ fn main() -> anyhow::Result<()> {
         failed.len(),
         began.elapsed().as_secs_f64()
     ));
-    anyhow::ensure!(
-        failed.is_empty() && passed > 0,
-        "end-to-end tests failed: {}",
-        failed.join("; ")
-    );
-    Ok(())
+    for Failure { name, reason } in &failed {
+        say(&format!("FAILED: {name}: {reason}"));
+    }
+    if failed.is_empty() && passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// What failed and why. Told again at the very end, where a reader of a long log looks first.
+struct Failure {
+    name: &'static str,
+    reason: String,
+}
+
+impl Failure {
+    fn told(name: &'static str, reason: String) -> Self {
+        say(&format!("--- FAILED: {name}: {reason}"));
+        Self { name, reason }
+    }
 }
 
 /// Runs the wanted scenarios of a group on one stage.
-fn run(group: &Group, options: &Options, passed: &mut usize, failed: &mut Vec<&'static str>) {
+fn run(group: &Group, options: &Options, passed: &mut usize, failed: &mut Vec<Failure>) {
     let wanted: Vec<_> = group
         .scenarios
         .iter()
@@ -67,8 +83,7 @@ fn run(group: &Group, options: &Options, passed: &mut usize, failed: &mut Vec<&'
         Stage::Cluster { nodes, flags } => match Cluster::up(&options.bin, nodes, flags) {
             Ok(cluster) => Some(cluster),
             Err(error) => {
-                say(&format!("--- FAILED: {}: {error:#}", group.name));
-                return failed.push(group.name);
+                return failed.push(Failure::told(group.name, format!("{error:#}")));
             }
         },
     };
@@ -89,11 +104,10 @@ fn run(group: &Group, options: &Options, passed: &mut usize, failed: &mut Vec<&'
                 say(&format!("--- passed: {} ({seconds:.1} s)", scenario.name));
             }
             Err(error) => {
-                say(&format!(
-                    "--- FAILED: {}: {error:#} ({seconds:.1} s)",
-                    scenario.name
+                failed.push(Failure::told(
+                    scenario.name,
+                    format!("{error:#} ({seconds:.1} s)"),
                 ));
-                failed.push(scenario.name);
             }
         }
     }
@@ -101,8 +115,7 @@ fn run(group: &Group, options: &Options, passed: &mut usize, failed: &mut Vec<&'
     if options.keep {
         cluster.keep();
     } else if let Err(error) = step_down(&cluster) {
-        say(&format!("--- FAILED: taking the cluster down: {error:#}"));
-        failed.push(group.name);
+        failed.push(Failure::told(group.name, format!("{error:#}")));
     }
 }
 

@@ -140,26 +140,27 @@ impl Reconcile for NodeIpamController {
         let texts: Vec<String> = parts.iter().map(ToString::to_string).collect();
         let patch = json!({"metadata": {"uid": node.metadata.uid}, "spec": {"podCIDR": texts.first(), "podCIDRs": texts}});
         let api: Api<Node> = Api::all(self.context.client.clone());
-        match ignore_not_found(
+        let Err(error) = ignore_not_found(
             api.patch(&key, &PatchParams::default(), &Patch::Strategic(patch))
                 .await,
-        ) {
-            Ok(_) => {
-                tracing::info!(node = key, cidrs = ?texts, "gave the node its addresses");
-                Ok(Requeue::Done)
-            }
-            Err(error) => {
-                // A refusal means that nothing was stored; after any other failure the part may be in use, and rests until a restart.
-                if matches!(error, kube::Error::Api(_)) {
-                    give_back(&mut self.pools.lock(), &parts);
-                }
-                let text = format!("Node {key} status is now: CIDRAssignmentFailed");
-                self.context
-                    .recorder
-                    .event(&*node, EventType::Normal, "CIDRAssignmentFailed", text);
-                Err(error).with_context(|| format!("giving the node {key} its addresses"))
+        ) else {
+            tracing::info!(node = key, cidrs = ?texts, "gave the node its addresses");
+            return Ok(Requeue::Done);
+        };
+        // A refusal means that nothing was stored; after any other failure the part may be in use, and rests until a restart.
+        if matches!(error, kube::Error::Api(_)) {
+            give_back(&mut self.pools.lock(), &parts);
+            // What a node has can't be changed. It may have got it just before, unseen yet by the cache.
+            let now = ignore_not_found(api.get(&key).await)?;
+            if now.is_none_or(|node| !cidrs(&node).is_empty()) {
+                return Ok(Requeue::Done);
             }
         }
+        let text = format!("Node {key} status is now: CIDRAssignmentFailed");
+        self.context
+            .recorder
+            .event(&*node, EventType::Normal, "CIDRAssignmentFailed", text);
+        Err(error).with_context(|| format!("giving the node {key} its addresses"))
     }
 }
 

@@ -27,7 +27,7 @@ pub static COMMAND: Command = Command {
         SELECTOR,
         &[bool(
             "show-events",
-            "If true, display events related to the described object.",
+            "If true, display events related to the described object. Defaults to true for a single object, false for multiple objects and prefix matching.",
         )
         .on()],
     ],
@@ -47,10 +47,7 @@ async fn run(call: Call) -> Result<()> {
     query.list_types = true;
     let targets = query.targets(&call.ctx).await?;
     let rest = call.ctx.rest().await?;
-    let options = Options {
-        events: call.bool("show-events"),
-        chunk: query.chunk,
-    };
+    let mut by_prefix = false;
     let mut errors = targets.errors;
     let mut infos = Vec::new();
     for target in targets.items {
@@ -65,6 +62,7 @@ async fn run(call: Call) -> Result<()> {
                     // Perhaps it is the beginning of names.
                     let found = list(&rest, &i.mapping, &i.namespace, &[], query.chunk).await?;
                     let before = infos.len();
+                    by_prefix = true;
                     infos.extend(
                         found
                             .into_iter()
@@ -85,15 +83,23 @@ async fn run(call: Call) -> Result<()> {
             }
         }
     }
+    let several = infos.len() > 1 || by_prefix || !errors.is_empty();
+    let options = Options {
+        events: call.bool("show-events") && (!several || call.changed("show-events")),
+        chunk: query.chunk,
+    };
     let mut first = true;
     for info in &infos {
         match describe(&call.ctx, &rest, info, options).await {
             Ok(text) => {
-                if !first {
+                if !first && !by_prefix {
                     crate::out::print("\n\n");
                 }
                 first = false;
                 crate::out::print(&text);
+                if by_prefix {
+                    crate::out::print("\n");
+                }
             }
             Err(e) => errors.push(e),
         }

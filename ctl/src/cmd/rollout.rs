@@ -1,6 +1,6 @@
 //! `rollout`: follows, undoes and steers the updates of deployments, daemon sets and stateful sets.
 
-use super::common::{CHANGE_CAUSE, DryRun};
+use super::common::{CHANGE_CAUSE, DryRun, LAST_APPLIED};
 use crate::cli::flags::{ALL, DRY_RUN, FILENAME, OUTPUT, SELECTOR, TEMPLATE};
 use crate::cli::{Args, Call, Command, Flag, bool, duration, int, text};
 use crate::describe::writer::{int as number, items};
@@ -406,6 +406,14 @@ async fn undo(call: Call) -> Result<()> {
                 info.display()
             )));
             continue;
+        }
+        if info.object["metadata"]["annotations"][LAST_APPLIED].is_string() {
+            crate::errln!(
+                "Warning: resource {}/{} was previously managed with '{p} apply'. Rolling back will not update the {LAST_APPLIED} annotation, which may cause unexpected behavior on future '{p} apply' operations. Consider using '{p} apply' with your previous configuration file instead.",
+                info.mapping.plural,
+                info.name,
+                p = crate::cli::PROGRAM
+            );
         }
         let all = revisions(&call, &rest, &info).await?;
         let current = plain_template(&info.object["spec"]["template"]);

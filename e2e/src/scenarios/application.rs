@@ -1,6 +1,6 @@
 //! An application from `apply` to a rolling update under load.
 
-use super::{EXAMPLE, busybox_pod, node_port, pod_ready, ready_pods, three_ready, undeploy, who_answers};
+use super::{EXAMPLE, busybox_pod, node_port, pod_ready, ready_pods, rollout_undo, three_ready, undeploy, who_answers};
 use crate::cluster::{Cluster, SOON};
 use crate::load::Load;
 use crate::report::{eventually, say, step};
@@ -84,7 +84,7 @@ fn changes_lose_nothing(cluster: &Cluster) -> anyhow::Result<()> {
         })?;
         image(cluster, "rutter.example/echo:2")?;
         step("an undo", || {
-            rctl.ok(&["rollout", "undo", "deployment/echo"])?;
+            rollout_undo(rctl)?;
             rctl.ok(&wait)
         })?;
         image(cluster, "rutter.example/echo:1")?;

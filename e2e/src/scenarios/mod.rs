@@ -11,6 +11,7 @@ mod tables;
 use crate::cluster::{Cluster, SOON, node_address};
 use crate::plain_http;
 use crate::report::eventually;
+use crate::tool::Tool;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use std::path::Path;
@@ -173,6 +174,23 @@ fn undeploy(cluster: &Cluster) -> anyhow::Result<()> {
         );
         Ok(())
     })
+}
+
+/// Undoes the example's rollout. From 1.36 on it says what that means for objects that were applied.
+fn rollout_undo(tool: &Tool) -> anyhow::Result<()> {
+    let mut undo = tool.command(&["rollout", "undo", "deployment/echo"]);
+    let outcome = tool.outcome(&mut undo)?;
+    let warned = outcome.stderr.starts_with(&format!(
+        "Warning: resource deployments/echo was previously managed with '{} apply'. Rolling back will not update the kubectl.kubernetes.io/last-applied-configuration annotation",
+        tool.name
+    ));
+    ensure!(
+        outcome.status.success()
+            && outcome.stdout == "deployment.apps/echo rolled back\n"
+            && (warned || (outcome.stderr.is_empty() && tool.minor()? < 36)),
+        "{outcome:?}"
+    );
+    Ok(())
 }
 
 /// The example's address on a node.

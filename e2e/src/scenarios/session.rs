@@ -1,6 +1,6 @@
 //! One session, by `rctl` and by an unmodified `kubectl`: the same steps, the same answers, no error and no warning.
 
-use super::{EXAMPLE, Pod, busybox_pod, deploy, pod_ready, ready_pods, tables, text, three_ready, undeploy};
+use super::{EXAMPLE, Pod, busybox_pod, deploy, pod_ready, ready_pods, rollout_undo, tables, text, three_ready, undeploy};
 use crate::cluster::{Cluster, SOON};
 use crate::plain_http;
 use crate::report::{say, step, until};
@@ -161,11 +161,7 @@ const STEPS: &[Step] = &[
         &["rollout", "history", "deployment/echo"],
         &["deployment.apps/echo \nREVISION  CHANGE-CAUSE\n1         <none>\n2         <none>\n\n"],
     ),
-    says(
-        "rollout undo",
-        &["rollout", "undo", "deployment/echo"],
-        &["deployment.apps/echo rolled back\n"],
-    ),
+    does("rollout undo", |s| rollout_undo(s.tool)),
     does("the first image is back", first_image),
     does("edit", edit),
     says(
