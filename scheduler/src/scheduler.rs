@@ -118,12 +118,16 @@ impl Scheduler {
     /// A scheduler that knows nothing yet.
     pub fn new(profiles: Vec<Profile>, settings: Settings, seed: u64) -> Self {
         let mut interests: AHashMap<&'static str, Interest> = AHashMap::new();
+        let mut snapshot = Snapshot::default();
         for plugin in profiles.iter().flat_map(|p| &p.plugins) {
+            for key in plugin.topology_keys() {
+                snapshot.register_topology(&key);
+            }
             let all = interests.entry(plugin.name()).or_insert(Interest::NONE);
             *all = all.and(plugin.interests());
         }
         Self {
-            snapshot: Snapshot::default(),
+            snapshot,
             queue: Queue::new(settings.timing),
             nominator: Nominator::default(),
             profiles: profiles

@@ -1,6 +1,8 @@
 //! An application from `apply` to a rolling update under load.
 
-use super::{EXAMPLE, busybox_pod, node_port, pod_ready, ready_pods, rollout_undo, three_ready, undeploy, who_answers};
+use super::{
+    EXAMPLE, busybox_pod, node_port, pod_ready, ready_pods, rollout_undo, three_ready, undeploy, who_answers,
+};
 use crate::cluster::{Cluster, SOON};
 use crate::load::Load;
 use crate::report::{eventually, say, step};
@@ -91,6 +93,11 @@ fn changes_lose_nothing(cluster: &Cluster) -> anyhow::Result<()> {
         step("from three pods to six and back", || {
             rctl.ok(&["scale", "deployment/echo", "--replicas=6"])?;
             rctl.ok(&wait)?;
+            let nodes: BTreeSet<String> = ready_pods(cluster, "app=echo")?
+                .into_iter()
+                .map(|pod| pod.node)
+                .collect();
+            ensure!(nodes.len() == 3, "six pods are on no other node than {nodes:?}");
             rctl.ok(&["scale", "deployment/echo", "--replicas=3"])?;
             rctl.ok(&wait)
         })?;

@@ -1,6 +1,9 @@
 //! One session, by `rctl` and by an unmodified `kubectl`: the same steps, the same answers, no error and no warning.
 
-use super::{EXAMPLE, Pod, busybox_pod, deploy, pod_ready, ready_pods, rollout_undo, tables, text, three_ready, undeploy};
+use super::{
+    EXAMPLE, Pod, busybox_pod, deploy, pod_ready, ready_pods, rollout_undo, tables, text, three_ready,
+    undeploy,
+};
 use crate::cluster::{Cluster, SOON};
 use crate::plain_http;
 use crate::report::{say, step, until};

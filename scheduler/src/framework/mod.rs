@@ -238,6 +238,11 @@ pub trait Plugin: Send + Sync {
     /// Where it takes part.
     fn points(&self) -> Points;
 
+    /// The node labels whose places it asks the snapshot for, besides those that pods name.
+    fn topology_keys(&self) -> Vec<Str> {
+        Vec::new()
+    }
+
     /// Which events may help a pod that it rejected.
     fn interests(&self) -> Interest {
         Interest::NONE

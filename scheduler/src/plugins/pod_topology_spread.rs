@@ -59,11 +59,6 @@ impl PodTopologySpread {
         }
     }
 
-    /// The node labels that default constraints ask about.
-    pub fn default_keys(&self) -> impl Iterator<Item = &Str> {
-        self.defaults.iter().map(|c| &c.topology_key)
-    }
-
     fn constraints<'a>(&self, snapshot: &Snapshot, pod: &'a Pod, hard: bool) -> Vec<Cow<'a, Spread>> {
         let given = &pod.template.wishes().spread;
         if !given.is_empty() {
@@ -310,6 +305,10 @@ impl Plugin for PodTopologySpread {
 
     fn points(&self) -> Points {
         Points::of(&[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score])
+    }
+
+    fn topology_keys(&self) -> Vec<Str> {
+        self.defaults.iter().map(|c| c.topology_key.clone()).collect()
     }
 
     fn interests(&self) -> Interest {
