@@ -195,6 +195,12 @@ impl StatusError {
         )
     }
 
+    /// 404 for what an older release served: the same words, and what to use instead.
+    pub fn removed(what: &crate::removed::Removed) -> Self {
+        let Self { reason, message, .. } = Self::path_not_found();
+        Self::new(reason, format!("{message}: {}", what.advice()))
+    }
+
     /// 409: `pods "x" already exists`.
     pub fn already_exists(resource: &GroupResource, name: &str) -> Self {
         Self::about(

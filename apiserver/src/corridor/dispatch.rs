@@ -15,7 +15,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use rutter_admission::Operation;
-use rutter_api::{StatusError, UserInfo, Value};
+use rutter_api::{StatusError, UserInfo, Value, removed};
 use rutter_audit::Level;
 use serde_json::json;
 use std::sync::Arc;
@@ -37,7 +37,9 @@ where
 {
     let served = server.served.load_full();
     let Some(resource) = served.scheme.get(&info.group_version(), &info.resource).cloned() else {
-        return Err(StatusError::path_not_found());
+        let removed = removed::by_resource(&info.group, &info.version, &info.resource);
+        let nothing = StatusError::path_not_found();
+        return Err(removed.map_or(nothing, StatusError::removed));
     };
     if resource.namespaced && info.namespace.is_empty() && !info.name.is_empty() && !is_collection(&info) {
         return Err(StatusError::path_not_found());
