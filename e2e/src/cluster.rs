@@ -78,6 +78,11 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// The file with the admin context.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("config")
+    }
+
     /// `rctl`, and `kubectl` where there is one.
     pub(crate) fn tools(&self) -> impl Iterator<Item = &Tool> {
         std::iter::once(&self.rctl).chain(&self.kubectl)

@@ -5,6 +5,7 @@ mod bad_input;
 mod crashes;
 mod credentials;
 mod durability;
+mod operator;
 mod session;
 mod tables;
 
@@ -72,6 +73,10 @@ pub(crate) const ALL: &[Group] = &[
             Scenario {
                 name: "credentials: who is not known or may not is refused",
                 run: Run::OnCluster(credentials::run),
+            },
+            Scenario {
+                name: "operator: a kube-rs controller reconciles a custom resource",
+                run: Run::OnCluster(operator::run),
             },
             Scenario {
                 name: "crashes: each component returns, and a lost node",
