@@ -1,5 +1,5 @@
 //! What every Rutter binary that talks to the apiserver shares: connection, informers, work queues, leader election, events,
-//! and the small HTTPS server with health and metrics.
+//! joined connections, and the small HTTPS server with health and metrics.
 //!
 //! Nothing here knows a controller.
 
@@ -10,6 +10,7 @@ pub mod events;
 pub mod informer;
 pub mod panics;
 pub mod reconnect;
+pub mod splice;
 pub mod workqueue;
 
 pub use informer::{Change, Informer, Informers, Store};

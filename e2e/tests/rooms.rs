@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rutter-kinds", &["rutter-api", "rutter-cel"]),
     ("rutter-storage", &[]),
     ("rutter-client", &["rutter-api"]),
-    ("rutter-outbound", &["rutter-api"]),
+    ("rutter-outbound", &["rutter-api", "rutter-client"]),
     (
         "rutter-auth",
         &["rutter-api", "rutter-cel", "rutter-kinds", "rutter-outbound"],

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rutter_client::splice::splice;
 
 /// A way to the place that a request is passed on to.
 pub trait Connect: Sync {
@@ -202,12 +203,4 @@ pub async fn ask<B>(
     *out.uri_mut() = path.parse()?;
     *out.headers_mut() = headers;
     Ok(sender.send_request(out).await?)
-}
-
-/// Copies both ways. The end of one direction is passed on and leaves the other open.
-pub async fn splice(mut a: impl Stream, mut b: impl Stream) {
-    const BUFFER: usize = 32 * 1024;
-    if let Err(error) = tokio::io::copy_bidirectional_with_sizes(&mut a, &mut b, BUFFER, BUFFER).await {
-        tracing::debug!(%error, "a spliced connection broke");
-    }
 }

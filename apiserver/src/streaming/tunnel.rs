@@ -3,16 +3,12 @@
 
 use super::forward::dialing;
 use super::{Answer, StreamBody, empty, handshake};
-use bytes::{Bytes, BytesMut};
-use futures::{SinkExt, StreamExt};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rutter_outbound::body::incoming;
 use rutter_outbound::forward::{Connect, ask, headers};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
@@ -47,55 +43,11 @@ pub(super) async fn open(way: &dyn Connect, mut request: Request<StreamBody>, pa
         match tokio::try_join!(client, server) {
             Ok((client, server)) => {
                 let socket = WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, None).await;
-                carry(socket, TokioIo::new(server)).await;
+                rutter_client::splice::tunnel(socket, TokioIo::new(server)).await;
             }
             Err(error) => tracing::debug!(%error, "upgrading a connection failed"),
         }
     });
     let protocol = HeaderValue::from_static(TUNNEL);
     Ok(handshake::switching(empty(), accept, Some(protocol)))
-}
-
-/// Carries bytes between the messages and the connection until either ends: SPDY has its own half-closes inside.
-async fn carry<C, S>(socket: WebSocketStream<C>, server: S)
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite,
-{
-    let (mut to_client, mut from_client) = socket.split();
-    let (mut from_server, mut to_server) = tokio::io::split(server);
-    let inward = async {
-        while let Some(message) = from_client.next().await {
-            match message {
-                Ok(Message::Binary(bytes)) => {
-                    if to_server.write_all(&bytes).await.is_err() {
-                        break;
-                    }
-                }
-                // Pings are answered by the socket itself, on the way.
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_)) => {}
-                Ok(Message::Close(_)) | Err(_) => break,
-            }
-        }
-        // The connection is ending either way; a failure to say so changes nothing.
-        let _ = to_server.shutdown().await;
-    };
-    let outward = async {
-        let mut buffer = BytesMut::with_capacity(32 * 1024);
-        while let Ok(read) = from_server.read_buf(&mut buffer).await {
-            if read == 0 {
-                break;
-            }
-            let bytes: Bytes = buffer.split().freeze();
-            if to_client.send(Message::Binary(bytes)).await.is_err() {
-                break;
-            }
-            buffer.reserve(32 * 1024);
-        }
-        let _ = to_client.close().await;
-    };
-    tokio::select! {
-        () = inward => {}
-        () = outward => {}
-    }
 }

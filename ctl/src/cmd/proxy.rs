@@ -184,8 +184,7 @@ impl Proxy {
             let server = hyper::upgrade::on(&mut response);
             tokio::task::spawn_local(async move {
                 if let (Ok(a), Ok(b)) = (client.await, server.await) {
-                    // Either side's end ends the tunnel.
-                    let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(a), &mut TokioIo::new(b)).await;
+                    rutter_client::splice::splice(TokioIo::new(a), TokioIo::new(b)).await;
                 }
             });
         }

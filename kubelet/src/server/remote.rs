@@ -32,6 +32,9 @@ const CLOSE: u8 = 255;
 /// How long either end has to close its side once a command has ended.
 const CLOSING: Duration = Duration::from_secs(5);
 
+/// What a caller is told when nobody knows how its command ended.
+const LOST: &str = "the container runtime's connection ended before it told how the command ended";
+
 /// How streams are put into messages. All begin with the channel; the older ones have no way to end standard input alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Protocol {
@@ -96,20 +99,27 @@ impl Protocol {
         Some((channel.checked_sub(b'0')?, Cow::Owned(bytes)))
     }
 
-    /// What is told at the end, given the runtime's status: empty for success.
-    fn status(self, status: Vec<u8>) -> Option<Vec<u8>> {
-        match (self.plain_status, status.is_empty()) {
-            (true, true) => None,
-            (true, false) => {
-                let parsed: Option<serde_json::Value> = serde_json::from_slice(&status).ok();
-                match parsed {
-                    Some(status) if status["status"] == "Success" => None,
-                    Some(status) => Some(status["message"].as_str().unwrap_or_default().into()),
-                    None => Some(status),
-                }
-            }
-            (false, true) => Some(br#"{"metadata":{},"status":"Success"}"#.to_vec()),
-            (false, false) => Some(status),
+    /// What is told at the end, given the runtime's status. It always gives one: an empty one means that its connection was lost, with an
+    /// unknown part of the output.
+    fn status(self, mut status: Vec<u8>) -> Option<Vec<u8>> {
+        if status.is_empty() {
+            let lost = serde_json::json!({
+                "metadata": {},
+                "status": "Failure",
+                "reason": "InternalError",
+                "message": LOST,
+                "code": 500,
+            });
+            status = lost.to_string().into_bytes();
+        }
+        if !self.plain_status {
+            return Some(status);
+        }
+        let parsed: Option<serde_json::Value> = serde_json::from_slice(&status).ok();
+        match parsed {
+            Some(status) if status["status"] == "Success" => None,
+            Some(status) => Some(status["message"].as_str().unwrap_or_default().into()),
+            None => Some(status),
         }
     }
 }
@@ -313,8 +323,10 @@ where
         // the reset can overtake the end of the output.
         ended.cancel();
         let _ = tokio::time::timeout(CLOSING, &mut feeding).await;
-        feeding.abort();
     }
+    // The caller's connection ends here, whatever the runtime still does.
+    feeding.abort();
+    drop(to_socket);
     // A runtime that is done doesn't read any more.
     let _ = tokio::time::timeout(CLOSING, async { sender.lock().await.close().await }).await;
     answering.abort();
@@ -340,40 +352,11 @@ pub(crate) async fn tunnel(
     );
     let runtime = connect(url, &headers).await?;
     tokio::spawn(async move {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let Ok(caller) = hyper::upgrade::on(request).await else {
             return;
         };
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(caller), Role::Server, None).await;
-        let (mut to_socket, mut from_socket) = socket.split();
-        let (mut reader, mut writer) = tokio::io::split(runtime.io);
-        let out = async {
-            let mut buffer = vec![0; 32 << 10];
-            while let Ok(n) = reader.read(&mut buffer).await {
-                let Some(bytes) = buffer.get(..n).filter(|b| !b.is_empty()) else {
-                    break;
-                };
-                if to_socket
-                    .send(Message::Binary(Bytes::copy_from_slice(bytes)))
-                    .await
-                    .is_err()
-                {
-                    break;
-                }
-            }
-            let _ = to_socket.close().await;
-        };
-        let inward = async {
-            while let Some(Ok(message)) = from_socket.next().await {
-                match message {
-                    Message::Binary(bytes) if writer.write_all(&bytes).await.is_ok() => {}
-                    Message::Binary(_) | Message::Close(_) => break,
-                    _ => {}
-                }
-            }
-            let _ = writer.shutdown().await;
-        };
-        tokio::select! { () = out => {}, () = inward => {} }
+        rutter_client::splice::tunnel(socket, runtime.io).await;
     });
     Ok(Some(response))
 }
@@ -416,18 +399,24 @@ mod tests {
     #[test]
     fn old_protocols_tell_failures_alone_and_as_text() {
         let failure = br#"{"status":"Failure","message":"exit code 1"}"#.to_vec();
+        let success = br#"{"metadata":{},"status":"Success"}"#.to_vec();
         for (name, status, want) in [
-            ("channel.k8s.io", vec![], None),
+            ("channel.k8s.io", vec![], Some(LOST.as_bytes())),
+            ("channel.k8s.io", success.clone(), None),
             ("channel.k8s.io", failure.clone(), Some(&b"exit code 1"[..])),
-            (
-                "v4.channel.k8s.io",
-                vec![],
-                Some(&br#"{"metadata":{},"status":"Success"}"#[..]),
-            ),
+            ("v4.channel.k8s.io", success.clone(), Some(&success[..])),
             ("v4.channel.k8s.io", failure.clone(), Some(&failure[..])),
         ] {
             let protocol = Protocol::choose(&[name.to_owned()]).unwrap();
             assert_eq!(protocol.status(status).as_deref(), want, "{name}");
         }
+    }
+
+    #[test]
+    fn a_command_whose_end_is_not_known_has_not_succeeded() {
+        let protocol = Protocol::choose(&["v5.channel.k8s.io".to_owned()]).unwrap();
+        let told = protocol.status(Vec::new()).unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!((&told["status"], &told["message"]), (&"Failure".into(), &LOST.into()));
     }
 }

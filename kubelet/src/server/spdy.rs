@@ -222,7 +222,8 @@ pub(crate) async fn dispatch<R: AsyncRead + Unpin>(
                     streams.remove(&id);
                 }
                 Frame::Ping(id) => {
-                    let _ = pings.send(id).await;
+                    // An answer that can't be sent for now is left out: waiting would hold up the streams.
+                    let _ = pings.try_send(id);
                 }
                 Frame::GoAway => return Ok(()),
                 Frame::Other => {}

@@ -110,10 +110,7 @@ pub(crate) async fn splice(
     }
     tokio::spawn(async move {
         match hyper::upgrade::on(request).await {
-            Ok(caller) => {
-                let mut runtime = joined.io;
-                let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(caller), &mut runtime).await;
-            }
+            Ok(caller) => rutter_client::splice::splice(TokioIo::new(caller), joined.io).await,
             Err(error) => tracing::debug!(%error, "a caller went before its connection changed protocol"),
         }
     });
