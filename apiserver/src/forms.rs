@@ -135,8 +135,9 @@ fn kind_of(object: &Value) -> Result<GroupVersionKind, String> {
     ))
 }
 
+/// Whether a value isn't as this server would have written it.
 fn is_foreign(value: &[u8]) -> bool {
-    protobuf::is_protobuf(value) || value.starts_with(KIND_FIRST)
+    !value.starts_with(b"{") || value.starts_with(KIND_FIRST)
 }
 
 #[async_trait]

@@ -149,13 +149,19 @@ async fn a_value_that_cannot_be_read_is_told_by_its_key_and_stops_nothing_else()
         &b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x09\x0a"[..],
     )
     .await;
+    put(&store, "/registry/limitranges/default/bad", "what?").await;
     put(&store, "/registry/ranges/servicenodeports", &b"k8s\0\x01"[..]).await;
     let world = world_of(&store).await;
-    for path in ["/api/v1/configmaps", "/api/v1/namespaces/default/configmaps/bad"] {
+    for (path, folder) in [
+        ("/api/v1/configmaps", "configmaps"),
+        ("/api/v1/namespaces/default/configmaps/bad", "configmaps"),
+        ("/api/v1/limitranges", "limitranges"),
+    ] {
         let (code, status) = world.admin("GET", path, json!(null)).await;
         assert_eq!((code, status.str_at("reason")), (500, "InternalError"), "{path}");
         let message = status.str_at("message");
-        assert!(message.contains("/registry/configmaps/default/bad"), "{message}");
+        let key = format!("/registry/{folder}/default/bad");
+        assert!(message.contains(&key), "{message}");
     }
     let (code, _) = world.admin("GET", "/api/v1/secrets", json!(null)).await;
     assert_eq!(code, 200);
