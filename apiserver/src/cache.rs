@@ -39,7 +39,7 @@ impl Folders {
     }
 
     /// The resource that a key belongs to.
-    fn find(&self, key: &str) -> Option<&Arc<Resource>> {
+    pub(crate) fn find(&self, key: &str) -> Option<&Arc<Resource>> {
         let mut end = key.len();
         while let Some(at) = key.get(..end).and_then(|head| head.rfind('/')) {
             if let Some(found) = key.get(..at).and_then(|folder| self.0.get(folder)) {

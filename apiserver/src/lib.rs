@@ -13,6 +13,7 @@ pub mod cache;
 pub mod corridor;
 pub mod crd;
 pub mod fairness;
+pub mod forms;
 pub mod metrics;
 pub mod net;
 pub mod options;

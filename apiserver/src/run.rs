@@ -7,6 +7,7 @@ use crate::cache::{CacheReader, Folders, ObjectDecoder};
 use crate::corridor::Bounds;
 use crate::corridor::inflight::Limits;
 use crate::fairness::Fairness;
+use crate::forms::Forms;
 use crate::metrics::Metrics;
 use crate::net::{self, Certificates, Tls};
 use crate::options::{Options, Storage};
@@ -54,7 +55,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let engine = engine(&options, &metrics).await?;
     let encryption = encryption(&options, &metrics).await?;
-    let engine: Arc<dyn Engine> = Arc::new(TransformingEngine::new(engine, encryption.clone()));
+    let forms = Arc::new(Forms::new(encryption.clone()));
+    let engine: Arc<dyn Engine> = Arc::new(TransformingEngine::new(engine, forms));
     let built = build(&options, engine, metrics)?;
     let certificates = Arc::new(Certificates::load(
         &options.tls_cert_file,

@@ -2,6 +2,7 @@
 
 mod custom;
 mod encryption;
+mod forms;
 
 use crate::answer::Body;
 use crate::corridor::{self, Connection};
@@ -430,7 +431,7 @@ async fn addresses_come_from_the_ranges_that_are_open() {
         .await;
     assert_eq!(
         address.at("spec.parentRef"),
-        &json!({"group": "", "resource": "services", "namespace": "default", "name": "g"})
+        &json!({"resource": "services", "namespace": "default", "name": "g"})
     );
     world.admin("DELETE", &format!("{services}/g"), json!(null)).await;
     world.admin("DELETE", &format!("{cidrs}/more"), json!(null)).await;

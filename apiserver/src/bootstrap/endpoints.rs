@@ -54,6 +54,7 @@ async fn renew(server: &Arc<Server>, settings: &Settings) -> Result<(), StatusEr
     let now = rfc3339((server.clock)());
     let lease = json!({
         "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": settings.address.to_string()},
+        "subsets": [{"addresses": [{"ip": settings.address.to_string()}]}],
         "renewed": now,
     });
     let key = format!("{LEASES}{}", settings.address);

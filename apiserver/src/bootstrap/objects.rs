@@ -113,17 +113,20 @@ async fn services_of_groups(server: &Arc<Server>) -> Result<(), StatusError> {
         });
     together(local.map(|gv| {
         let (group, priority) = priority(gv);
-        let service = json!({
+        let mut service = json!({
             "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
             "metadata": {
                 "name": format!("{}.{}", gv.version, gv.group),
                 "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"},
             },
             "spec": {
-                "group": gv.group, "version": gv.version,
+                "version": gv.version,
                 "groupPriorityMinimum": group, "versionPriority": priority,
             },
         });
+        if !gv.group.is_empty() {
+            service.set("spec.group", gv.group.as_str());
+        }
         ensure(server, &version, "apiservices", service)
     }))
     .await

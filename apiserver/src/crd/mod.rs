@@ -4,6 +4,7 @@
 //! definition that is being deleted. Only definitions that changed are looked at. Every step is decided from the definitions as
 //! they are, so several servers may do the same at once.
 
+pub mod beta;
 pub mod convert;
 pub mod definition;
 mod path;

@@ -10,6 +10,7 @@ use http::StatusCode;
 use rand::Rng;
 use rutter_admission::Operation;
 use rutter_api::object::ObjectExt;
+use rutter_api::schema::{self, FieldValidation};
 use rutter_api::{Reason, StatusError, Value, validation};
 
 /// How often a generated name may collide.
@@ -102,6 +103,7 @@ impl Call {
             let name = object.name().to_owned();
             let context = self.context(options.dry_run);
             self.resource.strategy.prepare_create(&mut object, &context);
+            self.print_status(&mut object);
             self.check_create(&object, &context)?;
             self.warn(self.resource.strategy.warnings(&object, None));
             let extra = self
@@ -194,6 +196,19 @@ impl Call {
         let manager = self.manager(name, &version);
         let reset = self.reset_fields();
         rutter_api::apply::update_managed(self.types(), &self.resource.schema, old, object, &manager, &reset);
+    }
+
+    /// An empty status where the kind has one that is printed with nothing in it.
+    fn print_status(&self, object: &mut Value) {
+        if !object.at("status").is_null() {
+            return;
+        }
+        let nothing = Value::Object(serde_json::Map::new());
+        let types = self.types();
+        let empty = schema::decode(types, &self.resource.schema, nothing, FieldValidation::Ignore);
+        if let Some(status) = empty.ok().and_then(|mut empty| empty.value.take_at("status")) {
+            object.set("status", status);
+        }
     }
 
     /// The fields that the system gives a new object.

@@ -13,7 +13,7 @@ pub mod patch;
 pub mod rbac;
 pub mod requester;
 pub mod services;
-mod stored;
+pub(crate) mod stored;
 pub mod subresources;
 pub mod update;
 pub mod virtuals;

@@ -467,7 +467,7 @@ pub fn ip_address_object(now: jiff::Timestamp, namespace: &str, name: &str, addr
                 "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
             },
         },
-        "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}},
+        "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": name}},
     });
     rutter_api::codec::json::to_vec(&object).into()
 }

@@ -7,17 +7,17 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Map;
 
 /// An object to be stored.
-pub(super) struct Stored<'a> {
-    pub(super) object: &'a Value,
-    pub(super) api_version: &'a str,
-    pub(super) kind: &'a str,
+pub(crate) struct Stored<'a> {
+    pub(crate) object: &'a Value,
+    pub(crate) api_version: &'a str,
+    pub(crate) kind: &'a str,
 }
 
 /// Its metadata.
 struct Metadata<'a>(&'a Map<String, Value>);
 
 impl Stored<'_> {
-    pub(super) fn to_bytes(&self) -> Bytes {
+    pub(crate) fn to_bytes(&self) -> Bytes {
         let mut bytes = Vec::with_capacity(1024);
         // A tree of values has text keys and finite numbers, so writing it to memory doesn't fail.
         let _ = serde_json::to_writer(&mut bytes, self);
