@@ -1,6 +1,7 @@
 //! The contract, one suite over all engines. The etcd ones need `etcd` on PATH (Debian: `etcd-server`).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod cache;
 mod fixture;
 mod suite;
 
@@ -26,4 +27,5 @@ over_all_engines!(
     counters_raced_by_many_lose_no_increment,
     too_large_values_are_refused_and_large_ones_kept,
     acknowledged_writes_survive_a_restart,
+    a_list_and_the_watch_from_it_make_the_list_now,
 );

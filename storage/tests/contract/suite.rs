@@ -1,5 +1,6 @@
 //! The cases. Each runs on a fresh engine.
 
+pub(crate) use crate::cache::a_list_and_the_watch_from_it_make_the_list_now;
 use crate::fixture::{Fixture, Kind, read_through};
 use bytes::Bytes;
 use rutter_storage::{Effect, Guard, Outcome, RangeRequest, RangeResponse, Revision, StoreError, WatchEvent};
