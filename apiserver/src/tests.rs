@@ -3,6 +3,7 @@
 mod custom;
 mod encryption;
 mod forms;
+mod limits;
 
 use crate::answer::Body;
 use crate::corridor::{self, Connection};

@@ -1,7 +1,8 @@
 //! `ResourceQuota`: counts what a write adds to a namespace, and refuses what its quotas do not leave room for.
 //!
 //! Usage is charged before the object is stored, by a compare-and-swap of the quota's status, so that writers on any number
-//! of apiservers together never exceed a quota. When the write fails afterwards, the quota controller recounts.
+//! of apiservers together never exceed a quota. Writers on this one take turns, so that only other apiservers are raced and each writer
+//! has its answer, however many there are. When the write fails afterwards, the quota controller recounts.
 
 use super::limit_ranger::pod_amounts;
 use super::quantity;
@@ -10,13 +11,21 @@ use async_trait::async_trait;
 use rutter_api::object::ObjectExt;
 use rutter_api::{GroupResource, ObjectReader, Reason, Resource, StatusError, Value};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 /// How often a charge is tried again when others charge the same quota.
 const ATTEMPTS: usize = 8;
 
+/// Quotas of so many lots are charged at once; those of one lot take turns.
+const LOTS: usize = 64;
+
+/// A quota as it was last charged here: newer than what the cache has for a moment.
+type Charged = tokio::sync::Mutex<Option<Arc<Value>>>;
+
 /// The plugin.
 pub struct ResourceQuota {
+    lots: [Charged; LOTS],
     reader: Arc<dyn ObjectReader>,
     live: Arc<dyn LiveReader>,
     writer: Arc<dyn QuotaWriter>,
@@ -31,7 +40,12 @@ impl ResourceQuota {
         live: Arc<dyn LiveReader>,
         writer: Arc<dyn QuotaWriter>,
     ) -> Self {
-        Self { reader, live, writer }
+        Self {
+            lots: std::array::from_fn(|_| Charged::default()),
+            reader,
+            live,
+            writer,
+        }
     }
 
     /// Adds to one quota's usage, or refuses.
@@ -41,7 +55,14 @@ impl ResourceQuota {
         quota: Arc<Value>,
         delta: &Usage,
     ) -> Result<(), StatusError> {
-        let mut quota = quota;
+        let mut hasher = DefaultHasher::new();
+        quota.uid().hash(&mut hasher);
+        let lot = usize::try_from(hasher.finish() % LOTS as u64).unwrap_or_default();
+        let mut charged = self.lots[lot].lock().await;
+        let last = charged
+            .as_ref()
+            .filter(|last| last.uid() == quota.uid() && version(last) > version(&quota));
+        let mut quota = last.cloned().unwrap_or(quota);
         for _ in 0..ATTEMPTS {
             let Some(changed) = add(attributes, &quota, delta)? else {
                 return Ok(());
@@ -50,7 +71,10 @@ impl ResourceQuota {
                 return Ok(());
             }
             match self.writer.update_status(changed).await {
-                Ok(_) => return Ok(()),
+                Ok(now) => {
+                    *charged = Some(now);
+                    return Ok(());
+                }
                 Err(error) if error.reason == Reason::Conflict => {
                     let resource = GroupResource::new("", "resourcequotas");
                     match self.live.get(&resource, quota.namespace(), quota.name()).await? {
@@ -68,6 +92,10 @@ impl ResourceQuota {
             "the object has been modified; please apply your changes to the latest version and try again",
         ))
     }
+}
+
+fn version(quota: &Value) -> u64 {
+    quota.resource_version().parse().unwrap_or_default()
 }
 
 /// The quota with more used; none when the write does not touch it.
