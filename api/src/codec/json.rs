@@ -156,6 +156,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn numbers_come_back_as_they_went() {
+        for text in ["5.555555555555555e+43", "0.1", "1.7976931348623157e+308", "9223372036854775807"] {
+            let (value, _) = parse(text.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(to_vec(&value)).unwrap(), text);
+        }
+    }
+
+    #[test]
     fn what_is_no_json_is_refused() {
         for text in ["", "{", "{} x", "{\"a\":}", "[1,]", "nul", "\"\u{1}\"", "1e999"] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");

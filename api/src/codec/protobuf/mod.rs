@@ -111,7 +111,7 @@ pub fn decode(
         .ok_or_else(|| ParseError(format!("no type {name:?} in the schema")))?;
     let mut object = read::message(types, id, raw)?;
     if let Value::Object(map) = &mut object {
-        map.insert("apiVersion".to_owned(), Value::from(api_version));
+        map.insert("apiVersion".to_owned(), Value::from(gvk.api_version()));
         map.insert("kind".to_owned(), Value::from(kind));
     }
     let decoded = decode_object(types, &name, object, FieldValidation::Ignore)
