@@ -157,7 +157,12 @@ pub(crate) mod tests {
 
     #[test]
     fn numbers_come_back_as_they_went() {
-        for text in ["5.555555555555555e+43", "0.1", "1.7976931348623157e+308", "9223372036854775807"] {
+        for text in [
+            "5.555555555555555e+43",
+            "0.1",
+            "1.7976931348623157e+308",
+            "9223372036854775807",
+        ] {
             let (value, _) = parse(text.as_bytes()).unwrap();
             assert_eq!(String::from_utf8(to_vec(&value)).unwrap(), text);
         }

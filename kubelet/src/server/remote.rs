@@ -417,6 +417,9 @@ mod tests {
         let protocol = Protocol::choose(&["v5.channel.k8s.io".to_owned()]).unwrap();
         let told = protocol.status(Vec::new()).unwrap();
         let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
-        assert_eq!((&told["status"], &told["message"]), (&"Failure".into(), &LOST.into()));
+        assert_eq!(
+            (&told["status"], &told["message"]),
+            (&"Failure".into(), &LOST.into())
+        );
     }
 }
