@@ -6,15 +6,16 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 struct Server {
     text: String,
     failing: AtomicBool,
     stopping: AtomicBool,
-    busy: AtomicUsize,
+    /// Held by every request that is being answered, and by the end.
+    busy: RwLock<()>,
     served: AtomicUsize,
 }
 
@@ -41,7 +42,7 @@ fn main() {
         text: flag("text", &std::env::var("TEXT").unwrap_or_default()),
         failing: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
-        busy: AtomicUsize::new(0),
+        busy: RwLock::new(()),
         served: AtomicUsize::new(0),
     });
     let listener = match TcpListener::bind(format!("[::]:{port}"))
@@ -61,11 +62,14 @@ fn main() {
                 if signals.forever().next().is_some() {
                     std::thread::sleep(Duration::from_millis(drain));
                     ending.stopping.store(true, Ordering::SeqCst);
+                    // No answer is cut off: what is begun is finished, and nothing begins any more.
+                    let mut last = ending.busy.try_write();
                     for _ in 0..100 {
-                        if ending.busy.load(Ordering::SeqCst) == 0 {
+                        if last.is_ok() {
                             break;
                         }
                         std::thread::sleep(Duration::from_millis(50));
+                        last = ending.busy.try_write();
                     }
                     println!("stopped after {} requests", ending.served.load(Ordering::SeqCst));
                     std::process::exit(0);
@@ -85,20 +89,18 @@ fn serve(server: &Server, stream: &TcpStream) {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(60)));
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader) {
-        server.busy.fetch_add(1, Ordering::SeqCst);
+        let busy = server.busy.read();
         let (status, body) = answer(server, stream, &request);
         server.served.fetch_add(1, Ordering::SeqCst);
         let close = request.close || server.stopping.load(Ordering::SeqCst);
         let connection = if close { "close" } else { "keep-alive" };
-        let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+        let text = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n{body}",
             body.len()
         );
         let mut out = stream;
-        let sent = out
-            .write_all(head.as_bytes())
-            .and_then(|()| out.write_all(body.as_bytes()));
-        server.busy.fetch_sub(1, Ordering::SeqCst);
+        let sent = out.write_all(text.as_bytes());
+        drop(busy);
         if sent.is_err() || close {
             return;
         }

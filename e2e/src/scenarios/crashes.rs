@@ -35,9 +35,10 @@ const COMPONENTS: &[&str] = &[
 /// The scenario.
 pub(super) fn run(cluster: &Cluster) -> anyhow::Result<()> {
     deploy(cluster)?;
-    cluster
-        .rctl
-        .ok_file(&["create"], &busybox_pod("shell", "sleep 3600", ""))?;
+    cluster.rctl.ok_file(
+        &["create"],
+        &busybox_pod("shell", "sleep 3600", "  nodeName: node-1\n"),
+    )?;
     pod_ready(cluster, "shell")?;
     let writers = Writers::start(&cluster.rctl, 2);
     let killed = (|| {
