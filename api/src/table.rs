@@ -5,6 +5,7 @@ use crate::object::ObjectExt;
 use crate::resource::Resource;
 use crate::strategy::{Column, Context};
 use serde_json::{Map, Value, json};
+use std::borrow::Borrow;
 
 /// What each row carries of its object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,9 +52,9 @@ pub const DEFAULT_COLUMNS: &[Column] = &[
 /// A `Table` of the objects. `list_metadata` is the list's metadata (resourceVersion, continue, remainingItemCount);
 /// the table of a single object takes that object's resourceVersion. `headers` is false on a watch after its first
 /// event.
-pub fn table<'a>(
+pub fn table(
     resource: &Resource,
-    objects: impl IntoIterator<Item = &'a Value>,
+    objects: impl IntoIterator<Item = impl Borrow<Value>>,
     list_metadata: Option<&Value>,
     include: IncludeObject,
     headers: bool,
@@ -64,7 +65,8 @@ pub fn table<'a>(
     let rows: Vec<Value> = objects
         .into_iter()
         .map(|object| {
-            version.get_or_insert_with(|| object.resource_version());
+            let object = object.borrow();
+            version.get_or_insert_with(|| object.resource_version().to_owned());
             let cells = if own.is_empty() {
                 default_row(object, cx)
             } else {
@@ -131,11 +133,14 @@ pub fn partial_metadata(object: &Value) -> Value {
 }
 
 /// The `PartialObjectMetadataList` of a list.
-pub fn partial_metadata_list<'a>(
-    objects: impl IntoIterator<Item = &'a Value>,
+pub fn partial_metadata_list(
+    objects: impl IntoIterator<Item = impl Borrow<Value>>,
     list_metadata: Option<&Value>,
 ) -> Value {
-    let items: Vec<Value> = objects.into_iter().map(partial_metadata).collect();
+    let items: Vec<Value> = objects
+        .into_iter()
+        .map(|object| partial_metadata(object.borrow()))
+        .collect();
     json!({
         "kind": "PartialObjectMetadataList",
         "apiVersion": "meta.k8s.io/v1",

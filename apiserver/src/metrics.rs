@@ -16,6 +16,7 @@ pub struct Metrics {
     in_flight: IntGaugeVec,
     long_running: IntGaugeVec,
     rejected: IntCounterVec,
+    held: IntGaugeVec,
 }
 
 /// What a request is counted under.
@@ -108,7 +109,15 @@ impl Metrics {
                 "code",
             ],
         )?;
+        let held = IntGaugeVec::new(
+            Opts::new(
+                "rutter_apiserver_requests_memory_bytes",
+                "Bytes set aside for the bodies, the answers and the work of requests.",
+            ),
+            &["share"],
+        )?;
         let registry = Registry::new();
+        registry.register(Box::new(held.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(durations.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
@@ -122,6 +131,7 @@ impl Metrics {
             in_flight,
             long_running,
             rejected,
+            held,
         })
     }
 
@@ -162,6 +172,11 @@ impl Metrics {
     pub fn in_flight(&self, mutating: bool) -> prometheus::IntGauge {
         self.in_flight
             .with_label_values(&[if mutating { "mutating" } else { "readOnly" }])
+    }
+
+    /// The gauge of the memory that requests hold of a share.
+    pub fn held(&self, share: &str) -> prometheus::IntGauge {
+        self.held.with_label_values(&[share])
     }
 
     /// The gauge of long-running requests of a kind.

@@ -226,6 +226,10 @@ pub struct Options {
     /// How many mutating requests are served at once; 0 for no bound.
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
+    /// How much memory all requests hold together at most, in MiB: bodies, objects that are worked on, large answers. Requests wait for
+    /// room and are then refused with 429; one that needs more than there is comes alone. 0 for no bound.
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    pub max_requests_memory_mb: u32,
     /// The audit log.
     #[command(flatten)]
     pub audit: crate::audit::Flags,

@@ -6,6 +6,7 @@ use crate::bootstrap;
 use crate::cache::{CacheReader, Folders, ObjectDecoder};
 use crate::corridor::Bounds;
 use crate::corridor::inflight::Limits;
+use crate::corridor::memory::Memory;
 use crate::fairness::Fairness;
 use crate::forms::Forms;
 use crate::metrics::Metrics;
@@ -340,6 +341,12 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         true => Some(Fairness::new(u32::try_from(seats)?, metrics.clone())?),
         false => None,
     };
+    // A share of the time, as the wait for a turn has one, so that some is left for the work.
+    let memory = Memory::new(
+        options.max_requests_memory_mb,
+        options.request_timeout / 4,
+        &metrics,
+    );
     let external = format!("{}:{}", advertised(options), options.secure_port);
     let jwks = options.service_account_jwks_uri.clone();
     let server = Arc::new(Server {
@@ -382,6 +389,7 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
             options.max_requests_inflight,
             options.max_mutating_requests_inflight,
         ),
+        memory,
         fairness,
         external_address: external,
         documents: Documents::default(),

@@ -135,6 +135,8 @@ pub struct Server {
     pub bounds: crate::corridor::Bounds,
     /// Bounds on requests in flight, where priority and fairness is off.
     pub limits: crate::corridor::inflight::Limits,
+    /// The bound on the memory that requests hold together.
+    pub memory: crate::corridor::memory::Memory,
     /// Who is served now, who waits, who is sent away; none when it is off.
     pub fairness: Option<Arc<crate::fairness::Fairness>>,
     /// The address that clients are told.

@@ -93,11 +93,11 @@ async fn world_over(engine: Arc<dyn Engine>, more: &[String]) -> World {
     }
     let peer = "192.0.2.9:1234".parse().unwrap();
     let connection = |certificates| {
-        let leave = CancellationToken::new();
         Arc::new(Connection {
             certificates,
             peer,
-            leave,
+            leave: CancellationToken::new(),
+            sever: CancellationToken::new(),
         })
     };
     let world = World {

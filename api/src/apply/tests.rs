@@ -313,6 +313,26 @@ fn an_object_without_owners_gets_one_at_the_first_apply() {
 }
 
 #[test]
+fn elements_with_the_same_keys_are_owned_together_and_kept() {
+    let claim = "io.k8s.api.resource.v1.ResourceClaim";
+    let (types, none) = (builtin(), reset_fields(&[]));
+    let object = |status: Value| json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "status": status});
+    let device = |reason: &str| {
+        let condition = json!({"type": "Ready", "status": "True", "reason": reason, "message": ""});
+        json!({"driver": "d", "pool": "p", "device": "1", "conditions": [condition]})
+    };
+    let by = |name| manager(name, "resource.k8s.io/v1", "", 0);
+    let mut live = object(json!({"devices": [device("A"), device("B")]}));
+    let wanted = live["status"].clone();
+    update_managed(types, claim, None, &mut live, &by("driver"), &none);
+    let patch = object(json!({}));
+    let first = apply(types, claim, Some(&live), &patch, &by("me"), false, &none).unwrap();
+    assert_eq!(first["status"], wanted);
+    let again = apply(types, claim, Some(&first), &patch, &by("me"), false, &none).unwrap();
+    assert_eq!(again, first);
+}
+
+#[test]
 fn the_oldest_updaters_are_merged() {
     let mut object = created(DEPLOYMENT, "apps/v1", deployment(json!({"replicas": 0})));
     for n in 0..15 {

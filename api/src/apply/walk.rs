@@ -88,13 +88,20 @@ impl<'a> Walker<'a> {
                 }
             }
             (Shape::List(list), Value::Array(items)) => {
-                for item in items {
-                    let Some(step) = self.step(list, item) else {
-                        continue;
+                let steps: Vec<Option<Box<str>>> = items.iter().map(|item| self.step(list, item)).collect();
+                let mut times: HashMap<&str, usize> = HashMap::with_capacity(items.len());
+                for step in steps.iter().flatten() {
+                    *times.entry(step).or_default() += 1;
+                }
+                for (step, item) in steps.iter().zip(items) {
+                    let Some(step) = step else { continue };
+                    // Several with the same keys are owned together, not field by field.
+                    let mut node = match times[&**step] {
+                        1 => self.fields_of(Some(list.element), item),
+                        _ => Node::default(),
                     };
-                    let mut node = self.fields_of(Some(list.element), item);
                     node.member = true;
-                    below.push(step, node);
+                    below.push(step.clone(), node);
                 }
             }
             (Shape::Leaf, _) => return Node::member(),

@@ -1,7 +1,7 @@
 //! From an authorized request on a resource to the registry.
 
 use crate::answer::{self, Answer, Body};
-use crate::corridor::Passage;
+use crate::corridor::{Passage, memory};
 use crate::crd::Custom;
 use crate::registry::Call;
 use crate::request::{Accept, RequestInfo, body};
@@ -19,6 +19,7 @@ use rutter_api::{StatusError, UserInfo, Value, removed};
 use rutter_audit::Level;
 use serde_json::json;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 const STREAMS: &[&str] = &["log", "exec", "attach", "portforward", "proxy"];
 
@@ -30,6 +31,7 @@ pub async fn resource<B>(
     query: Query,
     request: Request<B>,
     passage: Passage,
+    sever: CancellationToken,
 ) -> Answer
 where
     B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
@@ -109,7 +111,11 @@ where
     };
     let warnings = std::mem::take(&mut *call.warnings.lock());
     answer::warn(response.headers_mut(), &warnings);
-    Ok(response)
+    let room = call.passage.lock().answer.take();
+    Ok(match room {
+        Some(room) => call.server.memory.hold(response, room, sever),
+        None => response,
+    })
 }
 
 fn is_collection(info: &RequestInfo) -> bool {
@@ -141,7 +147,15 @@ where
         ("watch", _) => return call.clone().watch().await,
         _ => {}
     }
+    let memory = &call.server.memory;
+    let _body = memory.body(body::most(request.body())).await?;
     let bytes = body::read(request.into_body()).await?;
+    // Of a collection one object after the other is deleted, and the room that the answer needs comes first.
+    if verb != "deletecollection" {
+        let trees = memory::of_written(&media_type, &bytes) + call.stored_trees();
+        let work = memory.work(trees).await?;
+        call.passage.lock().work = Some(work);
+    }
     if let Some(record) = call
         .record
         .as_ref()

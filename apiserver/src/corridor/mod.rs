@@ -5,6 +5,7 @@
 
 pub mod dispatch;
 pub mod inflight;
+pub mod memory;
 
 use crate::access::metrics::Authentication;
 use crate::aggregate;
@@ -40,6 +41,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Cancelled to tell an HTTP/2 client that it should connect anew, perhaps to another server.
     pub leave: CancellationToken,
+    /// Cancelled to end the connection at once.
+    pub sever: CancellationToken,
 }
 
 /// How requests are bounded in time, and the like.
@@ -72,6 +75,10 @@ pub struct Passage {
     pub watching: Option<Watching>,
     /// Its record in the audit log.
     pub record: Option<Arc<Record>>,
+    /// Room for its answer.
+    pub answer: Option<memory::Hold>,
+    /// Room for the objects that it works on.
+    pub work: Option<memory::Hold>,
     _place: Option<inflight::Place>,
 }
 
@@ -301,7 +308,8 @@ where
             record: trail.record.clone(),
             ..passage
         };
-        dispatch::resource(server, user, info, query, request, passage).await
+        let sever = connection.sever.clone();
+        dispatch::resource(server, user, info, query, request, passage, sever).await
     } else if let Some(answer) = crate::serve::health(&server, &info, &query, request.method()).await {
         Ok(answer)
     } else {

@@ -11,9 +11,10 @@ use crate::answer::Body;
 use crate::corridor::{self, Connection};
 use crate::server::Server;
 use batched::Batched;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
-use hyper::service::{HttpService, service_fn};
+use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
@@ -38,8 +39,12 @@ const HEADERS: Duration = Duration::from_secs(30);
 const HEADER_BYTES: u32 = 256 * 1024;
 /// How many requests one HTTP/2 connection carries at once.
 const STREAMS: u32 = 250;
+/// How much of a body a client may send before it is asked for.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// How much of all bodies.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How much of an answer waits in memory for a client to take it.
-const SEND_BUFFER: usize = 128 * 1024;
+pub(crate) const SEND_BUFFER: usize = 128 * 1024;
 /// How long requests may take to end when the server stops.
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -97,15 +102,37 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStrea
             .collect(),
         peer,
         leave: CancellationToken::new(),
+        sever: CancellationToken::new(),
     });
-    let leave = about.leave.clone();
+    let (leave, sever) = (about.leave.clone(), about.sever.clone());
     let service = service_fn(move |request| {
         let (server, about) = (server.clone(), about.clone());
         async move { Ok::<_, Infallible>(corridor::handle(server, about, request).await) }
     });
-    if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return http2(peer, tls, service, stop, leave).await;
+    let serving = async move {
+        if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
+            http2(peer, tls, service, stop, leave).await;
+        } else {
+            http1(peer, tls, service, stop, leave).await;
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = sever.cancelled() => tracing::info!(%peer, "the client takes nothing of its answer: connection ended"),
     }
+}
+
+/// Serves a connection that negotiated nothing.
+async fn http1<S>(
+    peer: SocketAddr,
+    tls: TlsStream<TcpStream>,
+    service: S,
+    stop: CancellationToken,
+    leave: CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -118,6 +145,8 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, stream: TcpStrea
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADER_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);
@@ -155,6 +184,8 @@ async fn http2<S>(
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADER_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));

@@ -2,6 +2,8 @@
 
 use super::{Call, Stored, Written};
 use crate::answer::Answer;
+use crate::corridor::memory;
+use crate::net::SEND_BUFFER;
 use crate::request::body::{self, Expected};
 use crate::request::params::{DeleteOptions, ListOptions, Propagation};
 use bytes::Bytes;
@@ -339,6 +341,15 @@ impl Call {
         let page = self.page(&list).await?;
         // Trees take many times the memory of what they are written as.
         let verbatim = self.is_verbatim();
+        let size: usize = page.entries.iter().map(|entry| entry.size()).sum();
+        if size > SEND_BUFFER {
+            let room = if verbatim {
+                size as u64
+            } else {
+                memory::of_trees(size as u64)
+            };
+            self.passage.lock().answer = Some(self.server.memory.answer(room).await?);
+        }
         let (mut gone, mut written) = (Vec::new(), Vec::new());
         for entry in &page.entries {
             let scoped = self.in_namespace(&entry.index.namespace);

@@ -3,6 +3,8 @@
 use super::{Call, cache_error};
 use crate::answer::{self, Answer, Body};
 use crate::cache::parse;
+use crate::corridor::memory::{self, Hold};
+use crate::net::SEND_BUFFER;
 use crate::request::params::{ListOptions, Match};
 use crate::request::{Format, Shape};
 use base64::Engine as _;
@@ -15,6 +17,7 @@ use rutter_api::{FieldSelector, GroupVersionKind, LabelSelector, StatusError, Va
 use rutter_storage::Revision;
 use rutter_storage::cache::{CacheError, Entry, Signature, Snapshot};
 use serde_json::json;
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.";
@@ -340,6 +343,7 @@ impl Call {
         if let Some(remaining) = page.remaining {
             metadata.set("remainingItemCount", remaining);
         }
+        let _work = self.list_room(&page.entries).await?;
         if self.is_verbatim() {
             return Ok(self.verbatim(page.entries, &metadata));
         }
@@ -347,8 +351,41 @@ impl Call {
             return Ok(self.protobuf_list(&page.entries, &metadata));
         }
         let bytes = page.entries.iter().map(|entry| entry.bytes());
-        let objects = self.all_to_served(bytes).await?;
-        Ok(self.answer_list(&objects, &metadata))
+        if self.served.converted(&self.resource).is_some() {
+            let objects = self.all_to_served(bytes).await?;
+            return Ok(self.answer_list(&objects, &metadata));
+        }
+        // One after the other: trees take many times the memory of what they are written as.
+        let objects = bytes.filter_map(|bytes| parse(&bytes).ok());
+        Ok(self.answer_list(objects.map(|object| self.served_form(object)), &metadata))
+    }
+
+    /// Room for the answer, and what is returned for making it.
+    async fn list_room(&self, entries: &[Arc<Entry>]) -> Result<Option<Hold>, StatusError> {
+        let size: usize = entries.iter().map(|entry| entry.size()).sum();
+        if size <= SEND_BUFFER {
+            return Ok(None);
+        }
+        let memory = &self.server.memory;
+        let answer = if self.is_verbatim() {
+            SEND_BUFFER + GATHER + std::mem::size_of_val(entries)
+        } else {
+            size
+        };
+        let answer = memory.answer(answer as u64).await?;
+        self.passage.lock().answer = Some(answer);
+        let converted = self.served.converted(&self.resource).is_some();
+        let trees = match (self.accept.format, self.accept.shape) {
+            _ if self.is_verbatim() => return Ok(None),
+            _ if converted => size,
+            (Format::Protobuf, Shape::Object) => {
+                entries.iter().map(|entry| entry.size()).max().unwrap_or_default()
+            }
+            (_, Shape::Object) => size,
+            // Of each object little more stays than its metadata.
+            (_, Shape::Table | Shape::Partial) => size / 4,
+        };
+        memory.work(memory::of_trees(trees as u64)).await.map(Some)
     }
 
     /// A header and the cache's bytes, written as the client takes them.
@@ -409,7 +446,10 @@ impl Call {
     }
 
     /// Objects as a list in the format and shape that was negotiated.
-    pub fn answer_list(&self, objects: &[Value], metadata: &Value) -> Response<Body> {
+    pub fn answer_list<O>(&self, objects: impl IntoIterator<Item = O>, metadata: &Value) -> Response<Body>
+    where
+        O: Borrow<Value>,
+    {
         let (value, type_name) = match self.accept.shape {
             Shape::Table => (
                 self.table(objects, Some(metadata), true),
@@ -420,11 +460,12 @@ impl Call {
                 format!("{}List", super::PARTIAL_TYPE),
             ),
             Shape::Object => {
+                let items = objects.into_iter().map(|object| object.borrow().clone());
                 let list = json!({
                     "kind": &*self.resource.list_kind,
                     "apiVersion": self.resource.group_version.to_string(),
                     "metadata": metadata,
-                    "items": objects,
+                    "items": items.collect::<Vec<_>>(),
                 });
                 (list, format!("{}List", self.resource.schema))
             }

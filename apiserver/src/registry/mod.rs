@@ -21,6 +21,7 @@ pub mod watch;
 
 use crate::answer::{self, Body};
 use crate::cache::parse;
+use crate::corridor::memory;
 use crate::request::{Accept, Format, RequestInfo, Shape};
 use crate::server::{Served, Server};
 use crate::streaming::target::Query;
@@ -37,6 +38,7 @@ use rutter_api::table::{self, IncludeObject};
 use rutter_api::{GroupResource, Reason, Resource, StatusError, UserInfo, Value};
 use rutter_storage::cache::{CacheError, splice_resource_version};
 use rutter_storage::{Commit, Effect, Guard, KeyValue, Outcome, Revision, StoreError};
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,6 +172,16 @@ impl Call {
             .as_ref()
             .map(|prefix| format!("{prefix}/"))
             .ok_or_else(|| StatusError::method_not_supported(&self.group_resource(), &self.info.verb))
+    }
+
+    /// What the trees of the object that is written to take, as it is before; nothing for one that isn't there.
+    pub fn stored_trees(&self) -> u64 {
+        let key = self
+            .key(&self.info.name)
+            .ok()
+            .filter(|_| !self.info.name.is_empty());
+        let entry = key.and_then(|key| self.server.cache.get(&key));
+        entry.map_or(0, |entry| memory::of_trees(entry.size() as u64))
     }
 
     /// The 404 of an object.
@@ -412,9 +424,9 @@ impl Call {
     }
 
     /// Objects as a table.
-    pub fn table<'a>(
+    pub fn table(
         &self,
-        objects: impl IntoIterator<Item = &'a Value>,
+        objects: impl IntoIterator<Item = impl Borrow<Value>>,
         metadata: Option<&Value>,
         headers: bool,
     ) -> Value {

@@ -44,6 +44,12 @@ where
     }
 }
 
+/// How many bytes of a body are kept at most.
+pub fn most<B: http_body::Body>(body: &B) -> u64 {
+    let most = MAX_BODY as u64;
+    body.size_hint().upper().map_or(most, |upper| upper.min(most))
+}
+
 /// The media type of the body; JSON when the header is absent.
 pub fn media_type(headers: &HeaderMap) -> String {
     let text = headers

@@ -1,6 +1,6 @@
 //! What a namespace allows: how privileged its pods may be, and how much they may use together.
 
-use super::{MAPS, MERGE, World, map, world, world_over};
+use super::{MAPS, MERGE, World, map, read, world, world_over, world_with};
 use rutter_api::Value;
 use rutter_api::object::ObjectExt;
 use rutter_storage::engine::{EmbeddedEngine, EmbeddedOptions};
@@ -158,4 +158,50 @@ async fn fifty_creators_at_once_get_exactly_what_the_quota_has() {
     assert_eq!(quota.at("status.used"), &json!({"count/configmaps": "30"}));
     let (_, list) = world.admin("GET", MAPS, json!(null)).await;
     assert_eq!(list.list_at("items").len(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_requests_take_turns_where_their_memory_is_bounded_and_leave_nothing_held() {
+    let flags = ["--max-requests-memory-mb=8", "--request-timeout=2s"];
+    let world = world_with(&flags.map(str::to_owned)).await;
+    let large = |n: usize| {
+        let mut large = map(&format!("large-{n}"));
+        large.set("data", json!({"k": "x".repeat(900 << 10)}));
+        large
+    };
+    let all = (0..20).map(|n| world.admin("POST", MAPS, large(n)));
+    for (status, answer) in futures::future::join_all(all).await {
+        assert!([201, 429].contains(&status), "{answer}");
+    }
+    let (status, made) = world.admin("POST", MAPS, large(20)).await;
+    assert_eq!(status, 201, "{made}");
+
+    // An answer that nobody takes holds what another one needs; a small request needs none of it.
+    let list = |path: &'static str| world.send(&world.admin, "GET", path, json!(null));
+    let wide = "/api/v1/configmaps?pretty=true";
+    let held = list(wide).await;
+    assert_eq!(held.status(), 200);
+    let (status, refused) = read(list(wide).await).await;
+    assert_eq!(
+        (status, refused.str_at("reason")),
+        (429, "TooManyRequests"),
+        "{refused}"
+    );
+    assert_eq!(world.admin("POST", MAPS, map("small")).await.0, 201);
+    let (status, whole) = read(held).await;
+    assert_eq!(status, 200);
+    let large = |item: &&Value| item.name().starts_with("large-");
+    assert!(whole.list_at("items").iter().filter(large).count() > 0);
+    assert_eq!(read(list(wide).await).await.0, 200);
+    let held =
+        |line: &str| line.starts_with("rutter_apiserver_requests_memory_bytes") && !line.ends_with(" 0");
+    let left: Vec<String> = world
+        .server
+        .metrics
+        .text()
+        .lines()
+        .filter(|line| held(line))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
 }
