@@ -8,6 +8,8 @@ use serde_json::json;
 
 /// The namespace of all that is made.
 pub(crate) const NAMESPACE: &str = "rutter-bench";
+/// The namespace of what the flood creates, apart from what it lists.
+pub(crate) const FLOOD_NAMESPACE: &str = "rutter-bench-flood";
 /// The value of an annotation that each object has once, in any encoding.
 pub(crate) const MARK: &str = "rutter-bench-object-mark";
 
@@ -81,6 +83,80 @@ impl PodTemplate {
         }
         bytes.into()
     }
+}
+
+/// The name of what a client of the flood creates.
+pub(crate) fn flood_name(client: usize, n: usize) -> String {
+    format!("flood-{client:05}-{n:06}")
+}
+
+/// Makes encoded pods of the flood by writing names of the same length over that of the first one.
+pub(crate) struct FloodTemplate {
+    bytes: Vec<u8>,
+    names: Vec<usize>,
+}
+
+impl FloodTemplate {
+    /// Of pods that are about so many bytes of JSON as they are sent.
+    pub(crate) fn new(format: Format, bytes: usize) -> Self {
+        let name = flood_name(99_999, 999_999);
+        let bytes = encode(format, &flood_pod(&name, bytes)).to_vec();
+        Self {
+            names: memmem::find_iter(&bytes, name.as_bytes()).collect(),
+            bytes,
+        }
+    }
+
+    /// The size of one.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The pod of a client and a number.
+    pub(crate) fn encoded(&self, client: usize, n: usize) -> Bytes {
+        let mut bytes = self.bytes.clone();
+        let name = flood_name(client, n);
+        for at in &self.names {
+            if let Some(place) = bytes.get_mut(*at..at + name.len()) {
+                place.copy_from_slice(name.as_bytes());
+            }
+        }
+        bytes.into()
+    }
+}
+
+/// A pod without the mark, padded by environment variables: annotations may not be so large.
+fn flood_pod(name: &str, bytes: usize) -> Value {
+    const VALUE: usize = 4096;
+    let mut pod = pod(0, 0, 0, 0);
+    pod["metadata"]["name"] = name.into();
+    pod["metadata"]["namespace"] = FLOOD_NAMESPACE.into();
+    pod["metadata"]["annotations"] = json!({});
+    let mut missing = bytes.saturating_sub(pod.to_string().len());
+    let mut pads = Vec::new();
+    while missing > 0 {
+        let empty = json!({"name": format!("PAD_{:05}", pads.len()), "value": ""});
+        let around = empty.to_string().len() + 1;
+        let value = VALUE.min(missing.saturating_sub(around));
+        let mut pad = empty;
+        pad["value"] = "x".repeat(value).into();
+        pads.push(pad);
+        missing = missing.saturating_sub(around + value);
+    }
+    if let Some(variables) = pod["spec"]["containers"][0]["env"].as_array_mut() {
+        variables.extend(pads);
+    }
+    pod
+}
+
+/// A small config map.
+pub(crate) fn config_map(name: &str, namespace: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {"setting": "x".repeat(200)},
+    })
 }
 
 /// A pod such as a Deployment's: on a node, with a label that some share, and padded to about so many bytes of JSON.
@@ -273,6 +349,24 @@ mod tests {
                 assert_eq!(counter.count, 1, "{format:?} {object}");
             }
         }
+    }
+
+    #[test]
+    fn what_the_flood_creates_has_its_name_and_its_size() {
+        for bytes in [4096, 100_000, 1_500_000] {
+            let template = FloodTemplate::new(Format::Json, bytes);
+            assert!(
+                (bytes..bytes + 64).contains(&template.len()),
+                "{} for {bytes}",
+                template.len()
+            );
+            let pod: serde_json::Value = serde_json::from_slice(&template.encoded(7, 12)).unwrap();
+            assert_eq!(pod["metadata"]["name"], flood_name(7, 12));
+        }
+        let protobuf = FloodTemplate::new(Format::Protobuf, 4096);
+        let mut counter = Counter::new(MARK);
+        counter.see(&protobuf.encoded(1, 2));
+        assert_eq!((protobuf.names.len(), counter.count), (1, 0));
     }
 
     #[test]

@@ -29,8 +29,9 @@ pub(crate) enum Command {
 /// Which servers, which work, and how much.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Run {
-    /// A server: `NAME:kubeconfig=FILE,pid=N[,store-pid=N]` for one that runs, or
-    /// `NAME:binary=FILE,store=embedded|etcd|memory[,etcd=FILE]` to start one with a fresh store. Several are measured in turn.
+    /// A server: `NAME:kubeconfig=FILE,pid=N[,store-pid=N][,flood=FILE,single=FILE]` for one that runs (`flood` and `single` are
+    /// kubeconfig files of the two users of the flood), or `NAME:binary=FILE,store=embedded|etcd|memory[,etcd=FILE][,flags=FLAGS]`
+    /// to start one with a fresh store. `flags=` comes last: the rest, cut at blanks, is given to the server. Several are measured in turn.
     #[arg(long = "target", value_name = "TARGET", required = true)]
     pub(crate) targets: Vec<TargetSpec>,
     /// Which workloads, in this order. By default all that the target allows.
@@ -45,6 +46,12 @@ pub(crate) struct Run {
     /// Where fresh stores are made; a temporary folder by default. Results with fsync need a real disk.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// What the server's resident memory may rise to, in MiB. A workload in which it rises above that fails.
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory_ceiling_mib: Option<u64>,
+    /// What the 99th percentile of the single user's latencies under the flood may be, in milliseconds. The flood fails above that.
+    #[arg(long, value_name = "MS")]
+    pub(crate) single_p99_ms: Option<u64>,
     /// Sizes and numbers.
     #[command(flatten)]
     pub(crate) sizes: Sizes,
@@ -134,6 +141,21 @@ pub(crate) struct Sizes {
     /// How much faster than real nodes the hollow ones do everything.
     #[arg(long, default_value_t = 5.0)]
     pub(crate) mixed_speed: f64,
+    /// Clients of the flooding user, each with a connection of its own.
+    #[arg(long, default_value_t = 500)]
+    pub(crate) flood_clients: usize,
+    /// How long the flood goes on, in seconds.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) flood_seconds: u64,
+    /// The size of what the flood creates, in bytes of JSON as sent.
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u64).range(..=1_500_000))]
+    pub(crate) flood_bytes: u64,
+    /// How long the single user's requests are measured without the flood before it, in seconds.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) alone_seconds: u64,
+    /// Between an answer to the single user and its next request, in milliseconds.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) single_pause_ms: u64,
 }
 
 /// How to start a server.
@@ -256,6 +278,8 @@ pub(crate) enum Workload {
     Watchlist,
     /// Kill -9, and from the start to `/readyz` over the pods there are (started targets only).
     Restart,
+    /// Many clients of one user list and create at full speed, while another user's single requests are timed.
+    Flood,
     /// Delete pods.
     Delete,
 }
@@ -275,11 +299,14 @@ pub(crate) enum TargetKind {
         kubeconfig: PathBuf,
         pid: Option<u32>,
         store_pid: Option<u32>,
+        /// Kubeconfig files of the flood's two users: the one that floods, and the other.
+        users: Option<[PathBuf; 2]>,
     },
     Started {
         binary: PathBuf,
         store: Store,
         etcd: PathBuf,
+        flags: Vec<String>,
     },
 }
 
@@ -292,6 +319,12 @@ impl FromStr for TargetSpec {
             .filter(|(name, _)| !name.is_empty() && !name.contains('='))
             .ok_or_else(|| format!("{text:?} does not begin with a name and a colon"))?;
         let (mut kubeconfig, mut pid, mut store_pid) = (None, None, None);
+        let (mut flood, mut single) = (None, None);
+        // Flags have commas of their own, so they are the rest.
+        let (rest, flags) = match rest.split_once(",flags=") {
+            Some((rest, flags)) => (rest, flags.split_whitespace().map(str::to_owned).collect()),
+            None => (rest, Vec::new()),
+        };
         let (mut binary, mut store, mut etcd) = (None, Store::Embedded, PathBuf::from("etcd"));
         let number = |value: &str| {
             value
@@ -306,23 +339,38 @@ impl FromStr for TargetSpec {
                 "kubeconfig" => kubeconfig = Some(PathBuf::from(value)),
                 "pid" => pid = Some(number(value)?),
                 "store-pid" => store_pid = Some(number(value)?),
+                "flood" => flood = Some(PathBuf::from(value)),
+                "single" => single = Some(PathBuf::from(value)),
                 "binary" => binary = Some(PathBuf::from(value)),
                 "store" => store = Store::from_str(value, true)?,
                 "etcd" => etcd = PathBuf::from(value),
                 other => {
                     return Err(format!(
-                        "{other:?} is not known: kubeconfig, pid, store-pid, binary, store, etcd"
+                        "{other:?} is not known: kubeconfig, pid, store-pid, flood, single, binary, store, etcd, flags"
                     ));
                 }
             }
         }
+        let users = match (flood, single) {
+            (Some(flood), Some(single)) => Some([flood, single]),
+            (None, None) => None,
+            _ => return Err(format!("{text:?} needs both flood and single, or neither")),
+        };
         let kind = match (kubeconfig, binary) {
-            (Some(kubeconfig), None) => TargetKind::Running {
+            (Some(kubeconfig), None) if flags.is_empty() => TargetKind::Running {
                 kubeconfig,
                 pid,
                 store_pid,
+                users,
             },
-            (None, Some(binary)) => TargetKind::Started { binary, store, etcd },
+            (None, Some(binary)) if users.is_none() => TargetKind::Started {
+                binary,
+                store,
+                etcd,
+                flags,
+            },
+            (Some(_), None) => return Err(format!("{text:?} has flags for a server that runs already")),
+            (None, Some(_)) => return Err(format!("{text:?} has users, and the server's are made with it")),
             _ => return Err(format!("{text:?} needs either kubeconfig or binary")),
         };
         Ok(Self {
@@ -344,7 +392,18 @@ mod tests {
             TargetKind::Started {
                 binary: "/x/rutter-apiserver".into(),
                 store: Store::Etcd,
-                etcd: "etcd".into()
+                etcd: "etcd".into(),
+                flags: Vec::new(),
+            }
+        );
+        let flagged: TargetSpec = "ours:binary=/x,flags=--a=1,2 --b".parse().unwrap();
+        assert_eq!(
+            flagged.kind,
+            TargetKind::Started {
+                binary: "/x".into(),
+                store: Store::Embedded,
+                etcd: "etcd".into(),
+                flags: vec!["--a=1,2".to_owned(), "--b".to_owned()],
             }
         );
         let running: TargetSpec = "up:kubeconfig=/k,pid=7".parse().unwrap();
@@ -353,9 +412,15 @@ mod tests {
             TargetKind::Running {
                 kubeconfig: "/k".into(),
                 pid: Some(7),
-                store_pid: None
+                store_pid: None,
+                users: None,
             }
         );
+        let with_users: TargetSpec = "up:kubeconfig=/k,flood=/f,single=/s".parse().unwrap();
+        let TargetKind::Running { users, .. } = with_users.kind else {
+            panic!("a kubeconfig is of a server that runs");
+        };
+        assert_eq!(users, Some(["/f".into(), "/s".into()]));
         for text in [
             "",
             "x",
@@ -363,6 +428,9 @@ mod tests {
             "x:kubeconfig=a,binary=b",
             "x:what=1",
             "x:kubeconfig=a,pid=b",
+            "x:kubeconfig=a,flood=f",
+            "x:kubeconfig=a,flags=--b",
+            "x:binary=a,flood=f,single=s",
         ] {
             assert!(text.parse::<TargetSpec>().is_err(), "{text}");
         }

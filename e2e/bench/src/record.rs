@@ -10,10 +10,10 @@ pub(crate) struct Record {
     /// Bytes of answers' bodies.
     pub(crate) bytes: u64,
     errors: BTreeMap<String, u64>,
+    /// Requests that were sent away with 429 where that is a legitimate answer.
+    pub(crate) refused: u64,
     /// What else is to be known.
     pub(crate) note: String,
-    /// What rates are of when it isn't requests: events.
-    pub(crate) units: Option<u64>,
 }
 
 impl Record {
@@ -35,6 +35,7 @@ impl Record {
     pub(crate) fn merge(&mut self, other: Self) {
         self.latencies.extend(other.latencies);
         self.bytes += other.bytes;
+        self.refused += other.refused;
         for (why, times) in other.errors {
             self.failed(why, times);
         }
@@ -82,9 +83,13 @@ mod tests {
                 part.answered(Duration::from_millis(chunk * 25 + n), 10);
             }
             part.failed("status 500", chunk);
+            part.refused = chunk;
             all.merge(part);
         }
-        assert_eq!((all.count(), all.bytes, all.errors()), (100, 1000, 6));
+        assert_eq!(
+            (all.count(), all.bytes, all.errors(), all.refused),
+            (100, 1000, 6, 6)
+        );
         assert_eq!(all.percentiles([0.5, 0.99, 1.0]), [50.0, 99.0, 100.0]);
         assert_eq!(all.reasons(), [("status 500".to_owned(), 6)]);
     }

@@ -15,44 +15,57 @@ pub(crate) fn say(text: &str) {
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) workload: String,
+    /// Requests (or watch events) that were answered as they should be.
     pub(crate) requests: u64,
     pub(crate) errors: Vec<(String, u64)>,
+    /// Requests that were sent away with 429 where that is a legitimate answer.
+    pub(crate) refused: u64,
     pub(crate) seconds: f64,
     /// Requests (or events) a second.
     pub(crate) rate: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
     pub(crate) bytes: u64,
     pub(crate) cpu: Option<f64>,
     pub(crate) store_cpu: Option<f64>,
     pub(crate) resident: Option<u64>,
     pub(crate) peak: Option<u64>,
     pub(crate) note: String,
-    /// What the rate and CPU are per.
-    pub(crate) units: u64,
 }
 
 impl Row {
+    /// A workload that saw neither an answer nor an error has failed: nobody asked, or nobody answered.
     pub(crate) fn new(workload: &str, mut record: Record, took: Duration) -> Self {
-        let [p50_ms, p99_ms] = record.percentiles([0.5, 0.99]);
+        if record.count() == 0 {
+            record.failed("nothing was answered", u64::from(record.errors() == 0));
+        }
+        let [p50_ms, p99_ms, max_ms] = record.percentiles([0.5, 0.99, 1.0]);
         let seconds = took.as_secs_f64();
-        let units = record.units.unwrap_or_else(|| record.count());
         Self {
             workload: workload.to_owned(),
             requests: record.count(),
             errors: record.reasons(),
+            refused: record.refused,
             seconds,
-            rate: units as f64 / seconds.max(1e-9),
+            rate: record.count() as f64 / seconds.max(1e-9),
             p50_ms,
             p99_ms,
+            max_ms,
             bytes: record.bytes,
             cpu: None,
             store_cpu: None,
             resident: None,
             peak: None,
             note: record.note,
-            units,
         }
+    }
+
+    /// What could not be measured, and why.
+    pub(crate) fn lost(workload: &str, error: &anyhow::Error) -> Self {
+        let mut record = Record::default();
+        record.failed(format!("{error:#}"), 1);
+        Self::new(workload, record, Duration::ZERO)
     }
 
     /// What the server used.
@@ -66,9 +79,26 @@ impl Row {
         self.errors.extend(record.reasons());
     }
 
+    /// A peak of resident memory above so many MiB is an error.
+    pub(crate) fn hold_to_ceiling(&mut self, mib: u64) {
+        if let Some(peak) = self.peak.filter(|peak| *peak > mib << 20) {
+            let peak = peak as f64 / 1048576.0;
+            let error = format!("resident memory rose to {peak:.1} MiB where {mib} are allowed");
+            self.errors.push((error, 1));
+        }
+    }
+
+    /// A 99th percentile above so many milliseconds is an error.
+    pub(crate) fn hold_to_p99(&mut self, allowed: u64) {
+        if self.p99_ms > allowed as f64 {
+            let error = format!("p99 of {:.0} ms where {allowed} are allowed", self.p99_ms);
+            self.errors.push((error, 1));
+        }
+    }
+
     /// CPU milliseconds per request or event.
     fn cpu_each(&self) -> Option<f64> {
-        self.cpu.map(|cpu| cpu * 1000.0 / self.units.max(1) as f64)
+        self.cpu.map(|cpu| cpu * 1000.0 / self.requests.max(1) as f64)
     }
 
     fn failures(&self) -> u64 {
@@ -81,14 +111,16 @@ impl Row {
         let mib =
             |bytes: Option<u64>| optional(bytes.map(|bytes| format!("{:.0}", bytes as f64 / 1048576.0)));
         let mut line = format!(
-            "{:<16} {:>7} {:>6} {:>8.2} {:>10.1} {:>9.2} {:>9.2} {:>9.1} {:>8} {:>9} {:>8} {:>6} {:>6}",
+            "{:<16} {:>7} {:>6} {:>6} {:>8.2} {:>10.1} {:>9.2} {:>9.2} {:>9.2} {:>9.1} {:>8} {:>9} {:>8} {:>6} {:>6}",
             self.workload,
             self.requests,
             self.failures(),
+            self.refused,
             self.seconds,
             self.rate,
             self.p50_ms,
             self.p99_ms,
+            self.max_ms,
             self.bytes as f64 / 1048576.0,
             optional(self.cpu.map(|cpu| format!("{cpu:.2}"))),
             optional(self.cpu_each().map(|each| format!("{each:.4}"))),
@@ -116,12 +148,13 @@ impl Row {
             "workload": self.workload,
             "requests": self.requests,
             "errors": errors,
+            "refused": self.refused,
             "seconds": self.seconds,
             "rate": self.rate,
             "p50Milliseconds": self.p50_ms,
             "p99Milliseconds": self.p99_ms,
+            "maxMilliseconds": self.max_ms,
             "bytes": self.bytes,
-            "units": self.units,
             "cpuSeconds": self.cpu,
             "cpuMillisecondsEach": self.cpu_each(),
             "storeCpuSeconds": self.store_cpu,
@@ -132,15 +165,24 @@ impl Row {
     }
 }
 
-const HEADER: &str = "workload         answers errors  seconds       rate    p50 ms    p99 ms       MiB    CPU s   CPU ms/  store s    RSS   peak";
+const HEADER: &str = "workload         answers errors    429  seconds       rate    p50 ms    p99 ms    max ms       MiB    CPU s   CPU ms/  store s    RSS   peak";
 
 /// All rows of all rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     targets: Vec<(String, Vec<Vec<Row>>)>,
+    ceiling_mib: Option<u64>,
 }
 
 impl Report {
+    /// An empty one; with what the server's resident memory may be, in MiB.
+    pub(crate) fn new(ceiling_mib: Option<u64>) -> Self {
+        Self {
+            ceiling_mib,
+            ..Self::default()
+        }
+    }
+
     /// A round of a target.
     pub(crate) fn add(&mut self, target: &str, rows: Vec<Row>) {
         match self.targets.iter_mut().find(|(name, _)| name == target) {
@@ -152,6 +194,9 @@ impl Report {
     /// Medians for each target, and ratios of the first to each other one.
     pub(crate) fn table(&self) -> String {
         let mut out = String::new();
+        if let Some(ceiling) = self.ceiling_mib {
+            out.push_str(&format!("\nceiling of resident memory: {ceiling} MiB\n"));
+        }
         let medians: Vec<(&str, Vec<Row>)> = self
             .targets
             .iter()
@@ -189,7 +234,11 @@ impl Report {
             let middle: Vec<Value> = medians(rounds).iter().map(Row::json).collect();
             json!({"target": name, "medians": middle, "rounds": all})
         });
-        json!({"targets": targets.collect::<Vec<_>>()})
+        json!({
+            "arguments": std::env::args().skip(1).collect::<Vec<_>>(),
+            "memoryCeilingMebibytes": self.ceiling_mib,
+            "targets": targets.collect::<Vec<_>>(),
+        })
     }
 
     /// An error when any request of any round failed.
@@ -250,9 +299,13 @@ impl Ratio {
 
 /// The median of each number of each workload over the rounds. Errors are added up, not averaged away.
 fn medians(rounds: &[Vec<Row>]) -> Vec<Row> {
-    let Some(first) = rounds.first() else {
-        return Vec::new();
-    };
+    // What the first round did not get to is shown too.
+    let mut names: Vec<&str> = Vec::new();
+    for row in rounds.iter().flatten() {
+        if !names.contains(&row.workload.as_str()) {
+            names.push(&row.workload);
+        }
+    }
     let of = |name: &str| -> Vec<&Row> {
         rounds
             .iter()
@@ -260,10 +313,10 @@ fn medians(rounds: &[Vec<Row>]) -> Vec<Row> {
             .filter(|row| row.workload == name)
             .collect()
     };
-    first
-        .iter()
-        .map(|row| {
-            let all = of(&row.workload);
+    names
+        .into_iter()
+        .map(|name| {
+            let all = of(name);
             let number =
                 |get: &dyn Fn(&Row) -> f64| median(all.iter().map(|row| get(row)).collect()).unwrap_or(0.0);
             let maybe =
@@ -276,20 +329,21 @@ fn medians(rounds: &[Vec<Row>]) -> Vec<Row> {
                 }
             }
             Row {
-                workload: row.workload.clone(),
+                workload: name.to_owned(),
                 requests: number(&|row| row.requests as f64) as u64,
                 errors,
+                refused: number(&|row| row.refused as f64) as u64,
                 seconds: number(&|row| row.seconds),
                 rate: number(&|row| row.rate),
                 p50_ms: number(&|row| row.p50_ms),
                 p99_ms: number(&|row| row.p99_ms),
+                max_ms: number(&|row| row.max_ms),
                 bytes: number(&|row| row.bytes as f64) as u64,
                 cpu: maybe(&|row| row.cpu),
                 store_cpu: maybe(&|row| row.store_cpu),
                 resident: maybe(&|row| row.resident.map(|bytes| bytes as f64)).map(|bytes| bytes as u64),
                 peak: maybe(&|row| row.peak.map(|bytes| bytes as f64)).map(|bytes| bytes as u64),
                 note: all.last().map(|row| row.note.clone()).unwrap_or_default(),
-                units: number(&|row| row.units as f64) as u64,
             }
         })
         .collect()
@@ -331,7 +385,7 @@ mod tests {
     fn a_row_adds_up() {
         let row = row("get", 100, 0.5, 0);
         assert_eq!((row.requests, row.bytes, row.rate), (100, 10_000, 50.0));
-        assert_eq!((row.p50_ms, row.p99_ms), (50.0, 99.0));
+        assert_eq!((row.p50_ms, row.p99_ms, row.max_ms), (50.0, 99.0, 100.0));
         assert!((row.cpu_each().unwrap() - 5.0).abs() < 1e-9);
     }
 
@@ -347,6 +401,50 @@ mod tests {
         assert_eq!(middle[0].errors, [("status 500".to_owned(), 3)]);
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
         assert_eq!(median(Vec::new()), None);
+    }
+
+    #[test]
+    fn what_only_a_later_round_has_is_shown() {
+        let middle = medians(&[vec![row("get", 10, 1.0, 0)], vec![row("list", 30, 1.0, 0)]]);
+        let names: Vec<&str> = middle.iter().map(|row| row.workload.as_str()).collect();
+        assert_eq!(names, ["get", "list"]);
+    }
+
+    #[test]
+    fn memory_above_the_ceiling_and_a_p99_above_the_bound_are_errors() {
+        let mut within = row("flood", 100, 0.5, 0);
+        within.hold_to_ceiling(2);
+        within.hold_to_p99(99);
+        assert_eq!(within.failures(), 0);
+        let mut above = row("flood", 100, 0.5, 0);
+        above.hold_to_ceiling(1);
+        above.hold_to_p99(98);
+        assert_eq!(
+            above.errors[0].0,
+            "resident memory rose to 2.0 MiB where 1 are allowed"
+        );
+        assert_eq!(above.errors[1].0, "p99 of 99 ms where 98 are allowed");
+    }
+
+    #[test]
+    fn a_workload_that_saw_nothing_has_failed() {
+        let mut report = Report::default();
+        let mut refused = Record::default();
+        refused.refused = 5;
+        report.add("ours", vec![Row::new("flood", refused, Duration::from_secs(1))]);
+        assert!(report.verdict().is_err());
+        assert_eq!(report.json()["targets"][0]["medians"][0]["refused"], 5);
+        assert_eq!(
+            report.json()["targets"][0]["medians"][0]["errors"]["nothing was answered"],
+            1
+        );
+    }
+
+    #[test]
+    fn what_is_lost_says_why() {
+        let error = anyhow::anyhow!("refused").context("connecting");
+        let row = Row::lost("get", &error);
+        assert_eq!(row.errors, [("connecting: refused".to_owned(), 1)]);
     }
 
     #[test]

@@ -21,6 +21,8 @@ use tokio::process::{Child, Command};
 const READY: Duration = Duration::from_secs(180);
 /// Who measures. Not in `system:masters`: the authorizers decide as they do for everybody.
 pub(crate) const USER: &str = "rutter-bench";
+/// The two users of the flood: plain people in no group, whom nothing is granted until the flood is prepared.
+pub(crate) const FLOOD_USERS: [&str; 2] = ["rutter-bench-flood", "rutter-bench-single"];
 
 /// What is started, and where.
 #[derive(Clone, Debug)]
@@ -211,6 +213,15 @@ impl Running {
         self.plan.access(self.port, USER)
     }
 
+    /// How the flood's users reach it.
+    pub(crate) fn flood_access(&self) -> anyhow::Result<[Access; 2]> {
+        let [flood, single] = FLOOD_USERS;
+        Ok([
+            self.plan.access(self.port, flood)?,
+            self.plan.access(self.port, single)?,
+        ])
+    }
+
     /// The server's process.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.child.id()
@@ -279,9 +290,13 @@ impl Running {
 pub(crate) async fn serve(options: &Serve) -> anyhow::Result<()> {
     let folder = Folder::of(options.dir.as_deref())?;
     let mut running = folder.plan(options).start().await?;
+    running.flood_access()?;
+    let [flood, single] = FLOOD_USERS.map(|user| folder.path.join(format!("{user}.kubeconfig")));
     let told = json!({
         "kubeconfig": folder.path.join(format!("{USER}.kubeconfig")),
         "adminKubeconfig": folder.path.join("admin.kubeconfig"),
+        "floodKubeconfig": flood,
+        "singleKubeconfig": single,
         "pid": running.pid(),
         "storePid": running.store_pid(),
         "log": folder.path.join("server.log"),
@@ -370,9 +385,15 @@ fn log(dir: &Path, name: &str) -> anyhow::Result<std::fs::File> {
         .open(dir.join(name))?)
 }
 
-/// A CA, the server's certificate, an administrator's, and one of whoever measures; kept when they are there.
+/// A CA, the server's certificate, an administrator's, one of whoever measures, and those of the flood's users; kept when they
+/// are there.
 fn certificates(dir: &Path) -> anyhow::Result<()> {
-    if dir.join("ca.crt").exists() {
+    let [flood, single] = FLOOD_USERS;
+    let there = |name: &str| dir.join(format!("{name}.crt")).exists();
+    if ["ca", "server", "admin", USER, flood, single]
+        .into_iter()
+        .all(there)
+    {
         return Ok(());
     }
     let key = KeyPair::generate()?;
@@ -393,6 +414,8 @@ fn certificates(dir: &Path) -> anyhow::Result<()> {
         ),
         ("admin", "admin", "system:masters", Vec::new()),
         (USER, USER, "", Vec::new()),
+        (flood, flood, "", Vec::new()),
+        (single, single, "", Vec::new()),
     ] {
         let serves = !addresses.is_empty();
         let key = KeyPair::generate()?;

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 const STREAM_WINDOW: u32 = 4 << 20;
 /// What a connection may.
 const CONNECTION_WINDOW: u32 = 1 << 30;
-/// How long an answer may take to begin.
+/// How long an answer may take to begin, and each piece of its body to come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request, encoded.
@@ -38,6 +38,8 @@ pub(crate) struct Call {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) bytes: u64,
+    /// How long the server wants to be left alone: `Retry-After`, in whole seconds.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// Why there is no answer.
@@ -152,6 +154,12 @@ impl Wire {
 
     /// Sends a request; the status and the body to come.
     pub(crate) async fn open(&self, call: &Call) -> Result<(u16, h2::RecvStream), Broken> {
+        let answer = self.send(call).await?;
+        Ok((answer.status().as_u16(), answer.into_body()))
+    }
+
+    /// Sends a request; the answer's head, with its body to come.
+    pub(crate) async fn send(&self, call: &Call) -> Result<http::Response<h2::RecvStream>, Broken> {
         let bad = |error: http::Error| Broken(format!("request: {error}"));
         let uri = http::Uri::builder()
             .scheme("https")
@@ -173,7 +181,6 @@ impl Wire {
             builder = builder.header(header::AUTHORIZATION, token.clone());
         }
         let request = builder.body(()).map_err(bad)?;
-        let late = |_| Broken("no answer in time".to_owned());
         let answer = async {
             let mut requests = self.requests.clone().ready().await?;
             let (answer, mut body) = requests.send_request(request, call.body.is_empty())?;
@@ -182,20 +189,28 @@ impl Wire {
             }
             answer.await
         };
-        let answer = tokio::time::timeout(PATIENCE, answer).await.map_err(late)??;
-        let status = answer.status().as_u16();
-        Ok((status, answer.into_body()))
+        Ok(tokio::time::timeout(PATIENCE, answer).await.map_err(late)??)
     }
 
     /// Sends a request and shows each piece of the answer's body.
     pub(crate) async fn call(&self, call: &Call, mut see: impl FnMut(&[u8])) -> Result<Answer, Broken> {
-        let (status, mut body) = self.open(call).await?;
+        let answer = self.send(call).await?;
+        let status = answer.status().as_u16();
+        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(seconds);
+        let mut body = answer.into_body();
         let mut bytes = 0;
-        while let Some(piece) = read(&mut body).await? {
+        while let Some(piece) = tokio::time::timeout(PATIENCE, read(&mut body))
+            .await
+            .map_err(late)??
+        {
             bytes += piece.len() as u64;
             see(&piece);
         }
-        Ok(Answer { status, bytes })
+        Ok(Answer {
+            status,
+            bytes,
+            retry_after,
+        })
     }
 
     /// Sends a request and keeps the answer's body: for small ones.
@@ -206,12 +221,25 @@ impl Wire {
     }
 }
 
+fn late(_: tokio::time::error::Elapsed) -> Broken {
+    Broken("no answer in time".to_owned())
+}
+
+/// `Retry-After` as a number of seconds; a date is not heeded, as by Kubernetes' own client.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    Some(Duration::from_secs(value.to_str().ok()?.parse().ok()?))
+}
+
 /// The next piece of a body; none at its end.
 pub(crate) async fn read(body: &mut h2::RecvStream) -> Result<Option<Bytes>, Broken> {
-    let Some(piece) = body.data().await else {
-        return Ok(None);
+    let piece = match body.data().await {
+        None => return Ok(None),
+        // The answer is complete; the server only doesn't want the rest of the request (RFC 9113, 8.1).
+        Some(Err(error)) if error.is_reset() && error.reason() == Some(h2::Reason::NO_ERROR) => {
+            return Ok(None);
+        }
+        Some(piece) => piece?,
     };
-    let piece = piece?;
     body.flow_control().release_capacity(piece.len())?;
     Ok(Some(piece))
 }

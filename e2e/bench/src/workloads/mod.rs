@@ -1,17 +1,19 @@
 //! The workloads: what they ask, and what must come back.
 
+mod flood;
 mod lists;
 mod mixed;
 mod plain;
 mod watches;
 
 use crate::access::Access;
-use crate::objects::{Counter, MARK, NAMESPACE, PodTemplate};
+use crate::objects::{Counter, FLOOD_NAMESPACE, MARK, NAMESPACE, PodTemplate};
 use crate::options::{Sizes, Workload};
 use crate::record::Record;
 use crate::report::say;
 use crate::wire::{Call, Dialer, Wire};
 use bytes::Bytes;
+pub(crate) use flood::Flood;
 use http::Method;
 use serde_json::json;
 use std::future::Future;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// What workloads share: connections, sizes, and versions that they learnt.
 pub(crate) struct Bench {
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
     wires: Mutex<Vec<Wire>>,
     sizes: Sizes,
     template: PodTemplate,
@@ -50,6 +52,7 @@ pub(crate) fn name(workload: Workload) -> &'static str {
         (Workload::Mixed, "mixed"),
         (Workload::Watchlist, "watchlist"),
         (Workload::Restart, "restart"),
+        (Workload::Flood, "flood"),
         (Workload::Delete, "delete"),
     ];
     NAMES
@@ -67,7 +70,7 @@ impl Bench {
 
     fn over(dialer: Dialer, wires: Vec<Wire>, sizes: &Sizes) -> Self {
         Self {
-            dialer,
+            dialer: Arc::new(dialer),
             wires: Mutex::new(wires),
             sizes: sizes.clone(),
             template: PodTemplate::new(sizes),
@@ -193,11 +196,28 @@ fn leases_path(name: &str) -> String {
 /// Makes the namespace, and the pods where the plan works on them without making them.
 pub(crate) async fn prepare(bench: &Arc<Bench>, plan: &[Workload]) -> anyhow::Result<()> {
     let wire = bench.dialer.dial().await?;
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}});
+    make_namespace(&wire, NAMESPACE).await?;
+    let uses_pods = |workload: &Workload| {
+        !matches!(
+            workload,
+            Workload::Start | Workload::Crowd | Workload::Lease | Workload::Watchlist | Workload::Create
+        )
+    };
+    if !plan.contains(&Workload::Create) && plan.iter().any(uses_pods) {
+        say(&format!("making {} pods", bench.sizes.pods));
+        let record = plain::create(bench).await;
+        anyhow::ensure!(record.errors() == 0, "cannot make pods: {:?}", record.reasons());
+    }
+    Ok(())
+}
+
+/// Makes a namespace, with the service account that pods need and that nobody else may be there to make.
+async fn make_namespace(wire: &Wire, name: &str) -> anyhow::Result<()> {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}});
     for (path, body) in [
         ("/api/v1/namespaces".to_owned(), namespace),
-        (format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts"), account),
+        (format!("/api/v1/namespaces/{name}/serviceaccounts"), account),
     ] {
         let call = Call {
             method: Method::POST,
@@ -213,17 +233,6 @@ pub(crate) async fn prepare(bench: &Arc<Bench>, plan: &[Workload]) -> anyhow::Re
             String::from_utf8_lossy(&answer)
         );
     }
-    let uses_pods = |workload: &Workload| {
-        !matches!(
-            workload,
-            Workload::Start | Workload::Crowd | Workload::Lease | Workload::Watchlist | Workload::Create
-        )
-    };
-    if !plan.contains(&Workload::Create) && plan.iter().any(uses_pods) {
-        say(&format!("making {} pods", bench.sizes.pods));
-        let record = plain::create(bench).await;
-        anyhow::ensure!(record.errors() == 0, "cannot make pods: {:?}", record.reasons());
-    }
     Ok(())
 }
 
@@ -238,11 +247,11 @@ pub(crate) async fn before(bench: &Arc<Bench>, workload: Workload) -> anyhow::Re
     }
 }
 
-/// Runs a workload.
+/// Runs a workload; the flood is a [`Flood`], and starts are watched by who starts.
 pub(crate) async fn run(bench: &Arc<Bench>, workload: Workload) -> Record {
     say(&format!("{}:", name(workload)));
     match workload {
-        Workload::Start | Workload::Restart => Record::default(),
+        Workload::Start | Workload::Restart | Workload::Flood => Record::default(),
         Workload::Create => plain::create(bench).await,
         Workload::Get => plain::get(bench).await,
         Workload::List => lists::all(bench).await,
@@ -278,13 +287,14 @@ pub(crate) async fn clean(bench: &Arc<Bench>) -> anyhow::Result<()> {
         secrets,
         hollow,
         format!("/api/v1/namespaces/{NAMESPACE}"),
+        format!("/api/v1/namespaces/{FLOOD_NAMESPACE}"),
+        format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{}", flood::ROLE),
     ] {
         drop(wire.fetch(&bench.call(Method::DELETE, path, Bytes::new())).await);
     }
     Ok(())
 }
 
-/// All names as the flag has them are known to [`name`].
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,7 +302,7 @@ mod tests {
     use crate::options::{Command, Options};
     use clap::{Parser as _, ValueEnum as _};
 
-    fn sizes() -> Sizes {
+    pub(in crate::workloads) fn sizes() -> Sizes {
         let options = Options::parse_from([
             "x",
             "run",
@@ -310,21 +320,39 @@ mod tests {
     }
 
     /// A server that answers every request with a status and a body.
-    async fn bench(status: u16, body: &'static str) -> Arc<Bench> {
+    pub(in crate::workloads) async fn bench(status: u16, body: &'static str) -> Arc<Bench> {
+        let answer = move |_: &http::Request<()>| {
+            let answer = http::Response::builder().status(status);
+            answer.body(body.to_owned()).ok()
+        };
+        answering(answer).await
+    }
+
+    /// A server that answers as it is told to, or keeps a request waiting.
+    pub(in crate::workloads) async fn answering<F>(answer: F) -> Arc<Bench>
+    where
+        F: Fn(&http::Request<()>) -> Option<http::Response<String>> + Send + Sync + 'static,
+    {
+        let told = Arc::new(answer);
         let (here, there) = tokio::io::duplex(1 << 16);
         tokio::spawn(async move {
             let mut connection = h2::server::handshake(there).await.unwrap();
             while let Some(Ok((request, mut answer))) = connection.accept().await {
+                let told = told.clone();
                 tokio::spawn(async move {
-                    let mut sent = request.into_body();
+                    let (head, mut sent) = request.into_parts();
                     while let Some(Ok(piece)) = sent.data().await {
                         drop(sent.flow_control().release_capacity(piece.len()));
                     }
-                    let head = http::Response::builder().status(status).body(()).unwrap();
-                    let mut stream = answer.send_response(head, false).unwrap();
-                    stream
-                        .send_data(Bytes::from_static(body.as_bytes()), true)
-                        .unwrap();
+                    let Some(response) = told(&http::Request::from_parts(head, ())) else {
+                        return std::future::pending().await;
+                    };
+                    let (head, body) = response.into_parts();
+                    let head = http::Response::from_parts(head, ());
+                    // Who has ended meanwhile isn't answered.
+                    if let Ok(mut stream) = answer.send_response(head, false) {
+                        drop(stream.send_data(body.into(), true));
+                    }
                 });
             }
         });
