@@ -66,8 +66,8 @@ struct Step {
 /// How a request ended.
 #[derive(Debug, PartialEq)]
 enum Outcome {
-    /// As it should, with so many bytes.
-    Answered(u64),
+    /// As it should.
+    Answered,
     /// With 429, and perhaps with when to try again.
     Refused(Option<Duration>),
     /// With something else.
@@ -83,6 +83,8 @@ struct Tally {
     creates: AtomicU64,
     deletes: AtomicU64,
     refused: AtomicU64,
+    /// Bytes of answers, also of those that are still coming.
+    bytes: AtomicU64,
 }
 
 impl Flood {
@@ -355,20 +357,30 @@ async fn flood(
             Err(error) => all.failed(format!("a client of the benchmark ended: {error}"), 1),
         }
     }
+    all.bytes = tally.bytes.load(Ordering::Relaxed);
     all.note = format!(
-        "{} clients, {} of {} bytes",
+        "{} clients, bodies of {} bytes: {}",
         wires.len(),
-        tally.text(),
-        template.len()
+        template.len(),
+        tally.text()
     );
     Flooded { flood: all, single }
 }
 
 impl Tally {
     fn text(&self) -> String {
-        let [lists, creates, deletes, refused] = [&self.lists, &self.creates, &self.deletes, &self.refused]
-            .map(|number| number.load(Ordering::Relaxed));
-        format!("{lists} lists, {refused} answers 429, {deletes} deletes, {creates} creates")
+        let [lists, creates, deletes, refused, bytes] = [
+            &self.lists,
+            &self.creates,
+            &self.deletes,
+            &self.refused,
+            &self.bytes,
+        ]
+        .map(|number| number.load(Ordering::Relaxed));
+        format!(
+            "{lists} lists, {creates} creates, {deletes} deletes, {refused} answers 429, {} MiB",
+            bytes >> 20
+        )
     }
 }
 
@@ -433,13 +445,13 @@ impl Client {
     /// Whether a request was answered as it should be; with a new connection where this one is broken.
     async fn step(&mut self, step: &Step) -> bool {
         let began = Instant::now();
-        let outcome = insist(&self.wire, step, || {
+        let refused = || {
             self.record.refused += 1;
             self.tally.refused.fetch_add(1, Ordering::Relaxed);
-        });
-        match outcome.await {
-            Outcome::Answered(bytes) => {
-                self.record.answered(began.elapsed(), bytes);
+        };
+        match insist(&self.wire, step, &self.tally.bytes, refused).await {
+            Outcome::Answered => {
+                self.record.answered(began.elapsed(), 0);
                 return true;
             }
             Outcome::Refused(_) => {}
@@ -457,10 +469,11 @@ impl Client {
     }
 }
 
-/// Sends a request once.
-async fn attempt(wire: &Wire, step: &Step) -> Outcome {
+/// Sends a request once. Bytes are counted as they come.
+async fn attempt(wire: &Wire, step: &Step, bytes: &AtomicU64) -> Outcome {
     let mut counter = Counter::new(MARK);
     let answer = wire.call(&step.call, |piece| {
+        bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
         if step.objects.is_some() {
             counter.see(piece);
         }
@@ -477,15 +490,15 @@ async fn attempt(wire: &Wire, step: &Step) -> Outcome {
         (_, Some(wanted)) if counter.count != wanted => {
             Outcome::Wrong(format!("{} objects where {wanted} were expected", counter.count))
         }
-        _ => Outcome::Answered(answer.bytes),
+        _ => Outcome::Answered,
     }
 }
 
 /// Sends a request again as long as the answer says when to, and no more than [`RETRIES`] times.
-async fn insist(wire: &Wire, step: &Step, mut refused: impl FnMut()) -> Outcome {
+async fn insist(wire: &Wire, step: &Step, bytes: &AtomicU64, mut refused: impl FnMut()) -> Outcome {
     let mut left = RETRIES;
     loop {
-        let outcome = attempt(wire, step).await;
+        let outcome = attempt(wire, step, bytes).await;
         let Outcome::Refused(wait) = outcome else {
             return outcome;
         };
@@ -504,7 +517,10 @@ const TURN: [&str; 5] = ["get", "list", "create", "patch", "delete"];
 /// The single user: one request after the other, to the end of the turn that is under way when the time is over.
 async fn single(bench: &Bench, wire: &Wire, length: Duration) -> Record {
     let (mut record, mut longest) = (Record::default(), [0.0f64; TURN.len()]);
-    let pause = Duration::from_millis(bench.sizes.single_pause_ms);
+    let (bytes, pause) = (
+        AtomicU64::new(0),
+        Duration::from_millis(bench.sizes.single_pause_ms),
+    );
     let run = rand::random::<u32>();
     let until = Instant::now() + length;
     for turn in 0.. {
@@ -515,12 +531,12 @@ async fn single(bench: &Bench, wire: &Wire, length: Duration) -> Record {
         for (verb, longest) in longest.iter_mut().enumerate() {
             let step = single_step(bench, verb, turn, &name);
             let began = Instant::now();
-            let insisted = insist(wire, &step, || record.refused += 1);
+            let insisted = insist(wire, &step, &bytes, || record.refused += 1);
             let outcome = tokio::time::timeout(PATIENCE, insisted).await;
             let took = began.elapsed();
             *longest = longest.max(took.as_secs_f64() * 1000.0);
             match outcome.unwrap_or_else(|_| Outcome::Broken("no answer in time".to_owned())) {
-                Outcome::Answered(bytes) => record.answered(took, bytes),
+                Outcome::Answered => record.answered(took, 0),
                 Outcome::Refused(_) => {
                     record.failed(format!("{}: sent away with 429 for good", TURN[verb]), 1);
                 }
@@ -536,6 +552,7 @@ async fn single(bench: &Bench, wire: &Wire, length: Duration) -> Record {
         .zip(longest)
         .map(|(verb, ms)| format!("{verb} {ms:.0}"))
         .collect();
+    record.bytes = bytes.into_inner();
     record.note = format!("longest, in ms: {}", longest.join(", "));
     record
 }

@@ -111,7 +111,7 @@ async fn who_is_told_when_to_come_again_comes_then_and_gives_up_in_the_end() {
     let wire = bench.wires().remove(0);
     let began = Instant::now();
     let mut times = 0;
-    let outcome = insist(&wire, &list(&bench), || times += 1).await;
+    let outcome = insist(&wire, &list(&bench), &AtomicU64::new(0), || times += 1).await;
     assert_eq!(outcome, Outcome::Refused(Some(Duration::from_secs(2))));
     assert_eq!((times, began.elapsed().as_secs()), (RETRIES + 1, 20));
 }
@@ -121,7 +121,7 @@ async fn who_is_not_told_when_to_come_again_does_not() {
     let bench = answering(|_| Some(refused(None))).await;
     let wire = bench.wires().remove(0);
     let mut times = 0;
-    let outcome = insist(&wire, &list(&bench), || times += 1).await;
+    let outcome = insist(&wire, &list(&bench), &AtomicU64::new(0), || times += 1).await;
     assert_eq!((outcome, times), (Outcome::Refused(None), 1));
 }
 
