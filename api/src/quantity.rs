@@ -325,17 +325,23 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// Kubernetes keeps the text of quantities that are nearly canonical.
+    /// Kubernetes keeps the text of quantities that are nearly canonical: `12E-3` and `+3Ki` as they are written.
     fn prints_as_read(&self) -> bool {
-        let digits = self.whole.len().max(1) + self.fraction.len();
+        if self.whole.is_empty() {
+            return false;
+        }
+        let length = (self.whole.len() + self.fraction.len()) as i64;
         match self.format {
-            Format::BinarySi => false,
-            _ => {
+            Format::BinarySi => {
+                // What may still be divided by two often is written with the next suffix.
+                let last = self.whole.parse().unwrap_or(0i64);
+                self.fraction.is_empty() && last & 7 != 0 && length + self.exponent * 3 / 10 < 15
+            }
+            Format::DecimalSi | Format::DecimalExponent => {
                 let scale = self.exponent - self.fraction.len() as i64;
-                digits <= 18
+                length <= 18
                     && (-9..=i64::from(i32::MAX)).contains(&scale)
                     && scale % 3 == 0
-                    && !self.whole.is_empty()
                     && !format!("{}{}", self.whole, self.fraction).ends_with("000")
             }
         }
@@ -529,6 +535,13 @@ mod tests {
             ("1500m", "1500m"),
             ("1000m", "1"),
             ("1.000", "1"),
+            ("12E-3", "12E-3"),
+            ("12E-2", "120e-3"),
+            ("+3Ki", "+3Ki"),
+            ("03Mi", "03Mi"),
+            ("+8Ki", "8Ki"),
+            ("+3.5Ki", "3584"),
+            ("1048577Gi", "1048577Gi"),
         ] {
             assert_eq!(Quantity::canonical(text).unwrap(), want);
         }

@@ -240,6 +240,10 @@ pub struct Options {
     /// otherwise.
     #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub shutdown_send_retry_after: bool,
+    /// How long watches may go on after that: they end one after the other over this time, so that their clients don't all turn to the
+    /// next server at once.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = go_duration)]
+    pub shutdown_watch_termination_grace_period: Duration,
 }
 
 /// Flags of an OpenID Connect issuer.

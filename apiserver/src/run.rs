@@ -383,6 +383,7 @@ pub fn build(options: &Options, engine: Arc<dyn Engine>, metrics: Metrics) -> an
         bounds: Bounds {
             request: options.request_timeout,
             watch: Duration::from_secs(options.min_request_timeout),
+            parting: options.shutdown_watch_termination_grace_period,
             goaway: options.goaway_chance,
         },
         limits: Limits::new(

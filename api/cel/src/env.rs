@@ -23,6 +23,8 @@ pub struct Env {
     objects: HashMap<Arc<str>, Fields, ahash::RandomState>,
     /// Names under which objects may be made, as `Object.spec{...}`.
     constructors: Option<Arc<dyn Constructors>>,
+    /// Whether there is `cel.bind`.
+    bindings: bool,
 }
 
 /// Objects that expressions may make, such as `Object{...}` of mutating policies.
@@ -83,6 +85,13 @@ impl Env {
         self
     }
 
+    /// With `cel.bind(name, value, expression)`, which only expressions about devices have.
+    #[must_use]
+    pub fn with_bindings(mut self) -> Self {
+        self.bindings = true;
+        self
+    }
+
     /// Makes the types of a schema known, for variables that hold such values.
     pub fn declare(&mut self, schema: &Schema) {
         schema.each_object(&mut |name, object| {
@@ -93,7 +102,7 @@ impl Env {
 
     /// Parses and checks an expression.
     pub fn compile(&self, source: &str) -> Result<Checked, Issues> {
-        let ast: Ast = parse(source)?;
+        let ast: Ast = parse(source, self.bindings)?;
         check(self, source, ast)
     }
 

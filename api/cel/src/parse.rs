@@ -36,8 +36,8 @@ const RESERVED: &[&str] = &[
     "while",
 ];
 
-/// The tree of an expression.
-pub(crate) fn parse(source: &str) -> Result<Ast, Issues> {
+/// The tree of an expression, which may have `cel.bind` or not.
+pub(crate) fn parse(source: &str, bindings: bool) -> Result<Ast, Issues> {
     let (tokens, issues) = lex(source);
     let mut parser = Parser {
         tokens,
@@ -46,6 +46,7 @@ pub(crate) fn parse(source: &str) -> Result<Ast, Issues> {
         positions: Vec::new(),
         heights: Vec::new(),
         depth: 0,
+        bindings,
         issues,
     };
     let root = parser.whole();
@@ -72,6 +73,7 @@ struct Parser<'s> {
     /// How deep the tree below each node is.
     heights: Vec<u32>,
     depth: u32,
+    bindings: bool,
     issues: Vec<Issue>,
 }
 

@@ -12,7 +12,7 @@
 //! Also taken in by the fuzz targets.
 
 use rutter_api::object::ObjectExt;
-use rutter_api::schema::{builtin, List, ListKind, Scalar, Struct, Type, TypeId, Types};
+use rutter_api::schema::{List, ListKind, Scalar, Struct, Type, TypeId, Types, builtin};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -60,8 +60,14 @@ pub(crate) fn check(write: &Write<'_>) {
     exist(write, entries);
     for (index, one) in entries.iter().enumerate().filter(|(_, one)| !applies(one)) {
         for other in entries.iter().skip(index + 1).filter(|other| !applies(other)) {
-            let shared: Vec<Place> = places(one).into_iter().filter(|place| owns(other, place)).collect();
-            assert!(shared.is_empty(), "{shared:?} has two updaters: {one} and {other}");
+            let shared: Vec<Place> = places(one)
+                .into_iter()
+                .filter(|place| owns(other, place))
+                .collect();
+            assert!(
+                shared.is_empty(),
+                "{shared:?} has two updaters: {one} and {other}"
+            );
         }
     }
     let id = write.types.find(write.type_name);
@@ -70,7 +76,10 @@ pub(crate) fn check(write: &Write<'_>) {
     let own = entries.iter().find(|entry| is_of(entry, write));
     if let Some(applied) = write.applied {
         for place in walk.of(id, Some(applied)).into_keys() {
-            assert!(is_unowned(&place) || own.is_some_and(|own| owns(own, &place)), "{place:?} was applied");
+            assert!(
+                is_unowned(&place) || own.is_some_and(|own| owns(own, &place)),
+                "{place:?} was applied"
+            );
         }
         return;
     }
@@ -80,7 +89,11 @@ pub(crate) fn check(write: &Write<'_>) {
         if is_unowned(place) || before.get(place) == Some(value) {
             continue;
         }
-        assert!(own.is_some_and(|own| owns(own, place)), "{place:?} was changed by {}", write.manager);
+        assert!(
+            own.is_some_and(|own| owns(own, place)),
+            "{place:?} was changed by {}",
+            write.manager
+        );
         let others = entries.iter().filter(|entry| !is_of(entry, write));
         for other in others {
             assert!(!owns(other, place), "{place:?} is the writer's, and {other}'s");
@@ -90,7 +103,10 @@ pub(crate) fn check(write: &Write<'_>) {
         let kept = entries.iter().find(|now| is_same(now, entry));
         for (place, value) in before.iter().filter(|(place, _)| owns(entry, place)) {
             if after.get(place) == Some(value) {
-                assert!(kept.is_some_and(|kept| owns(kept, place)), "{place:?} was taken from {entry}");
+                assert!(
+                    kept.is_some_and(|kept| owns(kept, place)),
+                    "{place:?} was taken from {entry}"
+                );
             }
         }
     }
@@ -105,7 +121,9 @@ fn applies(entry: &Value) -> bool {
 }
 
 fn is_same(one: &Value, other: &Value) -> bool {
-    ["manager", "operation", "subresource"].iter().all(|key| one.str_at(key) == other.str_at(key))
+    ["manager", "operation", "subresource"]
+        .iter()
+        .all(|key| one.str_at(key) == other.str_at(key))
         && (applies(one) || one.str_at("apiVersion") == other.str_at("apiVersion"))
 }
 
@@ -118,7 +136,10 @@ fn is_of(entry: &Value, write: &Write<'_>) -> bool {
 
 fn distinct(entries: &[Value]) {
     for (index, one) in entries.iter().enumerate() {
-        assert!(one.map_at("fieldsV1").is_some_and(|fields| !fields.is_empty()), "{one} owns nothing");
+        assert!(
+            one.map_at("fieldsV1").is_some_and(|fields| !fields.is_empty()),
+            "{one} owns nothing"
+        );
         let again = entries.iter().skip(index + 1).any(|other| is_same(one, other));
         assert!(!again, "{one} is there twice");
     }
@@ -177,7 +198,10 @@ fn exist(write: &Write<'_>, entries: &[Value]) {
     for entry in entries {
         for place in places(entry) {
             let found = walk.at(id, write.after, &place);
-            assert!(found || applies(entry), "{place:?} is not there, but owned: {entry}");
+            assert!(
+                found || applies(entry),
+                "{place:?} is not there, but owned: {entry}"
+            );
         }
     }
 }
@@ -203,13 +227,19 @@ fn step(types: &Types, list: &List, item: &Value) -> Option<String> {
         let default = || element?.field(key)?.default.as_deref();
         keys.extend(item.get(&**key).or_else(default).map(|value| (&**key, value)));
     }
-    let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{}:{value}", Value::from(*key))).collect();
+    let keys: Vec<String> = keys
+        .iter()
+        .map(|(key, value)| format!("{}:{value}", Value::from(*key)))
+        .collect();
     (!keys.is_empty()).then(|| format!("k:{{{}}}", keys.join(",")))
 }
 
 impl<'a> Leaves<'a> {
     fn new(types: &'a Types) -> Self {
-        Self { types, custom: !std::ptr::eq(types, builtin()) }
+        Self {
+            types,
+            custom: !std::ptr::eq(types, builtin()),
+        }
     }
 
     /// The leaves of an object that say something, by their places.
@@ -236,26 +266,40 @@ impl<'a> Leaves<'a> {
                     at.pop();
                 }
             }
-            None if value.is_null() || value == &Value::Object(Map::new()) || value == &Value::Array(Vec::new()) => {}
+            None if value.is_null()
+                || value == &Value::Object(Map::new())
+                || value == &Value::Array(Vec::new()) => {}
             None => drop(found.insert(at.clone(), value.clone())),
         }
     }
 
     /// What is in a value that isn't owned as a whole.
-    fn children<'v>(self, ty: Option<TypeId>, value: &'v Value) -> Option<Vec<(String, Option<TypeId>, &'v Value)>> {
+    fn children<'v>(
+        self,
+        ty: Option<TypeId>,
+        value: &'v Value,
+    ) -> Option<Vec<(String, Option<TypeId>, &'v Value)>> {
         let shape = ty.map(|id| self.types.get(id));
         match (shape, value) {
             (_, Value::Object(map)) if map.is_empty() => None,
             (Some(Type::Struct(definition)), Value::Object(map)) if !definition.atomic => Some(
-                map.iter().map(|(name, child)| (format!("f:{name}"), of_field(definition, name), child)).collect(),
+                map.iter()
+                    .map(|(name, child)| (format!("f:{name}"), of_field(definition, name), child))
+                    .collect(),
             ),
-            (Some(Type::Map(of)), Value::Object(map)) if !of.atomic => {
-                Some(map.iter().map(|(name, child)| (format!("f:{name}"), Some(of.value), child)).collect())
-            }
-            (None | Some(Type::Scalar(Scalar::Json, _)), Value::Object(map)) if self.custom => {
-                Some(map.iter().map(|(name, child)| (format!("f:{name}"), None, child)).collect())
-            }
-            (Some(Type::List(list)), Value::Array(items)) if list.kind != ListKind::Atomic && !items.is_empty() => {
+            (Some(Type::Map(of)), Value::Object(map)) if !of.atomic => Some(
+                map.iter()
+                    .map(|(name, child)| (format!("f:{name}"), Some(of.value), child))
+                    .collect(),
+            ),
+            (None | Some(Type::Scalar(Scalar::Json, _)), Value::Object(map)) if self.custom => Some(
+                map.iter()
+                    .map(|(name, child)| (format!("f:{name}"), None, child))
+                    .collect(),
+            ),
+            (Some(Type::List(list)), Value::Array(items))
+                if list.kind != ListKind::Atomic && !items.is_empty() =>
+            {
                 let with = |item: &'v Value| Some((step(self.types, list, item)?, Some(list.element), item));
                 Some(items.iter().filter_map(with).collect())
             }
@@ -265,7 +309,9 @@ impl<'a> Leaves<'a> {
 
     /// Whether there is something at a place.
     fn at(self, ty: Option<TypeId>, value: &Value, place: &[String]) -> bool {
-        let Some((step, rest)) = place.split_first() else { return true };
+        let Some((step, rest)) = place.split_first() else {
+            return true;
+        };
         if let Some(children) = self.children(ty, value)
             && let Some((_, ty, child)) = children.iter().find(|(own, _, _)| own == step)
         {
@@ -280,7 +326,9 @@ impl<'a> Leaves<'a> {
     }
 
     fn prints_null(self, definition: &Struct, name: &str) -> bool {
-        let Some(field) = definition.field(name) else { return false };
+        let Some(field) = definition.field(name) else {
+            return false;
+        };
         let by_kind = match self.types.get(field.ty) {
             Type::List(_) | Type::Map(_) | Type::Scalar(Scalar::Bytes, _) => !field.omitempty,
             Type::Scalar(Scalar::Time | Scalar::MicroTime | Scalar::RawExtension, _) => true,

@@ -1,6 +1,7 @@
 //! JSON patch (RFC 6902).
 
 use super::PatchError;
+use crate::codec::MAX_DEPTH;
 use serde_json::{Map, Value};
 
 /// More operations than these aren't taken in one patch.
@@ -41,11 +42,18 @@ fn apply(document: &mut Value, operation: &Map<String, Value>, copied: &mut usiz
             "{kind} operation of {path:?} has no value"
         ))),
     };
+    // Otherwise a few copies into themselves would make what nobody can walk over any more.
+    let shallow = |value: Value| match parts(path).count() + depth(&value) <= MAX_DEPTH {
+        true => Ok(value),
+        false => Err(PatchError::TooLarge(format!(
+            "Unable to complete the {kind}, the object would be nested deeper than {MAX_DEPTH}"
+        ))),
+    };
     match kind {
-        "add" => add(document, path, value()?).map_err(fails),
+        "add" => add(document, path, shallow(value()?)?).map_err(fails),
         "remove" => remove(document, path).map(|_| ()).map_err(fails),
         "replace" => {
-            *find_mut(document, path).ok_or_else(|| fails("doc is missing key"))? = value()?;
+            *find_mut(document, path).ok_or_else(|| fails("doc is missing key"))? = shallow(value()?)?;
             Ok(())
         }
         "move" => {
@@ -54,7 +62,7 @@ fn apply(document: &mut Value, operation: &Map<String, Value>, copied: &mut usiz
                 return Err(fails("a value can't be moved into itself"));
             }
             let moved = remove(document, from).map_err(fails)?;
-            add(document, path, moved).map_err(fails)
+            add(document, path, shallow(moved)?).map_err(fails)
         }
         "copy" => {
             let from = text(operation, "from")?;
@@ -67,7 +75,7 @@ fn apply(document: &mut Value, operation: &Map<String, Value>, copied: &mut usiz
                     "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
                 )));
             }
-            add(document, path, value).map_err(fails)
+            add(document, path, shallow(value)?).map_err(fails)
         }
         "test" => {
             let wanted = operation.get("value").unwrap_or(&Value::Null);
@@ -87,6 +95,15 @@ fn text<'a>(operation: &'a Map<String, Value>, name: &str) -> Result<&'a str, Pa
         .get(name)
         .and_then(Value::as_str)
         .ok_or_else(|| PatchError::Malformed(format!("a JSON patch operation must have a text {name:?}")))
+}
+
+/// How many lists and maps lie in one another.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or_default(),
+        _ => 0,
+    }
 }
 
 /// The parts of a JSON pointer, unescaped.
@@ -237,6 +254,25 @@ mod tests {
                 "{patch}"
             );
         }
+    }
+
+    #[test]
+    fn nothing_is_nested_deeper_than_can_be_read() {
+        // Each copy of the document into its innermost part doubles its depth.
+        let double = |level: u32| json!({"op": "copy", "from": "/a", "path": "/a".repeat(1 << level)});
+        let patch = |copies| Value::from((0..copies).map(double).collect::<Vec<_>>());
+        let document = json!({"a": {}});
+        let done = json_patch(&document, &patch(6)).unwrap();
+        assert_eq!(depth(&done), 65);
+        assert_eq!(json_patch(&document, &patch(8)).unwrap_err().status().code, 413);
+        let mut deep = json!([]);
+        for _ in 1..MAX_DEPTH {
+            deep = json!([deep]);
+        }
+        let replace = |path| json_patch(&document, &json!([{"op": "replace", "path": path, "value": deep}]));
+        assert_eq!(replace("").as_ref(), Ok(&deep));
+        assert_eq!(crate::codec::json::parse(deep.to_string().as_bytes()), Ok((deep.clone(), Vec::new())));
+        assert_eq!(replace("/a").unwrap_err().status().code, 413);
     }
 
     proptest! {

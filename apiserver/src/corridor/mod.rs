@@ -52,6 +52,8 @@ pub struct Bounds {
     pub request: Duration,
     /// `--min-request-timeout`: watches without `timeoutSeconds` end after this, or up to twice this.
     pub watch: Duration,
+    /// `--shutdown-watch-termination-grace-period`: over what time watches end when the server stops.
+    pub parting: Duration,
     /// `--goaway-chance`: how likely a request on HTTP/2 makes its client connect anew.
     pub goaway: f64,
 }
@@ -61,6 +63,7 @@ impl Default for Bounds {
         Self {
             request: Duration::from_secs(60),
             watch: Duration::from_secs(1800),
+            parting: Duration::ZERO,
             goaway: 0.0,
         }
     }

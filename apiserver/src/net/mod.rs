@@ -78,7 +78,10 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener, tls: Arc<Tls>, st
     drop(listener);
     server.health.stop();
     tracker.close();
-    if tokio::time::timeout(DRAIN, tracker.wait()).await.is_err() {
+    if tokio::time::timeout(DRAIN + server.bounds.parting, tracker.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!("some requests did not end in time");
     }
 }

@@ -45,20 +45,24 @@ pub struct Page {
 }
 
 /// A place in a list: a continue token.
-struct Token {
-    revision: Option<Revision>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The revision of the whole list; none for whatever is newest.
+    pub revision: Option<Revision>,
     /// The key after which to go on, relative to the folder.
-    after: String,
+    pub after: String,
 }
 
 impl Token {
-    fn encode(&self) -> String {
+    /// The text that clients hand back.
+    pub fn encode(&self) -> String {
         let version = self.revision.map_or(-1, |revision| revision.0 as i64);
         let start = format!("{}\0", self.after);
         URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": version, "start": start}).to_string())
     }
 
-    fn decode(text: &str) -> Option<Self> {
+    /// Reads what a client hands back; none when no server made it.
+    pub fn decode(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()?;
         let value: Value = serde_json::from_slice(&bytes).ok()?;
         if value.str_at("v") != "meta.k8s.io/v1" {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::CancellationToken;
 
 /// How often a watcher that wants bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ struct Watcher {
     /// The end that was asked for. Like the next one it is registered once, not for each event.
     deadline: Pin<Box<Sleep>>,
     /// The server's end.
-    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Whether the columns of a table were sent.
     columns_sent: bool,
     over: bool,
@@ -141,7 +141,7 @@ impl Call {
             late: self.selects_late(&selection).then(|| selection.clone()),
             passage: std::mem::take(&mut *self.passage.lock()),
             deadline: Box::pin(tokio::time::sleep(Duration::from_secs(seconds))),
-            stopping: Box::pin(self.server.health.stopping().cancelled_owned()),
+            stopping: Box::pin(parting(self.server.health.stopping(), self.server.bounds.parting)),
             columns_sent: false,
             over: false,
             whole: false,
@@ -224,6 +224,12 @@ impl Call {
         })?;
         Ok((snapshot, subscription))
     }
+}
+
+/// Waits until the server stops, and then for some part of a time, which is another one for each who waits.
+async fn parting(stopping: CancellationToken, over: Duration) {
+    stopping.cancelled().await;
+    tokio::time::sleep(over.mul_f64(rand::random())).await;
 }
 
 impl Watcher {

@@ -52,6 +52,15 @@ impl Parser<'_> {
             ("optMap", [v, f]) => self.opt_map(at, target, *v, *f, "optMap"),
             ("optFlatMap", [v, f]) => self.opt_map(at, target, *v, *f, "optFlatMap"),
             ("sortBy", [v, f]) => self.sort_by(at, target, *v, *f),
+            ("bind", [v, value, f]) if self.bindings && self.is_ident(target, "cel") => {
+                match self.binding(*v) {
+                    Some(name) => self.bind(at, &name, *value, *f),
+                    None => self.report(
+                        self.positions[v.index()],
+                        "cel.bind() variable names must be simple identifiers",
+                    ),
+                }
+            }
             _ => return Ok(None),
         };
         expanded.map(Some)
@@ -274,16 +283,25 @@ impl Parser<'_> {
         self.fold(at, fold)
     }
 
+    fn is_ident(&self, id: Id, name: &str) -> bool {
+        matches!(&self.nodes[id.index()], Node::Ident(found) if **found == *name)
+    }
+
+    /// The name that a macro is told to give to a value.
+    fn binding(&self, variable: Id) -> Option<Box<str>> {
+        match &self.nodes[variable.index()] {
+            Node::Ident(name) => Some(name.clone()),
+            _ => None,
+        }
+    }
+
     fn opt_map(&mut self, at: Position, target: Id, variable: Id, transform: Id, name: &str) -> Parsed {
-        let variable = match &self.nodes[variable.index()] {
-            Node::Ident(variable) => variable.clone(),
-            _ => {
-                let position = self.positions[variable.index()];
-                return self.report(
-                    position,
-                    format!("{name}() variable name must be a simple identifier"),
-                );
-            }
+        let Some(variable) = self.binding(variable) else {
+            let position = self.positions[variable.index()];
+            return self.report(
+                position,
+                format!("{name}() variable name must be a simple identifier"),
+            );
         };
         let present = self.member_call(at, "hasValue", target, &[])?;
         let value = self.member_call(at, "value", target, &[])?;

@@ -145,8 +145,7 @@ pub(super) fn selectors(list: &At<'_, '_>, errors: &mut ErrorList) {
         let expression = cel.child("expression");
         if expression.text().len() > EXPRESSION {
             errors.push(FieldError::too_long(&expression.path(), EXPRESSION));
-        } else if !expression.text().contains("cel.bind(") {
-            // What binds names is understood by schedulers only.
+        } else {
             let found = expression_error(&device(), &expression.path(), expression.text(), &[Type::Bool]);
             errors.extend(found);
         }
@@ -165,7 +164,9 @@ fn device() -> Env {
     .into_iter()
     .map(|(name, ty)| (name.into(), ty))
     .collect();
-    Env::new().with_fields("device", "kubernetes.DRADevice", &fields)
+    Env::new()
+        .with_bindings()
+        .with_fields("device", "kubernetes.DRADevice", &fields)
 }
 
 fn device_constraint(constraint: &At<'_, '_>, names: &BTreeSet<String>, errors: &mut ErrorList) {

@@ -54,6 +54,14 @@ fn claims_are_refused_by_field() {
             "-",
         ),
         (
+            json!({"requests": [cel("cel.bind(dra, device.attributes['x'], dra.model == 'A' && dra.size > 3)")]}),
+            "-",
+        ),
+        (
+            json!({"requests": [cel("cel.bind(a.b, 1, true)")]}),
+            "cel.bind() variable names must be simple identifiers",
+        ),
+        (
             json!({"requests": [cel("device.nothing")]}),
             "spec.devices.requests[0].exactly.selectors[0].cel.expression",
         ),
