@@ -34,7 +34,7 @@ pub(crate) struct Run {
     /// to start one with a fresh store. `flags=` comes last: the rest, cut at blanks, is given to the server. Several are measured in turn.
     #[arg(long = "target", value_name = "TARGET", required = true)]
     pub(crate) targets: Vec<TargetSpec>,
-    /// Which workloads, in this order. By default all that the target allows.
+    /// Which workloads, in this order. By default all that the target allows, but for the flood.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) workloads: Vec<Workload>,
     /// How often everything is done for each target. Medians are compared.
@@ -90,6 +90,9 @@ pub(crate) struct Sizes {
     /// Clients of concurrent full lists.
     #[arg(long, default_value_t = 16)]
     pub(crate) list_clients: usize,
+    /// Informers of a node's pods that are started, one after the other by each client.
+    #[arg(long, default_value_t = 2000)]
+    pub(crate) node_informers: usize,
     /// Full lists by concurrent clients, in all.
     #[arg(long, default_value_t = 48)]
     pub(crate) concurrent_lists: usize,
@@ -133,13 +136,13 @@ pub(crate) struct Sizes {
     #[arg(long, default_value_t = 10_000)]
     pub(crate) lease_updates: usize,
     /// Hollow nodes of the mixed workload.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 5000)]
     pub(crate) nodes: usize,
     /// How long the mixed workload goes on, in seconds.
     #[arg(long, default_value_t = 20)]
     pub(crate) mixed_seconds: u64,
     /// How much faster than real nodes the hollow ones do everything.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 1.0)]
     pub(crate) mixed_speed: f64,
     /// Clients of the flooding user, each with a connection of its own.
     #[arg(long, default_value_t = 500)]
@@ -258,6 +261,8 @@ pub(crate) enum Workload {
     LabelList,
     /// List the pods of one node, at `resourceVersion=0`.
     FieldList,
+    /// Start informers of one node's pods each, by WatchList as a kubelet does.
+    NodeInformer,
     /// List all pods, several clients.
     ConcurrentLists,
     /// List all pods page by page.

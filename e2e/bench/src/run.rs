@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// How long a server may settle before its idle memory is read.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// All workloads, in the order in which they make sense.
+/// All workloads but the flood, in the order in which they make sense. The largest objects come when the pods are gone.
 const ALL: &[Workload] = &[
     Workload::Start,
     Workload::Create,
@@ -23,15 +23,18 @@ const ALL: &[Workload] = &[
     Workload::List,
     Workload::LabelList,
     Workload::FieldList,
+    Workload::NodeInformer,
     Workload::ConcurrentLists,
     Workload::PagedList,
     Workload::Watch,
+    Workload::Crowd,
     Workload::MergePatch,
     Workload::ApplyPatch,
     Workload::Lease,
     Workload::Mixed,
     Workload::Restart,
     Workload::Delete,
+    Workload::Watchlist,
 ];
 
 /// A target in use.

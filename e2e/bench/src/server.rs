@@ -15,10 +15,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 /// How long a server may take to be ready.
 const READY: Duration = Duration::from_secs(180);
+/// How long a binding may take to come into force.
+const GRANTED: Duration = Duration::from_secs(20);
 /// Who measures. Not in `system:masters`: the authorizers decide as they do for everybody.
 pub(crate) const USER: &str = "rutter-bench";
 /// The two users of the flood: plain people in no group, whom nothing is granted until the flood is prepared.
@@ -120,11 +123,13 @@ impl Plan {
             .spawn()
             .with_context(|| format!("starting {}", self.etcd.display()))?;
         let began = Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", client))
-            .await
-            .is_err()
-        {
-            anyhow::ensure!(began.elapsed() < READY, "etcd does not listen");
+        // One that only listens hasn't a leader yet, and its start would be measured as the server's.
+        while !is_healthy(client).await {
+            anyhow::ensure!(
+                began.elapsed() < READY,
+                "etcd is not healthy; see {}",
+                self.dir.join("etcd.log").display()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(child)
@@ -282,6 +287,19 @@ impl Running {
             "the binding was refused: {}",
             String::from_utf8_lossy(&answer)
         );
+        // An authorizer learns of it a moment later.
+        let wire = Dialer::new(&self.access()?)?.dial().await?;
+        let call = Call {
+            method: Method::GET,
+            path: "/api/v1/namespaces".to_owned(),
+            body: Bytes::new(),
+            ..call
+        };
+        let began = Instant::now();
+        while wire.fetch(&call).await?.0 != 200 {
+            anyhow::ensure!(began.elapsed() < GRANTED, "the binding does not come into force");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         Ok(())
     }
 }
@@ -355,6 +373,19 @@ impl Folder {
             extra: options.extra.clone(),
         }
     }
+}
+
+/// Whether an etcd says that it is.
+async fn is_healthy(port: u16) -> bool {
+    let ask = async {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(5), ask).await;
+    answer.is_ok_and(|answer| answer.is_ok_and(|text| text.contains("\"health\":\"true\"")))
 }
 
 async fn is_ready(dialer: &Dialer, port: u16) -> bool {

@@ -1,6 +1,6 @@
 //! Lists: all, selected, concurrent, page by page. Each answer's objects are counted.
 
-use super::{Bench, ask, pods_path};
+use super::{Bench, Progress, ask, pods_path};
 use crate::objects::{Counter, MARK, group_name, node_name};
 use crate::record::Record;
 use crate::wire::Wire;
@@ -31,7 +31,7 @@ async fn many(bench: &Arc<Bench>, clients: usize, total: usize) -> Record {
 }
 
 /// How many pods have a number below `pods` that `each` share a quotient `n` of.
-fn share(pods: usize, each: usize, n: usize) -> u64 {
+pub(super) fn share(pods: usize, each: usize, n: usize) -> u64 {
     pods.saturating_sub(n * each).min(each) as u64
 }
 
@@ -70,7 +70,9 @@ pub(super) async fn paged(bench: &Arc<Bench>) -> Record {
     let Some(wire) = bench.wires().into_iter().next() else {
         return record;
     };
-    for _ in 0..bench.sizes.lists {
+    let mut progress = Progress::begin();
+    for n in 0..bench.sizes.lists {
+        progress.tell(|| format!("{n} of {}", bench.sizes.lists));
         if let Err(why) = walk(bench, &wire, &mut record).await {
             record.failed(why, 1);
         }

@@ -3,9 +3,8 @@
 //! Each node renews its lease every 10 s, sends its status every 5 min, has a pod change its status every 50 s, writes an event
 //! every 60 s, lists its pods every 5 min and watches them all the time.
 
-use super::watches::Frames;
-use super::{Bench, ask, plain, pods_path};
-use crate::objects::{self, NAMESPACE, node_name};
+use super::{Bench, Progress, ask, plain, pods_path};
+use crate::objects::{self, Counter, MARK, NAMESPACE, node_name};
 use crate::record::Record;
 use crate::wire::{Call, Wire, read};
 use bytes::Bytes;
@@ -81,6 +80,7 @@ pub(super) async fn run(bench: &Arc<Bench>) -> Record {
     let wires = bench.wires();
     let changed = Arc::new(AtomicU64::new(0));
     let mut running = JoinSet::new();
+    let (total, mut progress) = (plan.len(), Progress::begin());
     let began = Instant::now();
     for (n, (at, node, habit)) in plan.into_iter().enumerate() {
         let due = began + Duration::from_secs_f64(at);
@@ -99,6 +99,7 @@ pub(super) async fn run(bench: &Arc<Bench>) -> Record {
         while let Some(Ok(done)) = running.try_join_next() {
             note(&mut record, done);
         }
+        progress.tell(|| format!("{n} of {total}, {} not answered yet", running.len()));
     }
     while let Some(done) = running.join_next().await {
         match done {
@@ -208,11 +209,14 @@ async fn watch(bench: &Arc<Bench>, events: &Arc<AtomicU64>) -> Result<JoinSet<()
         if status != 200 {
             return Err(format!("a watch: status {status}"));
         }
-        let (events, format) = (events.clone(), bench.sizes.format);
+        let events = events.clone();
         watchers.spawn(async move {
-            let mut frames = Frames::new(format);
+            // An event is a pod that was changed; an error isn't.
+            let mut pods = Counter::new(MARK);
             while let Ok(Some(piece)) = read(&mut body).await {
-                events.fetch_add(frames.see(&piece) as u64, Ordering::Relaxed);
+                let before = pods.count;
+                pods.see(&piece);
+                events.fetch_add(pods.count - before, Ordering::Relaxed);
             }
         });
     }

@@ -20,6 +20,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 /// What workloads share: connections, sizes, and versions that they learnt.
 pub(crate) struct Bench {
@@ -42,6 +43,7 @@ pub(crate) fn name(workload: Workload) -> &'static str {
         (Workload::List, "list"),
         (Workload::LabelList, "label-list"),
         (Workload::FieldList, "field-list"),
+        (Workload::NodeInformer, "node-informer"),
         (Workload::ConcurrentLists, "concurrent-lists"),
         (Workload::PagedList, "paged-list"),
         (Workload::Watch, "watch"),
@@ -114,7 +116,7 @@ impl Bench {
         let wires = self.wires();
         let (next, job) = (Arc::new(AtomicUsize::new(0)), Arc::new(job));
         self.done.store(0, Ordering::Relaxed);
-        let mut clients: Vec<_> = (0..clients.clamp(1, total.max(1)))
+        let clients = (0..clients.clamp(1, total.max(1)))
             .filter_map(|client| wires.get(client % wires.len().max(1)).cloned())
             .map(|wire| {
                 let (bench, next, job) = (self.clone(), next.clone(), job.clone());
@@ -135,6 +137,11 @@ impl Bench {
                 })
             })
             .collect();
+        self.gather(clients, total).await
+    }
+
+    /// What clients have seen, when all have ended. Meanwhile it is shown how much of the total is done.
+    async fn gather(&self, mut clients: Vec<JoinHandle<Record>>, total: usize) -> Record {
         let mut record = Record::default();
         let mut progress = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS, PROGRESS);
         while let Some(client) = clients.last_mut() {
@@ -155,6 +162,23 @@ impl Bench {
 
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_secs(3);
+
+/// Shows how far something is, now and then.
+struct Progress(Instant);
+
+impl Progress {
+    fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Shows it if it is time to.
+    fn tell(&mut self, text: impl FnOnce() -> String) {
+        if self.0.elapsed() >= PROGRESS {
+            self.0 = Instant::now();
+            say(&format!("  {}", text()));
+        }
+    }
+}
 
 /// Sends a call; an answer with another status, or with more or fewer objects than expected, is an error.
 async fn ask(wire: &Wire, call: &Call, status: u16, objects: Option<u64>) -> Result<u64, String> {
@@ -211,7 +235,8 @@ pub(crate) async fn prepare(bench: &Arc<Bench>, plan: &[Workload]) -> anyhow::Re
     Ok(())
 }
 
-/// Makes a namespace, with the service account that pods need and that nobody else may be there to make.
+/// Makes a namespace, with the service account that pods need and that nobody else may be there to make. One that an earlier run
+/// deleted is waited for.
 async fn make_namespace(wire: &Wire, name: &str) -> anyhow::Result<()> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}});
@@ -226,14 +251,37 @@ async fn make_namespace(wire: &Wire, name: &str) -> anyhow::Result<()> {
             accept: "application/json",
             body: body.to_string().into(),
         };
-        let (status, answer) = wire.fetch(&call).await?;
-        anyhow::ensure!(
-            matches!(status, 201 | 409),
-            "cannot prepare: {}",
-            String::from_utf8_lossy(&answer)
-        );
+        let began = Instant::now();
+        loop {
+            let (status, answer) = wire.fetch(&call).await?;
+            anyhow::ensure!(
+                matches!(status, 201 | 409),
+                "cannot prepare: {}",
+                String::from_utf8_lossy(&answer)
+            );
+            if status == 201 || !is_going(wire, &call, name).await? {
+                break;
+            }
+            anyhow::ensure!(began.elapsed() < GONE, "{name} is being deleted and does not go");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
     Ok(())
+}
+
+/// How long a namespace may take to go.
+const GONE: Duration = Duration::from_secs(60);
+
+/// Whether the namespace that a call made is being deleted, or has just gone.
+async fn is_going(wire: &Wire, made: &Call, name: &str) -> anyhow::Result<bool> {
+    if made.path != "/api/v1/namespaces" {
+        return Ok(false);
+    }
+    let mut call = made.clone();
+    (call.method, call.path, call.body) = (Method::GET, format!("{}/{name}", made.path), Bytes::new());
+    let (_, answer) = wire.fetch(&call).await?;
+    let there: serde_json::Value = serde_json::from_slice(&answer)?;
+    Ok(!there["metadata"]["deletionTimestamp"].is_null() || there["kind"] != "Namespace")
 }
 
 /// Makes what one workload needs, before it is measured.
@@ -257,6 +305,7 @@ pub(crate) async fn run(bench: &Arc<Bench>, workload: Workload) -> Record {
         Workload::List => lists::all(bench).await,
         Workload::LabelList => lists::by_label(bench, bench.sizes.selected_lists).await,
         Workload::FieldList => lists::by_field(bench).await,
+        Workload::NodeInformer => watches::node_informers(bench).await,
         Workload::ConcurrentLists => lists::concurrent(bench).await,
         Workload::PagedList => lists::paged(bench).await,
         Workload::Watch => watches::fan_out(bench).await,
@@ -356,11 +405,13 @@ mod tests {
                 });
             }
         });
-        let wire = Wire::over(here, "test".into(), None).await.unwrap();
+        let wire = Wire::over(here, "https://test".into(), None).await.unwrap();
         let access = Access {
             host: "127.0.0.1".to_owned(),
             port: 1,
-            authorities: Vec::new(),
+            prefix: String::new(),
+            server_name: None,
+            authorities: Some(Vec::new()),
             identity: None,
             token: None,
         };
@@ -394,15 +445,73 @@ mod tests {
     #[tokio::test]
     async fn lost_watch_events_are_errors() {
         // Each watcher is told of one event where many are due, and then its stream ends.
-        let bench = bench(200, "{\"metadata\":{\"resourceVersion\":\"5\"}}\n").await;
+        let body = "{\"metadata\":{\"resourceVersion\":\"5\"},\"rutter-bench-object-mark\":0}\n";
+        let record = fan(body, 4).await;
+        assert_eq!(record.reasons()[0], ("lost watch events".to_owned(), 9));
+        // The event came before any change was sent.
+        let rest: Vec<_> = record.reasons().into_iter().skip(1).collect();
+        assert_eq!(
+            rest,
+            [
+                ("a watch ended early".to_owned(), 3),
+                ("a watch event that nobody caused".to_owned(), 3)
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn watch_events_without_an_object_are_errors() {
+        let body = "{\"type\":\"ERROR\",\"object\":{\"metadata\":{\"resourceVersion\":\"5\"}}}\n";
+        let record = fan(body, 1).await;
+        let without = ("a watch event without what was changed".to_owned(), 3);
+        assert!(record.reasons().contains(&without), "{:?}", record.reasons());
+    }
+
+    /// Three watchers of so many changes, each of whose streams is this body.
+    async fn fan(body: &'static str, changes: usize) -> Record {
+        let bench = bench(200, body).await;
         let watched = watches::Fan {
             path: "/watch".to_owned(),
             watchers: 3,
-            changes: 4,
+            changes,
             pause: Duration::ZERO,
         };
-        let record = watches::fan(&bench, &watched, |bench, n| bench.get(format!("/{n}"))).await;
-        assert_eq!(record.reasons()[0], ("lost watch events".to_owned(), 9));
+        watches::fan(&bench, &watched, |bench, n| bench.get(format!("/{n}"))).await
+    }
+
+    #[tokio::test]
+    async fn an_informer_that_does_not_get_its_state_is_an_error() {
+        // One object is there where all of the node's are due.
+        let body = "{\"object\":\"rutter-bench-object-mark\"}\n{\"initial-events-end\":1}\n";
+        let bench = bench(200, body).await;
+        let record = watches::node_informers(&bench).await;
+        assert_eq!(record.count(), 0);
+        assert_eq!(
+            record.reasons()[0].0,
+            "1 objects where 25 were expected, when the initial state ended"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_informer_that_gets_its_state_is_counted() {
+        let bench = answering(|request| {
+            let marked = "{\"object\":\"rutter-bench-object-mark\"}\n".repeat(25);
+            let selected = request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("spec.nodeName%3Dhollow-0000"));
+            let body = match selected {
+                true => format!("{marked}{{\"initial-events-end\":1}}\n"),
+                false => String::new(),
+            };
+            Some(http::Response::new(body))
+        })
+        .await;
+        let record = watches::node_informers(&bench).await;
+        assert_eq!(
+            (record.count(), record.errors()),
+            (sizes().node_informers as u64, 0)
+        );
     }
 
     #[test]

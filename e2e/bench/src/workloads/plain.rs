@@ -7,6 +7,7 @@ use crate::wire::{Call, Wire};
 use bytes::Bytes;
 use http::Method;
 use serde_json::json;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 pub(super) async fn create(bench: &Arc<Bench>) -> Record {
@@ -105,9 +106,9 @@ pub(super) async fn lease_updates(bench: &Arc<Bench>) -> Record {
     let clients = sizes.clients.min(leases);
     let each = (sizes.lease_updates / clients).max(1);
     let of = move |client: usize, n: usize| client + clients * (n % (leases / clients).max(1));
-    let mut all = Record::default();
     let wires = bench.wires();
-    let tasks: Vec<_> = (0..clients)
+    bench.done.store(0, Ordering::Relaxed);
+    let tasks = (0..clients)
         .filter_map(|client| Some((client, wires.get(client % wires.len().max(1))?.clone())))
         .map(|(client, wire)| {
             let bench = bench.clone();
@@ -119,18 +120,13 @@ pub(super) async fn lease_updates(bench: &Arc<Bench>) -> Record {
                         Ok(bytes) => record.answered(began.elapsed(), bytes),
                         Err(why) => record.failed(why, 1),
                     }
+                    bench.done.fetch_add(1, Ordering::Relaxed);
                 }
                 record
             })
         })
         .collect();
-    for task in tasks {
-        match task.await {
-            Ok(record) => all.merge(record),
-            Err(error) => all.failed(format!("a client of the benchmark ended: {error}"), 1),
-        }
-    }
-    all
+    bench.gather(tasks, each * clients).await
 }
 
 /// Renews a lease over the version that was learnt last, as a kubelet does.

@@ -1,13 +1,13 @@
 //! Watches: a fan-out, a crowd, and a storm of informers.
 
-use super::{Bench, ask, leases_path, plain, pods_path};
-use crate::objects::{self, NAMESPACE, resource_version};
+use super::lists::share;
+use super::{Bench, Progress, ask, leases_path, plain, pods_path};
+use crate::objects::{self, Counter, MARK, NAMESPACE, node_name, resource_version};
 use crate::options::Format;
 use crate::record::Record;
 use crate::report::say;
-use crate::wire::{Call, Wire, read};
+use crate::wire::{Broken, Call, PATIENCE, Wire, read};
 use http::Method;
-use memchr::memmem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -110,8 +110,13 @@ pub(super) async fn fan(bench: &Arc<Bench>, fan: &Fan, change: impl Fn(&Bench, u
         .collect();
     shared.begun.wait().await;
     say(&format!("  {} watches are open", fan.watchers));
+    let mut progress = Progress::begin();
     let began = Instant::now();
     for n in 0..fan.changes {
+        progress.tell(|| {
+            let seen = shared.seen.load(Ordering::Relaxed);
+            format!("{n} of {} changes, {seen} events seen", fan.changes)
+        });
         if !fan.pause.is_zero() {
             let at = began + fan.pause * u32::try_from(n).unwrap_or(u32::MAX);
             tokio::time::sleep_until(at.into()).await;
@@ -151,8 +156,10 @@ pub(super) async fn fan(bench: &Arc<Bench>, fan: &Fan, change: impl Fn(&Bench, u
 /// Waits until all events were seen, or until none has come for long.
 async fn settle(shared: &Shared, wanted: usize) {
     let (mut last, mut since) = (0, Instant::now());
+    let mut progress = Progress::begin();
     loop {
         let seen = shared.seen.load(Ordering::Relaxed);
+        progress.tell(|| format!("{seen} of {wanted} events"));
         if seen >= wanted || since.elapsed() > GRACE {
             return;
         }
@@ -183,7 +190,7 @@ async fn watcher(wire: &Wire, call: &Call, format: Format, shared: &Shared) -> R
             return record;
         }
     };
-    let mut frames = Frames::new(format);
+    let (mut frames, mut objects) = (Frames::new(format), Counter::new(MARK));
     let mut seen = 0;
     while seen < shared.sent.len() {
         let piece = match read(&mut body).await {
@@ -211,7 +218,10 @@ async fn watcher(wire: &Wire, call: &Call, format: Format, shared: &Shared) -> R
         }
         seen += new;
         shared.seen.fetch_add(new, Ordering::Relaxed);
+        objects.see(&piece);
     }
+    let without = (seen as u64).saturating_sub(objects.count);
+    record.failed("a watch event without what was changed", without);
     record
 }
 
@@ -312,34 +322,61 @@ pub(super) async fn watch_list(bench: &Arc<Bench>) -> Record {
     let sizes = &bench.sizes;
     bench
         .drive(sizes.informers, sizes.informers, |bench, wire, _| async move {
-            let path = format!(
-                "/api/v1/namespaces/{NAMESPACE}/secrets?watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
-            );
-            let (status, mut body) = wire.open(&bench.get(path)).await.map_err(|broken| broken.to_string())?;
-            if status != 200 {
-                return Err(format!("status {status} where 200 was expected"));
-            }
-            let wanted = bench.sizes.secrets + 1;
-            let (mut frames, mut seen, mut bytes) = (Frames::new(bench.sizes.format), 0, 0u64);
-            let mut tail = Vec::new();
-            while seen < wanted {
-                let piece = read(&mut body)
-                    .await
-                    .map_err(|broken| broken.to_string())?
-                    .ok_or("the stream ended before the initial state did")?;
-                bytes += piece.len() as u64;
-                seen += frames.see(&piece);
-                tail.extend_from_slice(&piece);
-                let surplus = tail.len().saturating_sub(1024);
-                tail.drain(..surplus);
-            }
-            if seen > wanted || memmem::find(&tail, b"initial-events-end").is_none() {
-                return Err("the initial state did not end where it should".to_owned());
-            }
-            Ok(bytes)
+            let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets?{INITIAL}");
+            initial_state(&bench, &wire, path, bench.sizes.secrets as u64).await
         })
         .await
 }
+
+/// Informers of one node's pods each, among the pods of all.
+pub(super) async fn node_informers(bench: &Arc<Bench>) -> Record {
+    let sizes = &bench.sizes;
+    bench
+        .drive(sizes.clients, sizes.node_informers, |bench, wire, n| async move {
+            let (pods, each) = (bench.sizes.pods, bench.sizes.pods_per_node.max(1));
+            let node = n * 31 % pods.div_ceil(each).max(1);
+            let path = format!(
+                "/api/v1/pods?{INITIAL}&fieldSelector=spec.nodeName%3D{}",
+                node_name(node)
+            );
+            initial_state(&bench, &wire, path, share(pods, each, node)).await
+        })
+        .await
+}
+
+/// What makes a watch begin with all there is.
+const INITIAL: &str =
+    "watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan";
+
+/// A watch until its initial state has come: so many objects, and the bookmark that ends them.
+async fn initial_state(bench: &Bench, wire: &Wire, path: String, wanted: u64) -> Result<u64, String> {
+    let broken = |broken: Broken| broken.to_string();
+    let (status, mut body) = wire.open(&bench.get(path)).await.map_err(broken)?;
+    if status != 200 {
+        return Err(format!("status {status} where 200 was expected"));
+    }
+    let (mut objects, mut end, mut bytes) = (Counter::new(MARK), Counter::new(END), 0u64);
+    while end.count == 0 {
+        let piece = tokio::time::timeout(PATIENCE, read(&mut body))
+            .await
+            .map_err(|_| "no event in time")?
+            .map_err(broken)?
+            .ok_or("the stream ended before the initial state did")?;
+        bytes += piece.len() as u64;
+        objects.see(&piece);
+        end.see(&piece);
+    }
+    if objects.count != wanted {
+        return Err(format!(
+            "{} objects where {wanted} were expected, when the initial state ended",
+            objects.count
+        ));
+    }
+    Ok(bytes)
+}
+
+/// The annotation of the bookmark that ends an initial state.
+const END: &str = "initial-events-end";
 
 #[cfg(test)]
 mod tests {
