@@ -286,13 +286,17 @@ impl Ratio {
     }
 
     fn line(&self, workload: &str) -> String {
-        let optional = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+        // Nothing divided by nothing says nothing.
+        let shown = |value: Option<f64>| match value.filter(|value| value.is_finite()) {
+            Some(value) => format!("{value:.1}"),
+            None => "-".to_owned(),
+        };
         format!(
-            "{workload:<16} {:>10.1} {:>10.1} {:>10} {:>10}\n",
-            self.rate,
-            self.p99,
-            optional(self.cpu),
-            optional(self.peak)
+            "{workload:<16} {:>10} {:>10} {:>10} {:>10}\n",
+            shown(Some(self.rate)),
+            shown(Some(self.p99)),
+            shown(self.cpu),
+            shown(self.peak)
         )
     }
 }
@@ -453,6 +457,12 @@ mod tests {
         assert_eq!(ratio.rate, 2.0);
         assert!((ratio.cpu.unwrap() - 10.0).abs() < 1e-9);
         assert_eq!(ratio.peak, Some(1.0));
+        let idle = Ratio::of(&row("get", 100, 0.0, 0), &row("get", 100, 0.0, 0));
+        let line = idle.line("get");
+        assert_eq!(
+            line.split_whitespace().collect::<Vec<_>>(),
+            ["get", "1.0", "1.0", "-", "1.0"]
+        );
     }
 
     #[test]

@@ -96,14 +96,33 @@ async fn one_round(
     }
     *stage = "prepare";
     let bench = Bench::open(&target.access, &options.sizes).await?;
-    workloads::prepare(&bench, plan).await?;
+    let measured = workloads_of(options, &mut target, &bench, plan, rows, stage).await;
+    // What was made goes in any case, and why it can't is of interest only if nothing went wrong before.
+    if target.running.is_none() {
+        let cleaned = workloads::clean(&bench).await;
+        measured?;
+        *stage = "clean";
+        return cleaned;
+    }
+    measured
+}
+
+async fn workloads_of(
+    options: &Run,
+    target: &mut Target,
+    bench: &Arc<Bench>,
+    plan: &[Workload],
+    rows: &mut Vec<Row>,
+    stage: &mut &'static str,
+) -> anyhow::Result<()> {
+    workloads::prepare(bench, plan).await?;
     for workload in plan {
         *stage = workloads::name(*workload);
         let measured = match workload {
             Workload::Start => Vec::new(),
-            Workload::Restart => restart(&mut target, &bench).await?.into_iter().collect(),
-            Workload::Flood => flood(&target, &bench, options).await?,
-            other => vec![measure(&target, &bench, *other).await?],
+            Workload::Restart => restart(target, bench).await?.into_iter().collect(),
+            Workload::Flood => flood(target, bench, options).await?,
+            other => vec![measure(target, bench, *other).await?],
         };
         for mut row in measured {
             if let Some(ceiling) = options.memory_ceiling_mib {
@@ -112,10 +131,6 @@ async fn one_round(
             say(&row.line());
             rows.push(row);
         }
-    }
-    if target.running.is_none() {
-        *stage = "clean";
-        workloads::clean(&bench).await?;
     }
     Ok(())
 }

@@ -127,8 +127,8 @@ impl Plan {
         while !is_healthy(client).await {
             anyhow::ensure!(
                 began.elapsed() < READY,
-                "etcd is not healthy; see {}",
-                self.dir.join("etcd.log").display()
+                "etcd is not healthy: {}",
+                last_words(&self.dir.join("etcd.log").display().to_string())
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -183,12 +183,15 @@ impl Plan {
         let dialer = Dialer::new(&self.access(port, "admin")?)?;
         while !is_ready(&dialer, port).await {
             if let Some(status) = child.try_wait()? {
-                anyhow::bail!("the server ended with {status}; see {}", file("server.log"));
+                anyhow::bail!(
+                    "the server ended with {status}: {}",
+                    last_words(&file("server.log"))
+                );
             }
             anyhow::ensure!(
                 began.elapsed() < READY,
-                "the server is not ready; see {}",
-                file("server.log")
+                "the server is not ready: {}",
+                last_words(&file("server.log"))
             );
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
@@ -409,6 +412,22 @@ fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
+/// The end of a log, for an error: its file may be gone when that is read.
+fn last_words(log: &str) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text
+        .lines()
+        .rev()
+        .filter(|line| !line.trim().is_empty())
+        .take(3)
+        .collect();
+    match lines.is_empty() {
+        true => "it said nothing".to_owned(),
+        false => lines.into_iter().rev().collect::<Vec<_>>().join(" | "),
+    }
+}
+
 fn log(dir: &Path, name: &str) -> anyhow::Result<std::fs::File> {
     Ok(std::fs::OpenOptions::new()
         .create(true)
@@ -469,4 +488,62 @@ fn certificates(dir: &Path) -> anyhow::Result<()> {
     }
     std::fs::write(dir.join("ca.crt"), authority)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(folder: &Folder, script: &str) -> Plan {
+        use std::os::unix::fs::PermissionsExt as _;
+        let binary = folder.path.join("rutter-test");
+        std::fs::write(&binary, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Plan {
+            binary,
+            store: Store::Embedded,
+            etcd: "etcd".into(),
+            dir: folder.path.clone(),
+            extra: vec!["--one".to_owned(), "--two=2,3".to_owned()],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_is_an_error_with_its_last_words() {
+        let folder = Folder::of(None).unwrap();
+        let script = "for flag; do last=$flag; done; echo \"no such flag: $last\" >&2; exit 3";
+        let error = match plan(&folder, script).start().await {
+            Ok(_) => panic!("it has ended"),
+            Err(error) => format!("{error:#}"),
+        };
+        // More flags come last.
+        assert_eq!(
+            error,
+            "the server ended with exit status: 3: no such flag: --two=2,3"
+        );
+    }
+
+    #[test]
+    fn credentials_are_of_one_user_each_and_stay() {
+        let folder = Folder::of(None).unwrap();
+        certificates(&folder.path).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.path.join(format!("{name}.crt"))).unwrap();
+        let [flood, single] = FLOOD_USERS.map(read);
+        assert!(flood != single && flood != read(USER));
+        certificates(&folder.path).unwrap();
+        assert_eq!(read(FLOOD_USERS[0]), flood);
+        let access = plan(&folder, "").access(1, FLOOD_USERS[0]).unwrap();
+        assert_eq!((access.host.as_str(), access.port), ("127.0.0.1", 1));
+        assert!(access.identity.is_some());
+    }
+
+    #[test]
+    fn last_words_are_the_end_of_what_was_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("log");
+        let name = file.display().to_string();
+        assert_eq!(last_words(&name), "it said nothing");
+        std::fs::write(&file, "a\nb\nc\n\nd\n").unwrap();
+        assert_eq!(last_words(&name), "b | c | d");
+    }
 }

@@ -5,7 +5,7 @@
 //! client does; the wait is part of the latency. The single user has a thread of its own, so that what it waits for is the server
 //! and not this program. It says when the flood ends: its last request is under the flood like those before.
 
-use super::{Bench, make_namespace, pods_path};
+use super::{Bench, namespaces, pods_path};
 use crate::access::Access;
 use crate::objects::{self, Counter, FLOOD_NAMESPACE, FloodTemplate, MARK, NAMESPACE};
 use crate::record::Record;
@@ -96,7 +96,7 @@ impl Flood {
             dialer.dial().await?,
             single.dial().await?,
         );
-        make_namespace(&admin, FLOOD_NAMESPACE).await?;
+        namespaces::make(&admin, FLOOD_NAMESPACE).await?;
         let names = [name_of(&first).await?, name_of(&second).await?];
         anyhow::ensure!(names[0] != names[1], "both users of the flood are {}", names[0]);
         grant(&admin, &names).await?;

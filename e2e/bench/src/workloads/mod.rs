@@ -3,6 +3,7 @@
 mod flood;
 mod lists;
 mod mixed;
+mod namespaces;
 mod plain;
 mod watches;
 
@@ -15,7 +16,6 @@ use crate::wire::{Call, Dialer, Wire};
 use bytes::Bytes;
 pub(crate) use flood::Flood;
 use http::Method;
-use serde_json::json;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -220,7 +220,7 @@ fn leases_path(name: &str) -> String {
 /// Makes the namespace, and the pods where the plan works on them without making them.
 pub(crate) async fn prepare(bench: &Arc<Bench>, plan: &[Workload]) -> anyhow::Result<()> {
     let wire = bench.dialer.dial().await?;
-    make_namespace(&wire, NAMESPACE).await?;
+    namespaces::make(&wire, NAMESPACE).await?;
     let uses_pods = |workload: &Workload| {
         !matches!(
             workload,
@@ -233,55 +233,6 @@ pub(crate) async fn prepare(bench: &Arc<Bench>, plan: &[Workload]) -> anyhow::Re
         anyhow::ensure!(record.errors() == 0, "cannot make pods: {:?}", record.reasons());
     }
     Ok(())
-}
-
-/// Makes a namespace, with the service account that pods need and that nobody else may be there to make. One that an earlier run
-/// deleted is waited for.
-async fn make_namespace(wire: &Wire, name: &str) -> anyhow::Result<()> {
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}});
-    for (path, body) in [
-        ("/api/v1/namespaces".to_owned(), namespace),
-        (format!("/api/v1/namespaces/{name}/serviceaccounts"), account),
-    ] {
-        let call = Call {
-            method: Method::POST,
-            path,
-            content: "application/json",
-            accept: "application/json",
-            body: body.to_string().into(),
-        };
-        let began = Instant::now();
-        loop {
-            let (status, answer) = wire.fetch(&call).await?;
-            anyhow::ensure!(
-                matches!(status, 201 | 409),
-                "cannot prepare: {}",
-                String::from_utf8_lossy(&answer)
-            );
-            if status == 201 || !is_going(wire, &call, name).await? {
-                break;
-            }
-            anyhow::ensure!(began.elapsed() < GONE, "{name} is being deleted and does not go");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-    Ok(())
-}
-
-/// How long a namespace may take to go.
-const GONE: Duration = Duration::from_secs(60);
-
-/// Whether the namespace that a call made is being deleted, or has just gone.
-async fn is_going(wire: &Wire, made: &Call, name: &str) -> anyhow::Result<bool> {
-    if made.path != "/api/v1/namespaces" {
-        return Ok(false);
-    }
-    let mut call = made.clone();
-    (call.method, call.path, call.body) = (Method::GET, format!("{}/{name}", made.path), Bytes::new());
-    let (_, answer) = wire.fetch(&call).await?;
-    let there: serde_json::Value = serde_json::from_slice(&answer)?;
-    Ok(!there["metadata"]["deletionTimestamp"].is_null() || there["kind"] != "Namespace")
 }
 
 /// Makes what one workload needs, before it is measured.
@@ -324,24 +275,18 @@ pub(crate) async fn first_list(bench: &Arc<Bench>) -> Record {
     lists::by_label(bench, 1).await
 }
 
-/// Takes away what was made. Errors are of no interest any more.
+/// Takes away what was made, for who uses the server afterwards.
 pub(crate) async fn clean(bench: &Arc<Bench>) -> anyhow::Result<()> {
     let wire = bench.dialer.dial().await?;
-    let secrets = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
-    let hollow = "/api/v1/nodes?labelSelector=rutter.bench%2Fhollow".to_owned();
-    let pods = format!("{}?gracePeriodSeconds=0", pods_path(""));
     for path in [
-        pods,
-        leases_path(""),
-        secrets,
-        hollow,
-        format!("/api/v1/namespaces/{NAMESPACE}"),
-        format!("/api/v1/namespaces/{FLOOD_NAMESPACE}"),
+        "/api/v1/nodes?labelSelector=rutter.bench%2Fhollow".to_owned(),
         format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{}", flood::ROLE),
     ] {
-        drop(wire.fetch(&bench.call(Method::DELETE, path, Bytes::new())).await);
+        wire.fetch(&bench.call(Method::DELETE, path, Bytes::new()))
+            .await?;
     }
-    Ok(())
+    namespaces::remove(&wire, NAMESPACE).await?;
+    namespaces::remove(&wire, FLOOD_NAMESPACE).await
 }
 
 #[cfg(test)]

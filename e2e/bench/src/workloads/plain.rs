@@ -104,7 +104,8 @@ pub(super) async fn lease_updates(bench: &Arc<Bench>) -> Record {
     let leases = sizes.leases.max(1);
     // One client per lease at a time, as in a cluster: a lease's number decides whose it is.
     let clients = sizes.clients.min(leases);
-    let each = (sizes.lease_updates / clients).max(1);
+    let total = sizes.lease_updates;
+    let each = move |client: usize| total / clients + usize::from(client < total % clients);
     let of = move |client: usize, n: usize| client + clients * (n % (leases / clients).max(1));
     let wires = bench.wires();
     bench.done.store(0, Ordering::Relaxed);
@@ -114,7 +115,7 @@ pub(super) async fn lease_updates(bench: &Arc<Bench>) -> Record {
             let bench = bench.clone();
             tokio::spawn(async move {
                 let mut record = Record::default();
-                for n in 0..each {
+                for n in 0..each(client) {
                     let began = std::time::Instant::now();
                     match renew(&bench, &wire, of(client, n)).await {
                         Ok(bytes) => record.answered(began.elapsed(), bytes),
@@ -126,7 +127,7 @@ pub(super) async fn lease_updates(bench: &Arc<Bench>) -> Record {
             })
         })
         .collect();
-    bench.gather(tasks, each * clients).await
+    bench.gather(tasks, total).await
 }
 
 /// Renews a lease over the version that was learnt last, as a kubelet does.
