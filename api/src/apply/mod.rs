@@ -347,9 +347,9 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The owners so far; what nobody is known to own gets an owner at the first apply.
+    /// The owners so far; what nobody is known to own gets an owner at the first apply that owns something.
     fn entries(&self, entries: Vec<Entry>) -> Vec<Entry> {
-        if !entries.is_empty() {
+        if !entries.is_empty() || self.applied().is_empty() {
             return entries;
         }
         let before = Manager {
@@ -366,6 +366,14 @@ impl Request<'_> {
             &before,
             self.reset,
         )
+    }
+
+    /// What the applier owns of what it says.
+    fn applied(&self) -> FieldSet {
+        let mut set = self.walker.fields(self.id, self.patch);
+        set.subtract_recursively(self.reset);
+        set.subtract(&UNOWNED);
+        set
     }
 
     /// The merged object and its owners, or the conflicts.

@@ -12,7 +12,9 @@
 //! Also taken in by the fuzz targets.
 
 use rutter_api::object::ObjectExt;
-use rutter_api::schema::{List, ListKind, Scalar, Struct, Type, TypeId, Types, builtin};
+use rutter_api::schema::{
+    FieldValidation, List, ListKind, Scalar, Struct, Type, TypeId, Types, builtin, decode,
+};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -72,7 +74,11 @@ pub(crate) fn check(write: &Write<'_>) {
     }
     let id = write.types.find(write.type_name);
     let walk = Leaves::new(write.types);
-    let (before, after) = (walk.of(id, write.before), walk.of(id, Some(write.after)));
+    // Upstream compares a new object with one of which nothing was said, and that is printed with its zeros.
+    let nothing = decode(write.types, write.type_name, Value::Null, FieldValidation::Ignore);
+    let nothing = nothing.map(|decoded| decoded.value).unwrap_or_default();
+    let before = walk.of(id, Some(write.before.unwrap_or(&nothing)));
+    let after = walk.of(id, Some(write.after));
     let own = entries.iter().find(|entry| is_of(entry, write));
     if let Some(applied) = write.applied {
         for place in walk.of(id, Some(applied)).into_keys() {
@@ -222,10 +228,24 @@ fn step(types: &Types, list: &List, item: &Value) -> Option<String> {
         Type::Struct(definition) => Some(definition),
         _ => None,
     };
-    let mut keys: BTreeMap<&str, &Value> = BTreeMap::new();
+    let mut keys: BTreeMap<&str, Value> = BTreeMap::new();
     for key in &list.keys {
-        let default = || element?.field(key)?.default.as_deref();
-        keys.extend(item.get(&**key).or_else(default).map(|value| (&**key, value)));
+        // Without a default, a field of a built-in kind that is always printed is empty, or zero.
+        let unsaid = || {
+            let field = element?.field(key)?;
+            match (&field.default, types.get(field.ty)) {
+                (Some(default), _) => Some((**default).clone()),
+                (None, _) if field.omitempty || field.pointer || field.number == 0 => None,
+                (None, Type::Scalar(Scalar::String, _)) => Some(Value::from("")),
+                (None, _) => Some(Value::from(0)),
+            }
+        };
+        keys.extend(
+            item.get(&**key)
+                .cloned()
+                .or_else(unsaid)
+                .map(|value| (&**key, value)),
+        );
     }
     let keys: Vec<String> = keys
         .iter()

@@ -333,6 +333,54 @@ fn elements_with_the_same_keys_are_owned_together_and_kept() {
 }
 
 #[test]
+fn keys_that_an_element_does_not_say_are_those_that_are_printed_of_it() {
+    let claim = "io.k8s.api.resource.v1.ResourceClaim";
+    let (types, none) = (builtin(), reset_fields(&[]));
+    let me = manager("me", "resource.k8s.io/v1", "status", 0);
+    let device = json!({"device": "1"});
+    let patch =
+        json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "status": {"devices": [device]}});
+    let decoded = |merged| {
+        let decoded = crate::schema::decode(types, claim, merged, crate::schema::FieldValidation::Strict);
+        decoded.unwrap().value
+    };
+    let first = decoded(apply(types, claim, None, &patch, &me, false, &none).unwrap());
+    let full = json!({"device": "1", "driver": "", "pool": ""});
+    assert_eq!(first["status"]["devices"], json!([full]));
+    let again = decoded(apply(types, claim, Some(&first), &patch, &me, false, &none).unwrap());
+    assert_eq!(again, first);
+}
+
+#[test]
+fn who_applies_nothing_leaves_an_object_without_owners_as_it_is() {
+    let types = crate::crd::types(
+        "custom",
+        &json!({"type": "object", "properties": {"items": {"type": "array", "items": {"type": "string"},
+            "x-kubernetes-list-type": "set"}}}),
+        false,
+    );
+    let patch =
+        json!({"apiVersion": "example.com/v1", "kind": "Custom", "metadata": {"name": "n"}, "items": []});
+    let (me, none) = (manager("me", "example.com/v1", "", 0), reset_fields(&[]));
+    let first = apply(&types, "custom", None, &patch, &me, false, &none).unwrap();
+    assert_eq!(first, patch, "an empty list is nobody's");
+    assert_eq!(
+        apply(&types, "custom", Some(&first), &patch, &me, false, &none),
+        Ok(first.clone())
+    );
+    let more =
+        json!({"apiVersion": "example.com/v1", "kind": "Custom", "metadata": {"name": "n"}, "items": ["a"]});
+    let live =
+        json!({"apiVersion": "example.com/v1", "kind": "Custom", "metadata": {"name": "n"}, "items": ["b"]});
+    let owned = apply(&types, "custom", Some(&live), &more, &me, false, &none).unwrap();
+    assert_eq!(
+        owners(&owned).len(),
+        2,
+        "what was there before has an owner once somebody applies something"
+    );
+}
+
+#[test]
 fn the_oldest_updaters_are_merged() {
     let mut object = created(DEPLOYMENT, "apps/v1", deployment(json!({"replicas": 0})));
     for n in 0..15 {

@@ -4,8 +4,9 @@
 //! prints a null that objects here leave out, the walks see the null, because ownership depends on it.
 
 use super::set::{FieldSet, Node};
-use crate::schema::{List, ListKind, Scalar, Struct, Type, TypeId, Types};
+use crate::schema::{List, ListKind, Scalar, Struct, Type, TypeId, Types, zero};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -127,12 +128,11 @@ impl<'a> Walker<'a> {
             Type::Struct(definition) => Some(definition),
             _ => None,
         };
-        let mut keys: Vec<(&str, &Value)> = Vec::with_capacity(list.keys.len());
+        let mut keys: Vec<(&str, Cow<'_, Value>)> = Vec::with_capacity(list.keys.len());
         for name in &list.keys {
-            let default = || element?.field(name)?.default.as_deref();
-            if let Some(value) = map.get(&**name).or_else(default) {
-                keys.push((name, value));
-            }
+            let value = map.get(&**name).map(Cow::Borrowed);
+            let value = value.or_else(|| self.unsaid(list, element?, name));
+            keys.extend(value.map(|value| (&**name, value)));
         }
         if keys.is_empty() {
             return None;
@@ -147,6 +147,16 @@ impl<'a> Walker<'a> {
         }
         step.push('}');
         Some(step.into())
+    }
+
+    /// What a key is that an element doesn't say: the schema's default, or what is printed of a field of which nothing was said.
+    fn unsaid<'v>(self, list: &List, element: &'v Struct, name: &str) -> Option<Cow<'v, Value>> {
+        let field = element.field(name)?;
+        match field.default.as_deref() {
+            Some(default) => Some(Cow::Borrowed(default)),
+            None if field.omitempty || field.pointer || self.types.is_custom(list.element) => None,
+            None => Some(Cow::Owned(zero(self.types, field.ty))),
+        }
     }
 
     /// Compares two objects.

@@ -329,7 +329,7 @@ fn number(text: &str) -> Option<Number> {
         if !negative {
             return Some(whole.into());
         }
-        if let Some(whole) = i64::try_from(whole).ok().map(i64::wrapping_neg) {
+        if let Some(whole) = 0i64.checked_sub_unsigned(whole) {
             return Some(whole.into());
         }
     }
@@ -381,6 +381,7 @@ mod tests {
             ("0b11", json!(3)),
             ("1_000", json!(1000)),
             ("-5", json!(-5)),
+            ("-9223372036854775808", json!(i64::MIN)),
             ("08", json!(8)),
             ("1.5", json!(1.5)),
             ("1.0", json!(1)),

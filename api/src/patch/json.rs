@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn nothing_is_nested_deeper_than_can_be_read() {
         // Each copy of the document into its innermost part doubles its depth.
-        let double = |level: u32| json!({"op": "copy", "from": "/a", "path": "/a".repeat(1 << level)});
+        let double = |level: u32| json!({"op": "copy", "from": "/a", "path": "/a".repeat((1 << level) + 1)});
         let patch = |copies| Value::from((0..copies).map(double).collect::<Vec<_>>());
         let document = json!({"a": {}});
         let done = json_patch(&document, &patch(6)).unwrap();
@@ -269,9 +269,17 @@ mod tests {
         for _ in 1..MAX_DEPTH {
             deep = json!([deep]);
         }
-        let replace = |path| json_patch(&document, &json!([{"op": "replace", "path": path, "value": deep}]));
+        let replace = |path| {
+            json_patch(
+                &document,
+                &json!([{"op": "replace", "path": path, "value": deep}]),
+            )
+        };
         assert_eq!(replace("").as_ref(), Ok(&deep));
-        assert_eq!(crate::codec::json::parse(deep.to_string().as_bytes()), Ok((deep.clone(), Vec::new())));
+        assert_eq!(
+            crate::codec::json::parse(deep.to_string().as_bytes()),
+            Ok((deep.clone(), Vec::new()))
+        );
         assert_eq!(replace("/a").unwrap_err().status().code, 413);
     }
 
