@@ -7,7 +7,7 @@ OUT := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 RCTL := $(OUT)/rctl
 
-.PHONY: build images up down test lint bench
+.PHONY: build images up down test lint bench fuzz
 
 # All programs, and the small static ones for images beside them.
 build:
@@ -61,3 +61,9 @@ bench:
 	$(TARGET)/dist/rutter-bench run --rounds $(ROUNDS) --dir $(BENCH_DIR) --json $(BENCH_DIR).json $(BENCHFLAGS) \
 	  --target embedded:binary=$(TARGET)/dist/rutter-apiserver,store=embedded \
 	  --target etcd:binary=$(TARGET)/dist/rutter-apiserver,store=etcd,etcd=$(ETCD) $(AGAINST)
+
+# The fuzz targets (fuzz/targets), two at a time: make fuzz TARGETS='apply cel' SECONDS_EACH=60
+TARGETS ?=
+SECONDS_EACH ?= 600
+fuzz:
+	FUZZ_DIR=$(abspath $(TARGET))/fuzz fuzz/run $(SECONDS_EACH) $(TARGETS)
