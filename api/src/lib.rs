@@ -4,6 +4,10 @@
 //! kinds and custom resources share, so that every step of the apiserver's corridor is written once.
 //! Anything that needs the time or randomness is given it by the caller.
 
+// What tests and fuzz targets share names this crate as others do.
+#[cfg(test)]
+extern crate self as rutter_api;
+
 pub mod access;
 pub mod apply;
 pub mod codec;

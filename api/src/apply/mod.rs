@@ -5,6 +5,10 @@
 //! holds as long as versions name fields alike.
 
 mod managed;
+#[cfg(test)]
+mod ownership;
+#[cfg(test)]
+mod properties;
 mod set;
 mod walk;
 
@@ -402,7 +406,9 @@ impl Request<'_> {
         let merged = if before.is_empty() {
             merged
         } else {
-            self.prune(merged, &before, &own, &entries)
+            // What the patch says to be empty is there, and empty, also when all that was in it goes.
+            let pruned = self.prune(merged, &before, &own, &entries);
+            walker.merge(self.id, &pruned, self.patch)
         };
 
         let mut comparison = walker.compare(self.id, self.live, &merged);
@@ -446,12 +452,13 @@ impl Request<'_> {
         let all = fields(&merged);
 
         // Add back what somebody owns.
+        let owned = named(&owned);
         let mut gone = all.clone();
-        gone.subtract(&fields(&pruned).union(named(&owned)));
+        gone.subtract(&fields(&pruned).union(owned.clone()));
         let pruned = walker.remove(self.id, &merged, &gone);
-        // Add back what was never this manager's.
+        // Add back what was never this manager's. What is empty is in no set of fields, but somebody may own what it is in.
         let mut gone = all;
-        gone.subtract(&fields(&pruned));
+        gone.subtract(&fields(&pruned).union(owned));
         walker.remove(self.id, &merged, &gone.intersection(&before))
     }
 

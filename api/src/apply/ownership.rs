@@ -3,8 +3,8 @@
 //!
 //! What holds after every write, upstream's as these:
 //! - Managers are told apart by name, operation, subresource and, those that update, version. Each owns something.
-//! - What an updater owns is in the object, or is a null that Go prints. What an applier owns is there too, unless it is empty: the
-//!   object's form may drop what says nothing.
+//! - What an updater owns is in the object, or is a null that Go prints, or a list or map that an apply left empty. What an applier
+//!   owns is there too, unless it is empty: the object's form may drop what says nothing.
 //! - No field is owned by two that update. (One that applies may share it with anybody.)
 //! - A leaf that a write changed or added is the writer's and no other updater's; an apply owns all leaves that it says.
 //! - Nobody loses a leaf that stays as it is but its own applier.
@@ -230,22 +230,21 @@ fn step(types: &Types, list: &List, item: &Value) -> Option<String> {
     };
     let mut keys: BTreeMap<&str, Value> = BTreeMap::new();
     for key in &list.keys {
-        // Without a default, a field of a built-in kind that is always printed is empty, or zero.
-        let unsaid = || {
-            let field = element?.field(key)?;
-            match (&field.default, types.get(field.ty)) {
-                (Some(default), _) => Some((**default).clone()),
-                (None, _) if field.omitempty || field.pointer || field.number == 0 => None,
-                (None, Type::Scalar(Scalar::String, _)) => Some(Value::from("")),
-                (None, _) => Some(Value::from(0)),
-            }
+        let (field, said) = (element.and_then(|element| element.field(key)), item.get(&**key));
+        // What isn't printed when it is empty isn't said; without a default it is empty.
+        let plain = field.is_some_and(|field| !field.pointer && field.number > 0);
+        let dropped = plain && field.is_some_and(|field| field.omitempty);
+        let said = said
+            .filter(|value| !dropped || (*value != "" && *value != 0))
+            .cloned();
+        let unsaid = || match field?.default.as_deref() {
+            Some(default) => Some(default.clone()),
+            None => match types.get(field?.ty) {
+                Type::Scalar(Scalar::String, _) => plain.then(|| Value::from("")),
+                _ => plain.then(|| Value::from(0)),
+            },
         };
-        keys.extend(
-            item.get(&**key)
-                .cloned()
-                .or_else(unsaid)
-                .map(|value| (&**key, value)),
-        );
+        keys.extend(said.or_else(unsaid).map(|value| (&**key, value)));
     }
     let keys: Vec<String> = keys
         .iter()
@@ -337,24 +336,27 @@ impl<'a> Leaves<'a> {
         {
             return self.at(*ty, child, rest);
         }
-        // Go prints null for what isn't said.
         let name = step.strip_prefix("f:").unwrap_or_default();
         match ty.map(|id| self.types.get(id)) {
-            Some(Type::Struct(definition)) => rest.is_empty() && self.prints_null(definition, name),
+            Some(Type::Struct(definition)) => rest.is_empty() && self.may_miss(definition, name),
             _ => false,
         }
     }
 
-    fn prints_null(self, definition: &Struct, name: &str) -> bool {
+    /// Whether what is owned of a field that isn't there is a null that Go prints, or a list or map that an apply emptied, which then
+    /// isn't printed.
+    fn may_miss(self, definition: &Struct, name: &str) -> bool {
         let Some(field) = definition.field(name) else {
             return false;
         };
-        let by_kind = match self.types.get(field.ty) {
-            Type::List(_) | Type::Map(_) | Type::Scalar(Scalar::Bytes, _) => !field.omitempty,
-            Type::Scalar(Scalar::Time | Scalar::MicroTime | Scalar::RawExtension, _) => true,
+        match self.types.get(field.ty) {
+            Type::List(_) | Type::Map(_) => !field.pointer,
+            Type::Scalar(Scalar::Bytes, _) => !field.omitempty && !field.pointer,
+            Type::Scalar(Scalar::Time | Scalar::MicroTime | Scalar::RawExtension, _) => {
+                !field.pointer && !field.omitzero
+            }
             _ => false,
-        };
-        by_kind && !field.pointer && !field.omitzero
+        }
     }
 }
 

@@ -381,6 +381,58 @@ fn who_applies_nothing_leaves_an_object_without_owners_as_it_is() {
 }
 
 #[test]
+fn what_is_in_a_map_is_nobodys_once_something_else_replaces_the_map() {
+    let schema =
+        json!({"type": "object", "properties": {"any": {"x-kubernetes-preserve-unknown-fields": true}}});
+    let types = crate::crd::types("custom", &schema, false);
+    let object = |any: Value| json!({"apiVersion": "example.com/v1", "kind": "Custom", "any": any});
+    let (by, none) = (|name| manager(name, "example.com/v1", "", 0), reset_fields(&[]));
+    let mut map = object(json!({"a": 1}));
+    update_managed(&types, "custom", None, &mut map, &by("first"), &none);
+    let mut text = object(json!("text"));
+    update_managed(&types, "custom", Some(&map), &mut text, &by("second"), &none);
+    assert_eq!(owners(&text).len(), 1, "{text}");
+    let mut again = object(json!({"b": 1}));
+    update_managed(&types, "custom", Some(&text), &mut again, &by("third"), &none);
+    let fields = &again["metadata"]["managedFields"][0]["fieldsV1"];
+    assert_eq!(fields, &json!({"f:any": {".": {}, "f:b": {}}}));
+}
+
+#[test]
+fn a_list_that_an_apply_empties_is_there_and_empty() {
+    let set = json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"});
+    let schema = json!({"type": "object", "properties": {"set": set, "a": {"type": "integer"}}});
+    let types = crate::crd::types("custom", &schema, false);
+    let object = |set: Value| json!({"apiVersion": "example.com/v1", "kind": "Custom", "a": 1, "set": set});
+    let (me, none) = (manager("me", "example.com/v1", "", 0), reset_fields(&[]));
+    let apply =
+        |live: Option<&Value>, set| apply(&types, "custom", live, &object(set), &me, false, &none).unwrap();
+    let full = apply(None, json!(["x"]));
+    let emptied = apply(Some(&full), json!([]));
+    assert_eq!(emptied["set"], json!([]));
+    assert_eq!(apply(Some(&emptied), json!([])), emptied);
+}
+
+#[test]
+fn an_empty_list_of_somebody_else_stays_in_what_an_apply_says_to_be_there() {
+    let definition = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition";
+    let version = "apiextensions.k8s.io/v1";
+    let (types, none) = (builtin(), reset_fields(&[]));
+    let object =
+        |status| json!({"apiVersion": version, "kind": "CustomResourceDefinition", "status": status});
+    let by = |name| manager(name, version, "", 0);
+    let mut live = object(json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": []}));
+    update_managed(types, definition, None, &mut live, &by("other"), &none);
+    let patch = object(json!({}));
+    let first = apply(types, definition, Some(&live), &patch, &by("me"), false, &none).unwrap();
+    assert_eq!(first["status"], live["status"]);
+    assert_eq!(
+        apply(types, definition, Some(&first), &patch, &by("me"), false, &none),
+        Ok(first)
+    );
+}
+
+#[test]
 fn the_oldest_updaters_are_merged() {
     let mut object = created(DEPLOYMENT, "apps/v1", deployment(json!({"replicas": 0})));
     for n in 0..15 {

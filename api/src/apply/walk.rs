@@ -130,8 +130,7 @@ impl<'a> Walker<'a> {
         };
         let mut keys: Vec<(&str, Cow<'_, Value>)> = Vec::with_capacity(list.keys.len());
         for name in &list.keys {
-            let value = map.get(&**name).map(Cow::Borrowed);
-            let value = value.or_else(|| self.unsaid(list, element?, name));
+            let value = self.key(list, element, name, map.get(&**name));
             keys.extend(value.map(|value| (&**name, value)));
         }
         if keys.is_empty() {
@@ -149,13 +148,23 @@ impl<'a> Walker<'a> {
         Some(step.into())
     }
 
-    /// What a key is that an element doesn't say: the schema's default, or what is printed of a field of which nothing was said.
-    fn unsaid<'v>(self, list: &List, element: &'v Struct, name: &str) -> Option<Cow<'v, Value>> {
-        let field = element.field(name)?;
-        match field.default.as_deref() {
-            Some(default) => Some(Cow::Borrowed(default)),
-            None if field.omitempty || field.pointer || self.types.is_custom(list.element) => None,
-            None => Some(Cow::Owned(zero(self.types, field.ty))),
+    /// A key of an element. What an element of a built-in kind doesn't say is the schema's default, or else empty; and what is empty
+    /// may not be printed, and so isn't said.
+    fn key<'v>(
+        self,
+        list: &List,
+        element: Option<&'v Struct>,
+        name: &str,
+        said: Option<&'v Value>,
+    ) -> Option<Cow<'v, Value>> {
+        let Some(field) = element.and_then(|element| element.field(name)) else {
+            return said.map(Cow::Borrowed);
+        };
+        let plain = !field.pointer && !self.types.is_custom(list.element);
+        match (said, field.default.as_deref()) {
+            (Some(value), _) if !(plain && field.omitempty && is_zero(value)) => Some(Cow::Borrowed(value)),
+            (_, Some(default)) => Some(Cow::Borrowed(default)),
+            _ => plain.then(|| Cow::Owned(zero(self.types, field.ty))),
         }
     }
 
@@ -175,17 +184,21 @@ impl<'a> Walker<'a> {
         let shape = self.shape(ty, sample);
         let is_leaf = match shape {
             Shape::Leaf => true,
+            // Where Go prints nulls, what looks empty isn't.
+            Shape::Struct(s) if !s.nulls.is_empty() && object(old.or(new)).is_some() => false,
             _ => is_empty(old) && is_empty(new),
         };
-        let same_form = match (old, new) {
-            (Some(old), Some(new)) => {
-                old.is_null()
-                    || new.is_null()
-                    || (old.is_object(), old.is_array()) == (new.is_object(), new.is_array())
-            }
-            _ => true,
-        };
-        if is_leaf || !same_form {
+        if let (Some(old), Some(new)) = (old, new)
+            && !(old.is_null() || new.is_null())
+            && (old.is_object(), old.is_array()) != (new.is_object(), new.is_array())
+        {
+            // One replaces the other, and what was in it goes.
+            changed.member = true;
+            changed.below = self.compare_values(ty, None, Some(new)).0.below;
+            removed.below = self.compare_values(ty, Some(old), None).1.below;
+            return (changed, removed);
+        }
+        if is_leaf {
             match (old, new) {
                 (None, Some(_)) => changed.member = true,
                 (Some(_), None) => removed.member = true,
@@ -636,6 +649,11 @@ impl<'a> Walker<'a> {
             path.truncate(length);
         }
     }
+}
+
+/// Whether a scalar is what a field holds of which nothing was said.
+fn is_zero(value: &Value) -> bool {
+    value.as_str().is_some_and(str::is_empty) || value.as_i64() == Some(0)
 }
 
 fn is_empty(value: Option<&Value>) -> bool {

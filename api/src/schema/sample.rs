@@ -67,8 +67,13 @@ impl<'a> Sampler<'a> {
 
     fn structure(&mut self, definition: &'a Struct, depth: u64) -> Value {
         let mut map = Map::new();
-        // What isn't in protobuf (the kind of a nested object) is left out.
-        for field in definition.fields.iter().filter(|field| field.number > 0) {
+        // What isn't in protobuf (the kind of a nested object) is left out of built-in types.
+        let custom = definition.fields.iter().all(|field| field.number == 0);
+        for field in definition
+            .fields
+            .iter()
+            .filter(|field| custom || field.number > 0)
+        {
             let key = [
                 "name",
                 "key",
