@@ -221,13 +221,26 @@ impl Session<'_> {
         });
         tell(|| format!("it is now {new}"));
         self.seconds += 1;
-        let again = by(Some(&new), false, self).expect("what was applied is no conflict to its applier");
-        let again = self.normal(again).expect("it was so before");
-        assert_eq!(
-            without_times(&again),
-            without_times(&new),
-            "an apply that was made has nothing left to do"
-        );
+        match by(Some(&new), false, self) {
+            Ok(again) => {
+                let again = self.normal(again).expect("it was so before");
+                assert_eq!(
+                    without_times(&again),
+                    without_times(&new),
+                    "an apply that was made has nothing left to do"
+                );
+            }
+            Err(ApplyError::Conflicts(conflicts)) => {
+                // Somebody may still own a map that was emptied, and isn't printed any more.
+                let gone =
+                    |field: &str| field.contains('[') || new.at(field.trim_start_matches('.')).is_null();
+                assert!(
+                    conflicts.iter().all(|conflict| gone(&conflict.field)),
+                    "{conflicts:?}"
+                );
+            }
+            Err(other) => panic!("{other}"),
+        }
         self.live = Some(new);
     }
 
